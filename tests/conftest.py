@@ -1,0 +1,37 @@
+"""What every test shares: the event loops that async tests run on.
+
+The daemon runs on uvloop, an embedding application mostly on plain asyncio, and the two differ in
+when callbacks run and when a transport writes. So async unit tests run on both; the longer tests
+run on the daemon's loop only. BRAIDMQ_TEST_LOOPS=asyncio (or uvloop, or both with a comma between)
+decides for a whole run.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.SelectorEventLoop}
+try:
+    import uvloop
+except ImportError:  # Windows: the daemon runs on asyncio there
+    DAEMON_LOOP = "asyncio"
+else:
+    LOOPS["uvloop"] = uvloop.new_event_loop
+    DAEMON_LOOP = "uvloop"
+
+UNIT_TESTS = Path(__file__).parent / "unit"
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Name the loops of one async test; pytest-asyncio runs it once on each."""
+    wanted = os.environ.get("BRAIDMQ_TEST_LOOPS")
+    if wanted:
+        return {name: LOOPS[name] for name in wanted.split(",")}
+    if item.path.is_relative_to(UNIT_TESTS):
+        return LOOPS
+    return {DAEMON_LOOP: LOOPS[DAEMON_LOOP]}
