@@ -192,7 +192,9 @@ def test_core_install_is_small(installed: Path):
     bytes_of = {name: sum(sizes(each)) for name, each in closure.items() if name != "braidmq"}
     bytes_of["braidmq"] = sum(f.stat().st_size for f in installed.rglob("*") if f.is_file())
     assert all(bytes_of.values()), f"a distribution lists no files: {bytes_of}"
-    assert sum(bytes_of.values()) < INSTALL_BYTES_MAX, bytes_of
+    total = sum(bytes_of.values())
+    parts = ", ".join(f"{name} {size:,}" for name, size in sorted(bytes_of.items()))
+    assert total < INSTALL_BYTES_MAX, f"{total:,} bytes, at most {INSTALL_BYTES_MAX:,}: {parts}"
 
 
 def test_dependencies_are_capped_at_a_major_only():

@@ -1,0 +1,3 @@
+"""Records, frames and files: the log everything else stands on."""
+
+__all__: list[str] = []
