@@ -38,7 +38,7 @@ types: $(VENV)/.installed-dev ## mypy, strict, on the packages and the tests
 cover: $(VENV)/.installed-dev ## run all tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term $(ARGS)
 
-bench: $(VENV)/.installed-dev ## run the load tool (ARGS="--help" lists its scenarios)
+bench: $(VENV)/.installed ## run the load tool (ARGS="--help" lists its scenarios)
 	$(BIN)/python -m braidmq.benchmarks $(ARGS)
 
 fuzz: export BRAIDMQ_FUZZ_SECONDS := $(BRAIDMQ_FUZZ_SECONDS)
