@@ -1,0 +1,378 @@
+"""The configuration: layers and their precedence, and every way to be refused."""
+
+import pytest
+
+from braidmq.broker.access import Rule
+from braidmq.broker.config import (
+    LISTEN_DEFAULT,
+    Account,
+    Config,
+    ConfigInvalid,
+    Layer,
+    Listener,
+    changes,
+    duration_ms,
+    environment_layer,
+    file_layer,
+    flat,
+    holds_secrets,
+    load,
+    needs_restart,
+    size_bytes,
+)
+from braidmq.broker.errors import InvalidArgument
+from braidmq.broker.limits import Limits
+from braidmq.broker.passwords import hash_password
+from braidmq.storage.log import Durability
+
+HASH = hash_password("correct horse")
+USER = f'[users.alice]\npassword_hash = "{HASH}"\n'
+
+
+def no_files(name: str) -> str:
+    raise FileNotFoundError(2, "No such file or directory", name)
+
+
+def from_text(text: str) -> Config:
+    return load(file_layer("f.toml", text)).config
+
+
+def from_environment(read=no_files, **variables: str) -> Config:
+    named = {f"BRAIDMQ_{name}": value for name, value in variables.items()}
+    return load(environment_layer(named, read)).config
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigInvalid) as caught:
+        from_text(text)
+    return caught.value.problems
+
+
+def problem(text: str) -> str:
+    [only] = problems(text)
+    return only
+
+
+# --- layers ---
+
+
+def test_without_layers_everything_is_default():
+    loaded = load()
+    assert loaded.config == Config()
+    assert loaded.config.listeners == (Listener(url=LISTEN_DEFAULT),)
+    assert loaded.origin(("limits", "body_bytes_max")) == "default"
+
+
+def test_later_layers_win_and_tables_are_merged():
+    file = file_layer("f.toml", 'data = "a"\n[limits]\nqueues_max = 5\ncredit_max = 6\n')
+    environment = environment_layer(
+        {"BRAIDMQ_LIMITS__QUEUES_MAX": "7", "BRAIDMQ_DATA": "b", "HOME": "x"}, no_files
+    )
+    flags = Layer("flags", {"data": "c"}, {("data",): "--data"})
+    loaded = load(file, environment, flags)
+    assert (loaded.config.data, loaded.config.limits.queues_max) == ("c", 7)
+    assert loaded.config.limits.credit_max == 6
+    assert loaded.origin(("data",)) == "--data"
+    assert loaded.origin(("limits", "queues_max")) == "environment BRAIDMQ_LIMITS__QUEUES_MAX"
+    assert loaded.origin(("limits", "credit_max")) == "f.toml"
+    assert loaded.origin(("limits", "body_bytes_max")) == "default"
+
+
+def test_lists_are_replaced_and_have_one_origin():
+    file = file_layer("f.toml", 'listeners = ["braid://127.0.0.1:1", "braid://127.0.0.1:2"]')
+    environment = environment_layer({"BRAIDMQ_LISTENERS": "braid://[::1]:3"}, no_files)
+    loaded = load(file, environment)
+    assert loaded.config.listeners == (Listener(url="braid://[::1]:3"),)
+    assert loaded.origin(("listeners", "0", "url")) == "environment BRAIDMQ_LISTENERS"
+
+
+def test_a_listener_is_a_text_or_a_table():
+    config = from_text(
+        'listeners = ["braid://127.0.0.1", {url = "braid://localhost:0", '
+        'tls_certificate = "c.pem", tls_key = "k.pem"}]'
+    )
+    assert config.listeners == (
+        Listener(url="braid://127.0.0.1"),
+        Listener(url="braid://localhost:0", tls_certificate="c.pem", tls_key="k.pem"),
+    )
+
+
+def test_users_become_users_of_the_gate():
+    rule = 'rules = [{effect = "allow", actions = ["queue:*"], names = ["a/*"]}]'
+    [user] = from_text(USER + rule).access_users()
+    assert (user.name, user.password_hash) == ("alice", HASH)
+    assert user.rules == (Rule("allow", ("queue:*",), ("a/*",)),)
+
+
+def test_queues_have_their_settings():
+    config = from_text(
+        '[queues."pay.fifo"]\nfifo = true\ndurability = "os"\nvisibility_timeout_ms = "2m"\n'
+        'tags = {team = "pay"}\n'
+    )
+    settings = config.queues["pay.fifo"]
+    assert settings.fifo and settings.durability is Durability.OS
+    assert (settings.visibility_timeout_ms, settings.tags) == (120_000, {"team": "pay"})
+
+
+# --- environment ---
+
+
+def test_environment_has_every_kind_of_value():
+    config = from_environment(
+        DATA="d",
+        DRAIN_MS="5s",
+        LOG__LEVEL="debug",
+        LIMITS__BODY_BYTES_MAX="1MiB",
+        LIMITS__QUEUES_MAX="12",
+        QUEUES__ORDERS__FIFO="true",
+        QUEUES__ORDERS__DURABILITY="os",
+        QUEUES__LATER='{"delay_ms": "1m"}',
+        USERS__APP__PASSWORD_HASH=HASH,
+        USERS__APP__RULES='[{"effect": "deny", "actions": ["*"], "names": ["*"]}]',
+        LISTENERS="braid://127.0.0.1:1, braid://127.0.0.1:2",
+    )
+    assert (config.data, config.drain_ms, config.log.level) == ("d", 5_000, "debug")
+    assert (config.limits.body_bytes_max, config.limits.queues_max) == (2**20, 12)
+    assert config.queues["orders"].fifo and config.queues["orders"].durability is Durability.OS
+    assert config.queues["later"].delay_ms == 60_000
+    assert config.users["app"] == Account(password_hash=HASH, rules=(Rule("deny", ("*",), ("*",)),))
+    assert [listener.parts.port for listener in config.listeners] == [1, 2]
+
+
+def test_listeners_in_the_environment_can_be_json():
+    config = from_environment(LISTENERS='["braid://127.0.0.1:0"]')
+    assert config.listeners == (Listener(url="braid://127.0.0.1:0"),)
+
+
+def test_a_name_in_the_environment_finds_the_one_in_the_file():
+    file = file_layer("f.toml", "[users.Alice]\nrules = []\n")
+    environment = environment_layer({"BRAIDMQ_USERS__ALICE__PASSWORD_HASH": HASH}, no_files)
+    assert load(file, environment).config.users["Alice"].password_hash == HASH
+
+
+def test_a_secret_can_come_from_a_file():
+    read = {"/run/secrets/app": HASH + "\n"}.__getitem__
+    config = from_environment(read, USERS__APP__PASSWORD_HASH_FILE="/run/secrets/app")
+    assert config.users["app"].password_hash == HASH
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"LIMITS__QUEUE_MAX": "1"}, "limits.queue_max: unknown key; did you mean queues_max?"),
+        ({"LISTENER": "x"}, "listener: unknown key; did you mean listeners?"),
+        ({"": "x"}, 'environment BRAIDMQ_: "": unknown key'),
+        ({"LIMITS__QUEUES_MAX": "many"}, "limits.queues_max: 'many' is not a whole number"),
+        ({"LIMITS__BODY_BYTES_MAX": "4 MiBs"}, "'4 MiBs' is not a size"),
+        ({"DRAIN_MS": "soon"}, "drain_ms: 'soon' is not a duration"),
+        ({"QUEUES__A__FIFO": "yes"}, "queues.a.fifo: 'yes' is not true or false"),
+        ({"LIMITS": "12"}, "limits: '12' is not a table"),
+        ({"USERS": "[broken"}, "users: (hidden) is not a table"),
+        ({"DATA_FILE": "/missing"}, "environment BRAIDMQ_DATA_FILE: cannot read '/missing'"),
+        ({"LIMITS": "1", "LIMITS__QUEUES_MAX": "1"}, "contradicts another variable"),
+    ],
+)
+def test_environment_is_refused(variables, expected):
+    with pytest.raises(ConfigInvalid) as caught:
+        from_environment(**variables)
+    assert expected in str(caught.value)
+
+
+def test_a_variable_and_its_file_exclude_each_other():
+    with pytest.raises(ConfigInvalid, match="set together with environment BRAIDMQ_DATA"):
+        from_environment(lambda name: "d", DATA="d", DATA_FILE="f")
+
+
+@pytest.mark.parametrize(
+    "name",
+    "URL CONTEXT USER PASSWORD_FILE CONFIG TEST_LOOPS FUZZ_SECONDS SERVICE_HOST SERVICE_PORT"
+    " SERVICE_PORT_NATIVE PORT PORT_7450_TCP PORT_7450_TCP_ADDR".split(),
+)
+def test_variables_of_others_are_left_alone(name):
+    assert from_environment(**{name: "tcp://10.0.0.1:7450"}) == Config()
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("limits.queue_max = 1", "f.toml: limits.queue_max: unknown key; did you mean queues_max?"),
+        ("zzz = 1", "zzz: unknown key; known here: data, listeners, drain_ms,"),
+        ("data = 1", "f.toml: data: 1 is not a text"),
+        ("data = ''", "data: is empty"),
+        ("limits = 3", "limits: 3 is not a table"),
+        ("listeners = 3", "listeners: 3 is not a list"),
+        ("listeners = []", "listeners: is empty"),
+        ("listeners = [{tls_key = 'k'}]", "listeners.0.url: missing"),
+        ("limits.queues_max = 0", "limits.queues_max: 0 is out of range; it is between 1 and"),
+        ("limits.queues_max = -1", "out of range"),
+        ("limits.queues_max = 1e3", "1000.0 is not a whole number"),
+        ("limits.queues_max = true", "True is not a whole number"),
+        ("limits.queues_max = '12'", "'12' is not a whole number"),
+        ("limits.dedup_window_ms = '²'", "is not a duration"),
+        ("limits.dedup_window_ms = 2024-01-01", "or a duration such as 30s"),
+        ("limits.body_bytes_max = [1]", "or a size such as 4MiB"),
+        ("limits.body_bytes_max = 9000000", "limits.frame_bytes_max: 8388608 is less than"),
+        ("limits.frame_bytes_unauthenticated_max = '9MiB'", "is more than frame_bytes_max"),
+        ("log.level = 'loud'", "'loud' is not one of debug, info, warning, error"),
+        ("log.format = 1", "log.format: 1 is not one of auto, text, json"),
+        ("queues.a.fifo = 1", "queues.a.fifo: 1 is not true or false"),
+        ("queues.a.durability = 'all'", "'all' is not one of memory, os, sync"),
+        ("queues.a.max_receives = 3", "queues.a: max_receives, dead_letter_expired and"),
+        ("queues.'a b' = {}", 'queues."a b": the queue name'),
+        ("users.'a b ' = {}", 'users."a b ": user'),
+        ("users.a.rules = [{effect = 'x', actions = ['*'], names = ['*']}]", "users.a.rules.0.eff"),
+        (
+            "users.a.rules = [{effect = 'allow', actions = ['queue:Sent'], names = ['*']}]",
+            "users.a.rules.0: unknown action 'queue:Sent': matches none of queue:Send",
+        ),
+        ("users.a.rules = [{effect = 'allow', actions = ['*']}]", "users.a.rules.0.names: missing"),
+        ("users.a.password_hash = '$argon2id$x'", "users.a.password_hash: "),
+        ("x = = 1", "f.toml: not valid TOML: Invalid value (at line 1, column 5)"),
+        (".".join("a" * 50) + " = 1", "a: unknown key"),
+        ("x = " + "[" * 100_000, "not valid TOML"),
+    ],
+)
+def test_a_file_is_refused(text, expected):
+    assert expected in problem(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("braid://0.0.0.0:7450", "can be reached from other machines and no user is defined"),
+        ("braid://[::]:7450", "can be reached from other machines"),
+        ("braid://broker.example:7450", "can be reached from other machines"),
+        ("mail://127.0.0.1:1", "does not begin with braid://"),
+        ("127.0.0.1:7450", "does not begin with braid://"),
+        ("braid://:7450", "is not a host and a port"),
+        ("braid://127.0.0.1:", "is not a host and a port"),
+        ("braid://127.0.0.1:1/queue", "is not a host and a port"),
+        ("braid://127.0.0.1:1?x=1", "is not a host and a port"),
+        ("braid://127.0.0.1:99999", "not a URL"),
+        ("braid://127.0.0.1:http", "not a URL"),
+        ("braid://[127.0.0.1", "not a URL"),
+        ("braid://bob:hunter2@127.0.0.1:1", "has no user or password in its URL"),
+    ],
+)
+def test_a_listener_is_refused(url, expected):
+    text = problem(f"listeners = ['{url}']")
+    assert expected in text and text.startswith("f.toml: listeners.0: ")
+    assert "hunter2" not in text
+
+
+def test_a_listener_twice_is_refused_unless_the_port_is_chosen():
+    assert "is there twice" in problem("listeners = ['braid://127.0.0.1:1', 'braid://127.0.0.1:1']")
+    assert from_text("listeners = ['braid://127.0.0.1:0', 'braid://127.0.0.1:0']")
+
+
+def test_half_of_tls_is_refused():
+    text = "listeners = [{url = 'braid://127.0.0.1:1', tls_key = 'k'}]"
+    assert "TLS needs both tls_certificate and tls_key" in problem(text)
+
+
+def test_other_machines_are_welcome_once_there_are_users():
+    config = from_text("listeners = ['braid://0.0.0.0:7450']\n" + USER)
+    assert not config.listeners[0].is_loopback
+
+
+def test_every_problem_is_reported_at_once():
+    found = problems("data = 1\nlog.level = 'x'\nlimits.zzz = 1\nusers.a.x = 1")
+    assert [text.split(": ")[1] for text in found] == [
+        "data",
+        "log.level",
+        "limits.zzz",
+        "users.a.x",
+    ]
+
+
+def test_no_secret_is_told():
+    for text in (
+        "users = 'hunter2'",
+        "users.a = 'hunter2'",
+        "users.a.password_hash = 'hunter2'",
+        "users.a.password_hash = ['hunter2']",
+        "users.a.rules = 'hunter2'",
+    ):
+        assert "hunter2" not in problem(text)
+    assert "hunter2" not in repr(Account(password_hash="hunter2"))
+
+
+def test_zero_is_allowed_where_it_means_something():
+    limits = "limits.reserve_bytes = 0\nlimits.disk_free_bytes_min = 0\n"
+    config = from_text(limits + "limits.receive_wait_ms_max = 0\ndrain_ms = 0")
+    assert config.limits.reserve_bytes == config.drain_ms == 0
+
+
+# --- values ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("250ms", 250), ("30s", 30_000), ("1h30m", 5_400_000), ("1.5s", 1_500), (" 4d ", 345_600_000)],
+)
+def test_durations(text, expected):
+    assert duration_ms(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "30", "30 parsecs", "-1s", "1s2", "1e9s", "9" * 30 + "s"]
+)
+def test_no_durations(text):
+    with pytest.raises(InvalidArgument, match="is not a duration"):
+        duration_ms(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("512", 512), ("64KiB", 65_536), ("4 MiB", 2**22), ("1GB", 10**9)]
+)
+def test_sizes(text, expected):
+    assert size_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "4M", "many", "-1", "1TiB 1", "9999999TiB"])
+def test_no_sizes(text):
+    with pytest.raises(InvalidArgument, match="is not a size"):
+        size_bytes(text)
+
+
+# --- listings and differences ---
+
+
+def test_flat_hides_secrets_and_names_every_value():
+    config = from_text(USER + "[queues.a]\nfifo = true")
+    listed = flat(config)
+    assert listed["users", "alice", "password_hash"] == "(hidden)"
+    assert listed["queues", "a", "fifo"] is True
+    assert listed["queues", "a", "durability"] == "sync"
+    assert HASH not in repr(listed)
+    assert {path[1] for path in listed if path[0] == "limits"} == set(Limits.__struct_fields__)
+
+
+def test_changes_say_what_and_hide_secrets():
+    old = from_text("limits.queues_max = 1\n" + USER)
+    new = from_text(f'limits.queues_max = 2\n[users.bob]\npassword_hash = "{HASH}"\n')
+    assert changes(old, new) == [
+        "limits.queues_max: 1 -> 2",
+        "users.alice.password_hash: removed",
+        "users.alice.rules: removed",
+        "users.bob.password_hash: added, '(hidden)'",
+        "users.bob.rules: added, []",
+    ]
+    other = from_text(USER.replace(HASH, hash_password("another")))
+    assert changes(from_text(USER), other) == ["users.alice.password_hash: changed"]
+    assert changes(old, old) == []
+
+
+def test_some_changes_need_a_restart():
+    old = from_text("")
+    new = from_text("data = 'x'\nlimits.queues_max = 2\nlisteners = ['braid://127.0.0.1:1']\n")
+    assert needs_restart(old, new) == ["data", "listeners"]
+
+
+def test_secrets_in_a_file_are_noticed():
+    assert holds_secrets(file_layer("f", USER))
+    for text in ("", "[users.a]\nrules = []", "users = 1", "users.a = 1"):
+        assert not holds_secrets(file_layer("f", text))
