@@ -1,0 +1,321 @@
+"""The open batch: what was appended and not handed to the writer yet, and who waits for it.
+
+Pure: no files, no threads, no clock. ``filelog.py`` hands sealed batches to ``writer.py`` and
+tells this module how they fared.
+
+Rules:
+
+- Two frontiers, ``written_lsn`` and ``durable_lsn``, only rise, and never pass what was sealed.
+- A record's LSN is known when it is appended: the frame begins at a known position, its header is
+  64 bytes, and records stand back to back behind it. A frame is cut when the next record would
+  take its payload over ``payload_bytes_max``; a larger record gets a frame of its own.
+- At most one batch is in flight. What is appended meanwhile is the next one: no timer decides.
+- A waiter is a tuple (lsn, callback, argument). Waiters of a level are called in LSN order, once.
+- After :meth:`Commit.fail` nothing can be appended any more, and every waiter has its error.
+"""
+
+from collections.abc import Callable, Sequence
+
+from .errors import StorageError
+from .frame import FRAME_BYTES
+from .log import Callback, Durability, Extent
+from .record import record_length
+
+__all__ = ["PAYLOAD_BYTES_MAX", "RECORD_BYTES_MAX", "Batch", "Commit", "Frame", "Waiter"]
+
+PAYLOAD_BYTES_MAX = 512 * 1024
+RECORD_BYTES_MAX = 256 * 1024 * 1024  # less than the magic of a frame, read as a length
+
+Waiter = tuple[int, Callback, object]
+
+
+class Frame:
+    """A frame on its way to disk; afterwards, in the cache, its records.
+
+    The owner's thread makes it. Only the writer's thread sets ``payload`` and then empties
+    ``parts``, so a reader that takes ``parts`` first always finds one of them whole.
+    """
+
+    __slots__ = (
+        "count",
+        "end",
+        "lsn",
+        "parts",
+        "payload",
+        "payload_length",
+        "references",
+        "segment_base",
+    )
+
+    def __init__(self, lsn: int, parts: list[bytes], payload_length: int, count: int) -> None:
+        self.lsn = lsn
+        self.parts = parts
+        self.payload_length = payload_length
+        self.payload: bytes | None = None
+        self.count = count
+        self.references = 0
+        self.end = lsn + FRAME_BYTES + payload_length + -payload_length % 8
+        self.segment_base = -1  # which file it goes to, set when the batch is sealed
+
+    def extent(self) -> Extent:
+        """The frame's records, as a run of bytes."""
+        start = self.lsn + FRAME_BYTES
+        parts = self.parts
+        payload = self.payload
+        if payload is None:
+            payload = b"".join(parts)
+        return Extent(start, start + self.payload_length, payload)
+
+
+class Batch:
+    """Frames that share one write, and perhaps one fdatasync."""
+
+    __slots__ = (
+        "base",
+        "crc",
+        "disk_full",
+        "durable_lsn",
+        "end",
+        "error",
+        "frames",
+        "sync",
+        "sync_seconds",
+        "time_ms",
+        "waiters_durable",
+        "waiters_written",
+    )
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.end = base
+        self.frames: list[Frame] = []
+        self.waiters_written: list[Waiter] = []
+        self.waiters_durable: list[Waiter] = []
+        self.sync = False
+        # Set when it is sealed: what its frames will say.
+        self.durable_lsn = 0
+        self.time_ms = 0
+        # Set by the writer.
+        self.crc = 0  # of the last frame in the log after this batch
+        self.sync_seconds = 0.0
+        self.disk_full = False  # it fitted only because the reserve was given up
+        self.error: StorageError | None = None
+
+
+class Commit:
+    """The batch that is open, the one in flight, and the frontiers. See the module's rules."""
+
+    def __init__(
+        self, end_lsn: int, wake: Callable[[], None], payload_bytes_max: int = PAYLOAD_BYTES_MAX
+    ) -> None:
+        """Begin at ``end_lsn``, where the log ends now; ``wake`` is called when a batch opens."""
+        self.written_lsn = end_lsn
+        self.durable_lsn = end_lsn
+        self.in_flight: Batch | None = None
+        self.error: StorageError | None = None
+        self.records = 0
+        self.frames = 0
+        self._wake = wake
+        self._awake = False  # wake was called and no seal has come yet, or a batch is in flight
+        self._payload_bytes_max = payload_bytes_max
+        self._open = Batch(end_lsn)
+        self._begin_frame(end_lsn)
+
+    def _begin_frame(self, lsn: int) -> None:
+        self._frame_lsn = lsn
+        self._first = lsn + FRAME_BYTES
+        self._parts: list[bytes] = []
+        self._length = 0
+        self._count = 0
+        self._references = 0
+        self.next_lsn = lsn + FRAME_BYTES
+
+    @property
+    def base(self) -> int:
+        """Where the open batch begins: all below it was handed to the writer."""
+        return self._open.base
+
+    @property
+    def frame_lsn(self) -> int:
+        """Where the open frame begins, and the log ends if nothing more is appended to it."""
+        return self._frame_lsn
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was appended since the last seal."""
+        return not self._count and not self._open.frames
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is open or in flight."""
+        return self.in_flight is None and self.empty
+
+    def append(self, parts: Sequence[bytes], references: int = 0) -> int:
+        """Add one record; return its LSN."""
+        size = 0
+        for part in parts:
+            size += len(part)
+        length = self._length
+        if length + size > self._payload_bytes_max:
+            self._make_room(size)
+            length = self._length
+        lsn = self._first + length
+        self._parts += parts
+        self._length = length + size
+        self._count += 1
+        self._references += references
+        self.next_lsn = lsn + size
+        if not self._awake:
+            self._rouse()
+        return lsn
+
+    def _rouse(self) -> None:
+        if self.error is not None:
+            # Only reached after fail(): it leaves the log asleep, so that the check is not paid
+            # by every append. What was just added is forgotten.
+            self._begin_frame(self._frame_lsn)
+            raise self.error
+        self._awake = True
+        self._wake()
+
+    def _make_room(self, size: int) -> None:
+        if size > RECORD_BYTES_MAX:
+            raise ValueError(f"a record of {size} bytes; the limit is {RECORD_BYTES_MAX}")
+        if self._count:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Close the open frame and begin the next."""
+        frame = Frame(self._frame_lsn, self._parts, self._length, self._count)
+        frame.references = self._references
+        self.records += self._count
+        self.frames += 1
+        self._open.frames.append(frame)
+        self._begin_frame(frame.end)
+
+    def cut_empty(self) -> None:
+        """Add a frame without records: it says how far the log is durable, and nothing else."""
+        assert self.empty
+        self._cut()
+
+    def wait(self, level: Durability, callback: Callback, argument: object) -> None:
+        """Have ``callback(argument, error)`` called when all appended so far is at ``level``."""
+        waiter = (self.next_lsn, callback, argument)
+        if level is Durability.SYNC:
+            self._open.waiters_durable.append(waiter)
+            self._open.sync = True
+        else:
+            self._open.waiters_written.append(waiter)
+        if not self._awake:
+            self._rouse()
+
+    def request_sync(self) -> None:
+        """Make the open batch end with an fdatasync, whoever waits."""
+        self._open.sync = True
+        if not self._awake:
+            self._rouse()
+
+    def count(self, lsn: int, change: int) -> None:
+        """Add to, or take from, the references of a record that is still in the open batch."""
+        if lsn >= self._frame_lsn:
+            self._references += change
+            return
+        for frame in reversed(self._open.frames):
+            if lsn >= frame.lsn:
+                frame.references += change
+                return
+        raise AssertionError(f"lsn {lsn} is not in the open batch")
+
+    def find(self, lsn: int) -> Extent | None:
+        """The record at ``lsn`` in the open batch, or None when there is none."""
+        if lsn < self._frame_lsn:
+            for frame in reversed(self._open.frames):
+                if lsn >= frame.lsn:
+                    return frame.extent()
+            return None
+        # Backwards: what is asked for here was appended a moment ago.
+        at = self._first + self._length
+        for index in range(len(self._parts) - 1, -1, -1):
+            at -= len(self._parts[index])
+            if at == lsn and self._parts[index]:
+                return self._gather(lsn, index)
+            if at < lsn:
+                break
+        return None
+
+    def _gather(self, lsn: int, index: int) -> Extent:
+        """The record whose first part is the one at ``index``."""
+        length = record_length(self._parts[index])
+        parts: list[bytes] = []
+        size = 0
+        while size < length:
+            part = self._parts[index]
+            parts.append(part)
+            size += len(part)
+            index += 1
+        return Extent(lsn, lsn + length, b"".join(parts))
+
+    def seal(self, time_ms: int) -> Batch | None:
+        """Close the open batch and take it; None when there is nothing to do.
+
+        The batch is in flight until :meth:`complete`. What nobody wrote for and nobody waits for
+        (a wait for what is durable already) is answered by the caller through ``complete`` too.
+        """
+        assert self.in_flight is None
+        if self._count:
+            self._cut()
+        batch = self._open
+        self._awake = False
+        if not (batch.frames or batch.sync or batch.waiters_written):
+            return None
+        batch.end = self._frame_lsn
+        batch.time_ms = time_ms
+        batch.durable_lsn = self.durable_lsn
+        assert batch.end >= batch.base
+        self._open = Batch(batch.end)
+        self.in_flight = batch
+        self._awake = True
+        return batch
+
+    def written(self, batch: Batch) -> list[Waiter]:
+        """The batch is written; return who to tell."""
+        assert batch is self.in_flight
+        assert batch.base == self.written_lsn or batch.end == self.written_lsn
+        self.written_lsn = batch.end
+        waiters, batch.waiters_written = batch.waiters_written, []
+        return waiters
+
+    def durable(self, batch: Batch) -> list[Waiter]:
+        """The batch, and all before it, is on stable storage; return who to tell."""
+        assert batch is self.in_flight and batch.sync
+        assert self.written_lsn == batch.end >= self.durable_lsn
+        self.durable_lsn = batch.end
+        return batch.waiters_durable
+
+    def complete(self, batch: Batch) -> bool:
+        """The writer is done with the batch; return whether another one is waiting."""
+        assert batch is self.in_flight and self.written_lsn == batch.end
+        self.in_flight = None
+        opened = self._open
+        more = bool(self._count or opened.frames or opened.sync or opened.waiters_written)
+        self._awake = more
+        return more
+
+    def fail(self, error: StorageError) -> list[Waiter]:
+        """Poison: nothing more is accepted. Return everybody who still waits, in LSN order."""
+        self.error = error
+        batch, self.in_flight = self.in_flight, None
+        opened, self._open = self._open, Batch(self._open.base)
+        waiters: list[Waiter] = []
+        for each in (batch, opened):
+            if each is not None:
+                waiters += each.waiters_written
+                waiters += each.waiters_durable
+        self._begin_frame(self._frame_lsn)
+        self._awake = False
+        waiters.sort(key=_lsn_of)
+        return waiters
+
+
+def _lsn_of(waiter: Waiter) -> int:
+    return waiter[0]

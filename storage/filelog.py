@@ -1,0 +1,651 @@
+"""The log in a directory: ``Log`` over segments, one writer thread and one reader thread.
+
+    DIR/LOCK                        who has it: pid and epoch
+    DIR/ballast                     the reserve, given up when the disk is full
+    DIR/shard-00/MANIFEST           where recovery begins
+    DIR/shard-00/wal-*.log          segments
+    DIR/shard-00/ckpt-*.idx         the last checkpoint
+
+This module joins the pure parts (``commit``, ``segment``, ``cache``) to those that do input and
+output (``writer``, ``recovery``, ``checkpoint``), and decides nothing that one of them can decide.
+
+Rules:
+
+- The owner's thread owns everything here. The workers get a batch or a position, and answer
+  through ``_reports`` and ``Scheduler.soon_from_thread``.
+- The next batch is handed over before the waiters of the last one are called: the disk works
+  while the owner does.
+"""
+
+import secrets
+from array import array
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+
+from .cache import ExtentCache, FrameCache
+from .checkpoint import (
+    KIND_MAX,
+    Manifest,
+    SegmentEntry,
+    checkpoint_header,
+    checkpoint_name,
+    create_anew,
+    encode_end,
+    encode_section,
+    encode_segment_table,
+    publish_checkpoint,
+    unlink_all,
+    write_manifest,
+)
+from .commit import Batch, Commit, Waiter
+from .compaction import compact_segment, worth_compacting
+from .disk import Disk, RealDisk
+from .errors import Corrupt, DiskFull, LogClosed, LogFailed, StorageError
+from .log import (
+    Callback,
+    Durability,
+    Extent,
+    FetchCallback,
+    Job,
+    LogStatistics,
+    RecoveryReport,
+    Replay,
+    Scheduler,
+)
+from .recovery import open_directory, recover
+from .segment import EXTENT_BYTES, SEGMENT_BYTES, Segment, SegmentFiles, Segments
+from .writer import DURABLE, FAILED, NO_ROOM, WRITTEN, LogWriter, ThreadWorker, Worker
+
+__all__ = ["FileLog"]
+
+_MIB = 1024 * 1024
+_CHECKPOINT_LOG_BYTES = 64 * _MIB
+_CHECKPOINT_LOG_BYTES_MIN = _MIB
+_CHECKPOINT_MS = 60_000
+_CHUNK_BYTES = 256 * 1024
+_COALESCE_READS = 8  # how many of the reads under way are looked at for one that covers another
+
+
+class _Read:
+    """A read under way and who waits for it."""
+
+    __slots__ = ("error", "extent", "lsn", "waiting")
+
+    def __init__(self, lsn: int) -> None:
+        self.lsn = lsn
+        self.waiting: list[tuple[int, FetchCallback, object]] = []
+        self.extent: Extent | None = None
+        self.error: StorageError | None = None
+
+
+class _Task:
+    """A job for another thread that keeps its outcome for the owner's."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._error: Exception | None = None
+        self._value: object = None
+
+    def __call__(self) -> None:
+        try:
+            self._value = self._call()
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> object:
+        """What the call returned; raises what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def _nothing() -> None:
+    pass
+
+
+class FileLog:
+    """An append-only log in a directory. See :class:`braidmq.storage.log.Log`."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        disk: Disk | None = None,
+        writer: Callable[[str], Worker] = ThreadWorker,
+        accept_loss: bool = False,
+        segment_bytes: int = SEGMENT_BYTES,
+        cache_bytes_max: int = 64 * _MIB,
+        read_cache_bytes_max: int = 16 * _MIB,
+        ballast_bytes: int = 64 * _MIB,
+        disk_free_bytes_min: int = 64 * _MIB,
+    ) -> None:
+        """Prepare; nothing is touched before :meth:`open`.
+
+        ``writer`` makes what runs the writes and the reads: a thread, or in a simulation
+        something that runs when it is told to.
+        """
+        self.on_progress: Callable[[], None] = _nothing
+        self.before_seal: Callable[[], None] = _nothing
+        self._root = directory
+        self._directory = f"{directory}/shard-00"
+        self._ballast = f"{directory}/ballast"
+        self._disk: Disk = RealDisk() if disk is None else disk
+        self._make_worker = writer
+        self._accept_loss = accept_loss
+        self._segment_bytes = segment_bytes
+        self._ballast_bytes = ballast_bytes
+        self._disk_free_bytes_min = disk_free_bytes_min
+        self._cache = FrameCache(cache_bytes_max)
+        self._extents = ExtentCache(read_cache_bytes_max)
+        # Until it is open these two take what the replaying broker says, and mean nothing.
+        self._commit = Commit(0, _nothing)
+        self._commit.error = LogClosed("the log is not open")
+        self._segments = Segments([Segment(0, 0, 0)])
+        self._scheduler: Scheduler | None = None
+        self._workers: list[Worker] = []
+        self._reports: deque[Callable[[], None]] = deque()
+        self._reads: list[_Read] = []
+        self._lock = -1
+        self._full = False
+        self._reserve_uses = 0
+        self._closed = False
+        # For housekeeping: how far the records go, and how far some frame, or MANIFEST, says
+        # that they are durable.
+        self._records_end = 0
+        self._recorded_durable = 0
+        self._housekept_end = -1
+        # For checkpoints.
+        self._crc = 0  # of the frame that ends where the batch in flight begins
+        self._mark_lsn = -1  # where the checkpoint under way has replay begin,
+        self._mark_crc: int | None = None  # and the CRC of the frame that ends there
+        self._checkpointed_lsn = 0
+        self._checkpointed_ms = 0
+        self._checkpoint_bytes = 0
+        self._compacted: set[int] = set()
+        self._statistics = LogStatistics(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+
+    # Opening and closing ----------------------------------------------------------------------
+
+    def open(
+        self, replay: Replay, progress: Callable[[int, int], None] | None = None
+    ) -> RecoveryReport:
+        """Lock, recover, load and apply all into ``replay``; then the log takes appends."""
+        assert self._lock < 0 and not self._closed
+        disk = self._disk
+        disk.makedirs(self._root)
+        self._lock = disk.lock(f"{self._root}/LOCK")
+        try:
+            manifest = open_directory(disk, self._directory, secrets.token_bytes(8))
+            disk.fsync_dir(self._root)
+            opened = recover(disk, self._directory, manifest, replay, progress, self._accept_loss)
+            disk.note(self._lock, f"epoch {opened.manifest.epoch}")
+            self._full = not self._mind_space()
+        except BaseException:
+            disk.close(self._lock)
+            self._lock = -1
+            raise
+        self._replay = replay
+        self._manifest = opened.manifest
+        self._segments = Segments(opened.segments, self._segment_bytes)
+        self._writer = LogWriter(disk, self._directory, self._ballast, manifest.epoch)
+        self._writer.begin(opened.handle, opened.segments[-1].base, opened.prev_crc)
+        self._commit = Commit(opened.end_lsn, self._wake)
+        self._crc = opened.prev_crc
+        self._checkpointed_lsn = manifest.replay_lsn
+        self._checkpoint_bytes = opened.checkpoint_bytes
+        self._records_end = self._recorded_durable = opened.end_lsn
+        replay.finish()
+        return opened.report
+
+    def start(self, scheduler: Scheduler) -> None:
+        """Begin to commit."""
+        assert self._scheduler is None
+        self._scheduler = scheduler
+        self._checkpointed_ms = scheduler.now_ms()
+        self._files = SegmentFiles(self._disk, self._directory)
+        self._workers = [self._make_worker("braidmq-writer"), self._make_worker("braidmq-reader")]
+        if not self._commit.empty:
+            scheduler.soon(self._flush)
+
+    def close(self) -> None:
+        """Commit what was appended, release the lock."""
+        if self._closed:
+            return
+        commit = self._commit
+        if self._workers:
+            while commit.error is None and not (
+                commit.idle and commit.durable_lsn == commit.frame_lsn
+            ):
+                commit.request_sync()
+                self._flush()
+                self._workers[0].wait_idle()
+                self._collect()
+            for worker in self._workers:
+                worker.stop()
+            self._collect()
+            self._files.close()
+        self._closed = True
+        clean = commit.error is None
+        self._tell(commit.fail(LogClosed("the log was closed")), commit.error)
+        if self._lock < 0:
+            return
+        self._writer.close()
+        if clean and commit.durable_lsn > self._manifest.durable_lsn:
+            # So that damage to the last frame is told from a torn tail.
+            self._manifest.durable_lsn = commit.durable_lsn
+            try:
+                write_manifest(self._disk, self._directory, self._manifest)
+            except OSError:
+                pass  # the one before is still there, and right
+        self._disk.close(self._lock)
+        self._lock = -1
+
+    # Appending --------------------------------------------------------------------------------
+
+    @property
+    def next_lsn(self) -> int:
+        return self._commit.next_lsn
+
+    @property
+    def written_lsn(self) -> int:
+        return self._commit.written_lsn
+
+    @property
+    def durable_lsn(self) -> int:
+        return self._commit.durable_lsn
+
+    @property
+    def pending_bytes(self) -> int:
+        commit = self._commit
+        return 0 if commit.idle else commit.next_lsn - commit.durable_lsn
+
+    def append(self, parts: Sequence[bytes], references: int = 0) -> int:
+        """Add one encoded record; return its LSN."""
+        return self._commit.append(parts, references)
+
+    def wait(self, level: Durability, callback: Callback, argument: object) -> None:
+        """Call ``callback(argument, error)`` once all that was appended so far is at ``level``."""
+        error = self._commit.error
+        if error is not None or level is Durability.MEMORY:
+            self._soon(partial(callback, argument, error))
+        else:
+            self._commit.wait(level, callback, argument)
+
+    def admit(self) -> None:
+        """Raise DiskFull, LogFailed or LogClosed when no new message may be taken."""
+        if self._commit.error is not None:
+            raise self._commit.error
+        if self._full:
+            raise DiskFull(f"{self._root}: no room for new messages")
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        if self._scheduler is None:
+            raise LogClosed("the log was not started")
+        self._scheduler.soon(callback)
+
+    def _wake(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.soon(self._flush)
+
+    def _flush(self) -> None:
+        """Hand the open batch to the writer, unless one is in flight."""
+        commit = self._commit
+        if commit.in_flight is not None or commit.error is not None:
+            return
+        assert self._scheduler is not None
+        self.before_seal()
+        batch = commit.seal(self._scheduler.now_ms())
+        if batch is None:
+            return
+        segments = self._segments
+        written_lsn = commit.written_lsn
+        for frame in batch.frames:
+            frame.segment_base = segments.place(frame.lsn, frame.end, frame.references)
+            self._cache.add(frame, written_lsn)
+        if batch.frames or commit.durable_lsn < batch.end:
+            self._workers[0].submit(partial(self._writer.commit, batch, self._report_batch))
+        else:  # a wait for what is there already
+            self._on_batch(batch, DURABLE if batch.sync else WRITTEN)
+
+    def _report(self, report: Callable[[], None]) -> None:
+        """From a worker: have ``report`` called by the owner."""
+        self._reports.append(report)
+        assert self._scheduler is not None
+        self._scheduler.soon_from_thread(self._collect)
+
+    def _report_batch(self, batch: Batch, stage: int) -> None:
+        self._report(partial(self._on_batch, batch, stage))
+
+    def _collect(self) -> None:
+        reports = self._reports
+        while reports:
+            reports.popleft()()
+
+    def _on_batch(self, batch: Batch, stage: int) -> None:
+        """The writer has done a step of the batch in flight."""
+        commit = self._commit
+        if stage == FAILED:
+            assert batch.error is not None
+            self._fail(batch.error)
+            return
+        waiters: list[Waiter] = []
+        if commit.written_lsn < batch.end or batch.waiters_written:
+            waiters = commit.written(batch)
+        if stage == DURABLE:
+            waiters += commit.durable(batch)
+        if stage == DURABLE or not batch.sync:
+            self._on_done(batch)
+            if commit.complete(batch):
+                self._flush()
+        self._tell(waiters, None)
+        self.on_progress()
+
+    def _on_done(self, batch: Batch) -> None:
+        statistics = self._statistics
+        statistics.commits += 1
+        statistics.synced_commits += batch.sync
+        statistics.sync_seconds_total += batch.sync_seconds
+        if batch.frames:
+            self._crc = batch.crc
+            if batch.end == self._mark_lsn:
+                self._mark_crc = batch.crc
+            self._recorded_durable = batch.durable_lsn
+            if batch.frames[0].count:
+                self._records_end = batch.end
+            statistics.bytes_appended += batch.end - batch.base
+        if batch.disk_full:
+            self._reserve_uses += 1
+            self._full = True
+
+    def _fail(self, error: StorageError) -> None:
+        """Poison the log: everybody who waits, and every later call, gets ``error``."""
+        if self._commit.error is None:
+            self._tell(self._commit.fail(error), error)
+            self.on_progress()
+
+    def _tell(self, waiters: Iterable[Waiter], error: StorageError | None) -> None:
+        waiters = iter(waiters)
+        try:
+            for _, callback, argument in waiters:
+                callback(argument, error)
+        except BaseException:
+            self._soon(partial(self._tell, waiters, error))  # one bad callback harms nobody else
+            raise
+
+    # Reading ----------------------------------------------------------------------------------
+
+    def get(self, lsn: int) -> Extent | None:
+        """The record at ``lsn`` if it is in memory, whole, else None."""
+        if lsn >= self._commit.base:
+            return self._commit.find(lsn)
+        return self._cache.find(lsn) or self._extents.find(lsn)
+
+    def fetch(self, lsn: int, callback: FetchCallback, argument: object) -> None:
+        """Read the record at ``lsn`` and what follows, then call ``callback``."""
+        error: StorageError | None = self._commit.error
+        extent = self.get(lsn) if error is None else None
+        segment = self._segments.find(lsn)
+        if extent is None and error is None and segment is None:
+            error = Corrupt(lsn, "no segment holds it")
+        if extent is not None or error is not None:
+            self._soon(partial(callback, argument, extent, error))
+            return
+        for read in self._reads[-_COALESCE_READS:]:
+            if read.lsn <= lsn < read.lsn + EXTENT_BYTES:
+                read.waiting.append((lsn, callback, argument))
+                return
+        assert segment is not None
+        read = _Read(lsn)
+        read.waiting.append((lsn, callback, argument))
+        self._reads.append(read)
+        self._statistics.fetches += 1
+        stop = min(segment.end, self._commit.written_lsn)
+        self._workers[1].submit(partial(self._read, read, segment.name, segment.base, stop))
+
+    def _read(self, read: _Read, name: str, base: int, stop: int) -> None:
+        """In the reader's thread."""
+        try:
+            read.extent = self._files.read_extent(name, base, read.lsn, stop)
+        except StorageError as error:
+            read.error = error
+        except Exception as error:  # MemoryError for one: it must not end the thread
+            read.error = StorageError(f"lsn {read.lsn} cannot be read: {error!r}")
+        self._report(partial(self._on_read, read))
+
+    def _on_read(self, read: _Read) -> None:
+        self._reads.remove(read)
+        extent = read.extent
+        if extent is not None:
+            self._extents.add(extent)
+        for lsn, callback, argument in read.waiting:
+            if extent is not None and lsn < extent.end:
+                self._soon(partial(callback, argument, extent, None))
+            elif lsn == read.lsn:
+                self._soon(partial(callback, argument, None, read.error))
+            else:
+                self.fetch(lsn, callback, argument)
+
+    # Liveness ---------------------------------------------------------------------------------
+
+    def release(self, lsn: int) -> None:
+        """One reference to the record at ``lsn`` is gone."""
+        if lsn >= self._commit.base:
+            self._commit.count(lsn, -1)
+        else:
+            self._segments.release(lsn)
+
+    def adopt(self, lsn: int) -> None:
+        """Count one reference more to the record at ``lsn``."""
+        if lsn >= self._commit.base:
+            self._commit.count(lsn, 1)
+        else:
+            self._segments.adopt(lsn)
+
+    def adopt_many(self, lsns: "array[int]") -> None:
+        """Count one reference more for each of ``lsns``; for ``Replay.finish``."""
+        self._segments.adopt_many(lsns)
+
+    # Checkpoints ------------------------------------------------------------------------------
+
+    def checkpoint_due(self) -> bool:
+        """Whether enough was appended since the last checkpoint to make another worth it."""
+        if self._commit.error is not None or self._scheduler is None:
+            return False
+        size = self._commit.frame_lsn - self._checkpointed_lsn
+        if size >= max(_CHECKPOINT_LOG_BYTES, 2 * self._checkpoint_bytes):
+            return True
+        age_ms = self._scheduler.now_ms() - self._checkpointed_ms
+        return size >= _CHECKPOINT_LOG_BYTES_MIN and age_ms >= _CHECKPOINT_MS
+
+    def checkpoint(self) -> Iterator[Job]:
+        """Take a checkpoint: run the iterator to its end.
+
+        Raises:
+            DiskFull: there was no room; the checkpoint before still counts.
+            LogFailed: the disk failed; the log is poisoned.
+        """
+        if self._commit.error is not None:
+            raise self._commit.error
+        try:
+            yield from self._checkpoint_steps()
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise DiskFull(f"{self._directory}: no room for a checkpoint") from error
+            failed = LogFailed(f"checkpoint: {error}")
+            self._fail(failed)
+            raise failed from error
+
+    def _checkpoint_steps(self) -> Iterator[Job]:
+        commit = self._commit
+        while commit.base == self._checkpointed_lsn and self._manifest.checkpoint:
+            if commit.empty:
+                return  # nothing was appended since the last one
+            yield from self._sync_steps()
+        replay_lsn = commit.base
+        batch = commit.in_flight
+        self._mark_lsn = replay_lsn
+        self._mark_crc = None if batch is not None and batch.frames else self._crc
+        table = [
+            SegmentEntry(each.base, each.end, each.epoch, each.total)
+            for each in self._segments.items
+        ]
+        path = f"{self._directory}/{checkpoint_name(replay_lsn)}"
+        task = _Task(partial(create_anew, self._disk, path))
+        yield task
+        handle = task.result()
+        assert isinstance(handle, int)
+        try:
+            dead, size = yield from self._section_steps(handle, replay_lsn, table)
+            # What the sections say, and what made those segments dead, must be durable first.
+            yield from self._sync_steps()
+            assert self._mark_crc is not None
+            manifest = Manifest(
+                instance=self._manifest.instance,
+                epoch=self._manifest.epoch,
+                checkpoint=checkpoint_name(replay_lsn),
+                replay_lsn=replay_lsn,
+                prev_crc=self._mark_crc,
+                durable_lsn=commit.durable_lsn,
+                gaps=[gap for gap in self._manifest.gaps if gap[1] > replay_lsn],
+            )
+            task = _Task(partial(publish_checkpoint, self._disk, self._directory, handle, manifest))
+            yield task
+            task.result()
+        finally:
+            self._disk.close(handle)
+        unwanted = [segment.name for segment in dead]
+        if self._manifest.checkpoint:
+            unwanted.append(self._manifest.checkpoint)
+        assert self._scheduler is not None
+        self._manifest = manifest
+        self._segments.remove(dead)
+        self._recorded_durable = max(self._recorded_durable, manifest.durable_lsn)
+        self._checkpointed_lsn = replay_lsn
+        self._checkpointed_ms = self._scheduler.now_ms()
+        self._checkpoint_bytes = size
+        self._statistics.checkpoints += 1
+        task = _Task(partial(unlink_all, self._disk, self._directory, unwanted))
+        yield task
+        task.result()
+
+    def _section_steps(
+        self, handle: int, replay_lsn: int, table: list[SegmentEntry]
+    ) -> Generator[Job, None, tuple[list[Segment], int]]:
+        """Write the sections; return the segments that nobody needs any more, and the size."""
+        chunk = [checkpoint_header(replay_lsn, self._manifest.epoch)]
+        pending = len(chunk[0])
+        offset = 0
+        sections = 1
+        for kind, content in self._replay.snapshot():
+            assert 0 <= kind <= KIND_MAX
+            chunk.append(encode_section(kind, content))
+            pending += len(chunk[-1])
+            sections += 1
+            if pending < _CHUNK_BYTES:
+                yield None
+                continue
+            task = _Task(partial(self._disk.pwrite, handle, offset, chunk))
+            yield task
+            task.result()
+            offset += pending
+            chunk, pending = [], 0
+        dead = self._segments.dead(replay_lsn)
+        gone = {segment.base for segment in dead}
+        chunk.append(encode_segment_table([each for each in table if each.base not in gone]))
+        chunk.append(encode_end(sections))
+        task = _Task(partial(self._disk.pwrite, handle, offset, chunk))
+        yield task
+        task.result()
+        return dead, offset + sum(map(len, chunk))
+
+    def _sync_steps(self) -> Iterator[Job]:
+        """Go on until all that was appended before is durable."""
+        commit = self._commit
+        target = commit.frame_lsn if commit.empty else commit.next_lsn
+        while commit.durable_lsn < target:
+            if commit.error is not None:
+                raise commit.error
+            commit.request_sync()
+            self._flush()
+            yield self._workers[0].wait_idle
+            self._collect()
+
+    # Compaction and housekeeping --------------------------------------------------------------
+
+    def compaction_due(self) -> bool:
+        """Whether some segment is mostly dead and worth copying forward."""
+        return not self._full and self._compactable() is not None
+
+    def _compactable(self) -> Segment | None:
+        if self._commit.error is not None:
+            return None
+        return worth_compacting(self._segments.items, self._commit.durable_lsn, self._compacted)
+
+    def compact(self) -> Iterator[Job]:
+        """Copy the live records of the deadest segment forward; run it like a checkpoint."""
+        segment = self._compactable()
+        if segment is None:
+            return
+        self._compacted.add(segment.base)  # once: what stays after that is not ours to move
+        files = SegmentFiles(self._disk, self._directory)
+        try:
+            moved = yield from compact_segment(self, self._replay, segment, files)
+        finally:
+            files.close()
+        self._statistics.compacted_bytes += moved
+
+    def housekeep(self) -> Iterator[Job]:
+        """Once a second: sync what is only written, note the durable position, mind the reserve."""
+        commit = self._commit
+        if commit.error is not None or not self._workers:
+            return
+        batch = commit.in_flight
+        if commit.written_lsn > commit.durable_lsn:
+            if batch is None or not batch.sync:
+                commit.request_sync()
+        elif commit.idle and commit.frame_lsn == self._housekept_end:
+            if self._recorded_durable < self._records_end:
+                commit.cut_empty()
+                commit.request_sync()
+        self._housekept_end = commit.frame_lsn
+        uses = self._reserve_uses
+        task = _Task(self._mind_space)
+        yield task
+        if uses == self._reserve_uses:  # else the writer needed the reserve meanwhile
+            self._full = not task.result()
+
+    def _mind_space(self) -> bool:
+        """Restore the reserve when there is room; return whether new messages may be taken."""
+        disk = self._disk
+        free = disk.free_bytes(self._root)
+        if free < self._disk_free_bytes_min:
+            return False
+        if not self._ballast_bytes or "ballast" in disk.listdir(self._root):
+            return True
+        if free < self._disk_free_bytes_min + self._ballast_bytes:
+            return False
+        handle = disk.create(self._ballast)
+        try:
+            disk.fallocate(handle, self._ballast_bytes)
+            disk.fdatasync(handle)
+        except OSError as error:
+            disk.unlink(self._ballast)
+            if error.errno in NO_ROOM:
+                return False
+            raise
+        finally:
+            disk.close(handle)
+        disk.fsync_dir(self._root)
+        return True
+
+    def statistics(self) -> LogStatistics:
+        """Counters since opening."""
+        statistics = self._statistics
+        statistics.frames = self._commit.frames
+        statistics.records = self._commit.records
+        items = self._segments.items
+        statistics.segments = len(items)
+        statistics.bytes_in_segments = sum(each.size for each in items)
+        statistics.bytes_live_estimate = sum(each.live_bytes for each in items)
+        return statistics

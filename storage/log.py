@@ -1,0 +1,255 @@
+"""The log as a contract: what the broker asks of it, and what it asks of the broker.
+
+Two implementations stand here, ``filelog.py`` (a directory) and ``memory.py`` (nothing on disk);
+``tests/unit/storage/test_log_contract.py`` holds both, and any third one, to this page.
+
+Rules:
+
+- One thread, the owner's, calls the log. A log may use threads of its own; it calls back only
+  through the ``Scheduler`` it was started with, or from within a call the owner made.
+- An LSN is a byte position in the endless log. The record appended first has the lower LSN.
+  Position 0 is never a record, so 0 means "none".
+- Appending changes nothing by itself: records become *written*, then *durable*, in LSN order, and
+  waiting callbacks are called in LSN order, exactly once, with None or with the error.
+- After one failed write or fdatasync the log is poisoned: every waiter gets ``LogFailed``, and so
+  does every later call. Only opening it again recovers.
+"""
+
+import enum
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from .errors import StorageError
+
+__all__ = [
+    "Callback",
+    "Durability",
+    "Extent",
+    "FetchCallback",
+    "Job",
+    "Log",
+    "LogStatistics",
+    "RecoveryReport",
+    "Reference",
+    "Replay",
+    "Scheduler",
+]
+
+Callback = Callable[[object, StorageError | None], None]
+Job = Callable[[], None] | None
+
+
+class Durability(enum.IntEnum):
+    """When something counts as kept. Numbers are on disk in definitions."""
+
+    MEMORY = 0  # never logged; gone with the process
+    OS = 1  # written: survives the process, not a power cut
+    SYNC = 2  # after fdatasync: survives a power cut
+
+
+class Extent(msgspec.Struct, gc=False):
+    """A run of log bytes in memory, holding whole records from ``start`` on."""
+
+    start: int
+    end: int
+    buffer: bytes
+
+
+FetchCallback = Callable[[object, Extent | None, StorageError | None], None]
+
+
+class Reference(msgspec.Struct, gc=False):
+    """One place that still needs the record at ``lsn`` (``kind`` is MESSAGE or LINK)."""
+
+    lsn: int
+    kind: int
+    entity: int
+    seq: int
+
+
+class RecoveryReport(msgspec.Struct):
+    """What opening the log found and did."""
+
+    epoch: int
+    checkpoint_lsn: int  # replay began here
+    end_lsn: int  # the log goes on here
+    frames: int
+    records: int
+    bytes_replayed: int
+    bytes_dropped: int  # never acknowledged: a torn or unfinished tail
+    bytes_reappended: int  # perhaps not on stable storage: written again before serving
+    seconds: float
+    accepted_loss: str | None = None  # what --accept-loss let pass
+
+
+class LogStatistics(msgspec.Struct):
+    """Counters since opening, for metrics, and the sizes now."""
+
+    commits: int
+    synced_commits: int
+    frames: int
+    records: int
+    bytes_appended: int
+    bytes_in_segments: int
+    bytes_live_estimate: int
+    segments: int
+    checkpoints: int
+    compacted_bytes: int
+    fetches: int
+    sync_seconds_total: float
+
+
+class Replay(Protocol):
+    """What the broker offers the log: its state, as sections and records.
+
+    While the log opens (``load`` and ``apply``, up to ``finish``) references are not counted:
+    append, release and adopt have no meaning yet, and ``release`` and ``adopt`` do nothing.
+    ``finish`` calls :meth:`Log.adopt` (or ``adopt_many``) once for each reference that is live
+    in the recovered state.
+    """
+
+    def load(self, kind: int, content: bytes) -> None:
+        """Take one section of the last checkpoint. Called in the order they were written."""
+
+    def apply(self, lsn: int, kind: int, buffer: bytes, at: int) -> None:
+        """Apply the record at ``buffer[at]``. It may already be part of the loaded state.
+
+        Compaction calls this too, for a copy it has appended with one reference for each target
+        (flag MOVED). Each place that still holds the LSN which the copy replaces takes the new
+        one and releases the old; for each target that does not (it died meanwhile) release the
+        new one.
+        """
+
+    def finish(self) -> None:
+        """Everything was loaded and applied: adopt what is live."""
+
+    def snapshot(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the state as (kind, content) sections, at most 1 ms of work at a time.
+
+        Appends and applies may happen between the steps: what is yielded may be newer than the
+        moment the snapshot began, never older.
+        """
+
+    def references(self, first: int, end: int) -> Iterator[list[Reference]]:
+        """Yield, in slices of at most 1 ms, who needs a record with first <= lsn < end.
+
+        Every such record that is live all the while is yielded once for each place; one that
+        dies meanwhile may or may not be.
+        """
+
+
+class Scheduler(Protocol):
+    """How the log comes back to its owner's thread."""
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` on the owner's thread after what it is doing now."""
+
+    def soon_from_thread(self, callback: Callable[[], None]) -> None:
+        """The same, from any thread."""
+
+    def now_ms(self) -> int:
+        """Unix time in ms that never goes back. Called on the owner's thread."""
+
+
+class Log(Protocol):
+    """An append-only log. See the module's rules."""
+
+    on_progress: Callable[[], None]  # set by the owner: written_lsn or durable_lsn has risen
+    before_seal: Callable[[], None]  # set by the owner: last chance to append to this commit
+
+    @property
+    def next_lsn(self) -> int:
+        """Where the next record will stand, at the earliest."""
+
+    @property
+    def written_lsn(self) -> int:
+        """All below survives the process."""
+
+    @property
+    def durable_lsn(self) -> int:
+        """All below survives a power cut."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Appended, not yet durable."""
+
+    def open(
+        self, replay: Replay, progress: Callable[[int, int], None] | None = None
+    ) -> RecoveryReport:
+        """Lock, recover, load and apply all into ``replay``; then the log takes appends.
+
+        Blocks (run it in a thread); ``progress(done_bytes, total_bytes)`` is called now and then.
+
+        Raises:
+            Locked: another process has it. Corrupt: acknowledged data is damaged.
+            FormatUnknown: written by another version. OSError: as the system says.
+        """
+
+    def start(self, scheduler: Scheduler) -> None:
+        """Begin to commit. Call it on the owner's thread, after open."""
+
+    def append(self, parts: Sequence[bytes], references: int = 0) -> int:
+        """Add one encoded record (its ``parts``, back to back) and return its LSN.
+
+        ``references`` is how many :meth:`release` calls will come for it; a record with 0 is not
+        kept beyond the next checkpoint.
+        """
+
+    def wait(self, level: Durability, callback: Callback, argument: object) -> None:
+        """Call ``callback(argument, error)`` once all that was appended so far is at ``level``."""
+
+    def admit(self) -> None:
+        """Raise DiskFull or LogFailed when no new message may be taken; else return."""
+
+    def get(self, lsn: int) -> Extent | None:
+        """The record at ``lsn`` if it is in memory, whole, else None. Never blocks."""
+
+    def fetch(self, lsn: int, callback: FetchCallback, argument: object) -> None:
+        """Read the record at ``lsn`` and what follows it.
+
+        Then ``callback(argument, extent, None)`` is called, or ``callback(argument, None, error)``.
+        The callback is never called from within this call. ``Corrupt`` when it fails its CRC.
+        """
+
+    def release(self, lsn: int) -> None:
+        """One reference to the record at ``lsn`` is gone."""
+
+    def adopt(self, lsn: int) -> None:
+        """Count one reference more to the record at ``lsn`` (from ``finish``, or when linking)."""
+
+    def adopt_many(self, lsns: "array[int]") -> None:
+        """Count one reference more for each of ``lsns``, an ``array("Q")`` in any order.
+
+        For ``finish``: fast, fastest when nearly ascending.
+        """
+
+    def checkpoint_due(self) -> bool:
+        """Whether enough was appended since the last checkpoint to make another worth it."""
+
+    def checkpoint(self) -> Iterator[Job]:
+        """Take a checkpoint: run the iterator to its end.
+
+        Each step is at most 2 ms of work. When a step yields a callable, run that in another
+        thread (it does the file work) and go on when it has returned.
+        """
+
+    def compaction_due(self) -> bool:
+        """Whether some segment is mostly dead and worth copying forward."""
+
+    def compact(self) -> Iterator[Job]:
+        """Copy the live records of the deadest segment forward; run it like a checkpoint.
+
+        The moved records are appended with the flag MOVED and handed to ``replay.apply``.
+        """
+
+    def housekeep(self) -> Iterator[Job]:
+        """Once a second: sync what is only written, note the durable position, mind the reserve."""
+
+    def statistics(self) -> LogStatistics:
+        """Counters since opening."""
+
+    def close(self) -> None:
+        """Commit what was appended, release the lock. Blocks for at most one commit."""

@@ -1,0 +1,223 @@
+"""MemoryLog: the verbs of the log, with nothing on disk.
+
+For brokers without a directory, for tests, and beside a file log for queues that live in memory
+(there with a ``first_lsn`` far above every position in the file).
+
+Rules:
+
+- A record is kept while it has references; one that came with none is gone at once.
+- Written and durable mean: the owner's next turn has come. So callers meet the same order of
+  events as with files.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from .errors import Corrupt, LogClosed, StorageError
+from .log import (
+    Callback,
+    Durability,
+    Extent,
+    FetchCallback,
+    Job,
+    LogStatistics,
+    RecoveryReport,
+    Replay,
+    Scheduler,
+)
+
+__all__ = ["MemoryLog"]
+
+_Waiter = tuple[Callback, object]
+
+
+def _nothing() -> None:
+    pass
+
+
+class MemoryLog:
+    """A log in memory. See :class:`braidmq.storage.log.Log`."""
+
+    def __init__(self, first_lsn: int = 1) -> None:
+        """Number records from ``first_lsn`` on, which must not be 0."""
+        assert first_lsn > 0
+        self.on_progress: Callable[[], None] = _nothing
+        self.before_seal: Callable[[], None] = _nothing
+        self._next_lsn = first_lsn
+        self._durable_lsn = first_lsn
+        self._records: dict[int, bytes] = {}
+        self._references: dict[int, int] = {}  # of records with a count other than 1
+        self._bytes = 0
+        self._waiters: list[_Waiter] = []
+        self._scheduler: Scheduler | None = None
+        self._error: StorageError | None = None
+        self._awake = False
+        self._statistics = LogStatistics(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+
+    @property
+    def next_lsn(self) -> int:
+        return self._next_lsn
+
+    @property
+    def written_lsn(self) -> int:
+        return self._durable_lsn
+
+    @property
+    def durable_lsn(self) -> int:
+        return self._durable_lsn
+
+    @property
+    def pending_bytes(self) -> int:
+        return self._next_lsn - self._durable_lsn
+
+    def open(
+        self, replay: Replay, progress: Callable[[int, int], None] | None = None
+    ) -> RecoveryReport:
+        """There is nothing to recover."""
+        replay.finish()
+        lsn = self._next_lsn
+        return RecoveryReport(0, lsn, lsn, 0, 0, 0, 0, 0, 0.0)
+
+    def start(self, scheduler: Scheduler) -> None:
+        """Begin to commit."""
+        assert self._scheduler is None
+        self._scheduler = scheduler
+        if self._awake:
+            scheduler.soon(self._flush)
+
+    def append(self, parts: Sequence[bytes], references: int = 0) -> int:
+        """Add one encoded record; return its LSN."""
+        lsn = self._next_lsn
+        if references:
+            record = b"".join(parts)
+            size = len(record)
+            self._records[lsn] = record
+            self._bytes += size
+            if references != 1:
+                self._references[lsn] = references
+        else:
+            size = sum(map(len, parts))
+        self._next_lsn = lsn + size
+        self._statistics.records += 1
+        self._statistics.bytes_appended += size
+        if not self._awake:
+            self._wake()
+        return lsn
+
+    def wait(self, level: Durability, callback: Callback, argument: object) -> None:
+        """Call ``callback(argument, error)`` in the owner's next turn."""
+        if self._error is not None:
+            self._soon(partial(callback, argument, self._error))
+            return
+        self._waiters.append((callback, argument))
+        if not self._awake:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._awake = True
+        if self._scheduler is not None:
+            self._scheduler.soon(self._flush)
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        if self._scheduler is None:
+            raise LogClosed("the log was not started")
+        self._scheduler.soon(callback)
+
+    def _flush(self) -> None:
+        if self._error is not None:
+            return
+        self.before_seal()
+        self._awake = False
+        self._durable_lsn = self._next_lsn
+        waiters, self._waiters = self._waiters, []
+        self._statistics.commits += 1
+        self._tell(waiters, None)
+        self.on_progress()
+
+    def _tell(self, waiters: Iterable[_Waiter], error: StorageError | None) -> None:
+        waiters = iter(waiters)
+        try:
+            for callback, argument in waiters:
+                callback(argument, error)
+        except BaseException:
+            self._soon(partial(self._tell, waiters, error))
+            raise
+
+    def admit(self) -> None:
+        """Raise LogClosed after close; a limit on memory is the broker's to set."""
+        if self._error is not None:
+            raise self._error
+
+    def get(self, lsn: int) -> Extent | None:
+        """The record at ``lsn``."""
+        record = self._records.get(lsn)
+        return None if record is None else Extent(lsn, lsn + len(record), record)
+
+    def fetch(self, lsn: int, callback: FetchCallback, argument: object) -> None:
+        """The record at ``lsn``, in the owner's next turn."""
+        error = self._error
+        extent = self.get(lsn) if error is None else None
+        if extent is None and error is None:
+            error = Corrupt(lsn, "no record stands there")
+        self._statistics.fetches += 1
+        self._soon(partial(callback, argument, extent, error))
+
+    def release(self, lsn: int) -> None:
+        """One reference to the record at ``lsn`` is gone."""
+        count = self._references.pop(lsn, 1) - 1
+        if count <= 0:
+            record = self._records.pop(lsn, b"")
+            self._bytes -= len(record)
+        elif count > 1:
+            self._references[lsn] = count
+
+    def adopt(self, lsn: int) -> None:
+        """Count one reference more to the record at ``lsn``."""
+        if lsn in self._records:
+            self._references[lsn] = self._references.get(lsn, 1) + 1
+
+    def adopt_many(self, lsns: "array[int]") -> None:
+        """Count one reference more for each of ``lsns``."""
+        for lsn in lsns:
+            self.adopt(lsn)
+
+    def checkpoint_due(self) -> bool:
+        """Never: there is nothing to come back to."""
+        return False
+
+    def checkpoint(self) -> Iterator[Job]:
+        """Nothing to do."""
+        return iter(())
+
+    def compaction_due(self) -> bool:
+        """Never: a dead record is gone at once."""
+        return False
+
+    def compact(self) -> Iterator[Job]:
+        """Nothing to do."""
+        return iter(())
+
+    def housekeep(self) -> Iterator[Job]:
+        """Nothing to do."""
+        return iter(())
+
+    def statistics(self) -> LogStatistics:
+        """Counters since the beginning; what is held counts as one segment."""
+        self._statistics.bytes_in_segments = self._bytes
+        self._statistics.bytes_live_estimate = self._bytes
+        return self._statistics
+
+    def close(self) -> None:
+        """Answer who waits, forget everything."""
+        if self._error is not None:
+            return
+        if self._waiters:
+            self._flush()
+        self._error = LogClosed("the log was closed")
+        self._awake = False
+        self._records.clear()
+        self._references.clear()
+        self._bytes = 0

@@ -1,0 +1,191 @@
+"""The writer: takes a sealed batch, builds its frames, writes them, syncs when somebody needs it.
+
+It runs in a thread of its own, because fdatasync takes as long as it takes; CRC and write of
+large buffers leave the interpreter to the owner's thread meanwhile.
+
+Rules:
+
+- The position of every byte was decided before: a batch is written with one call at a known
+  offset (two when it goes on in a new segment), and a repeated write is the same bytes at the
+  same place.
+- A new segment gets nothing before the one before it is on stable storage, and nothing in it is
+  reported as durable before its name is.
+- A failed fdatasync is final: the kernel may have thrown the pages away and marked them clean, so
+  a second one would return success for data that is gone. Nothing is retried, everything fails.
+- When there is no room, the reserve file is given up and the same write repeated once.
+"""
+
+import errno
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol, TypeVar
+
+from .commit import Batch, Frame
+from .disk import Disk
+from .errors import LogFailed
+from .frame import PADDING, encode_frame_header
+from .segment import segment_name
+
+__all__ = ["DURABLE", "FAILED", "NO_ROOM", "WRITTEN", "LogWriter", "ThreadWorker", "Worker"]
+
+WRITTEN, DURABLE, FAILED = 1, 2, 3  # what is reported of a batch
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+T = TypeVar("T")
+Report = Callable[[Batch, int], None]
+
+
+class Worker(Protocol):
+    """Something that runs tasks one after the other, elsewhere."""
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Run ``task`` after all that were submitted before. Tasks do not raise."""
+
+    def wait_idle(self) -> None:
+        """Return when all that was submitted has run. Any thread but the worker's own."""
+
+    def stop(self) -> None:
+        """Run what was submitted, then end."""
+
+
+class ThreadWorker:
+    """A worker that is a thread."""
+
+    def __init__(self, name: str) -> None:
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        get = self._tasks.get
+        while (task := get()) is not None:
+            task()
+
+    def submit(self, task: Callable[[], None]) -> None:
+        self._tasks.put(task)
+
+    def wait_idle(self) -> None:
+        done = threading.Event()
+        self._tasks.put(done.set)
+        while not done.wait(1.0):
+            if not self._thread.is_alive():
+                return
+
+    def stop(self) -> None:
+        self._tasks.put(None)
+        self._thread.join()
+
+
+class LogWriter:
+    """Writes batches to segments. After :meth:`begin`, only the worker's thread touches it."""
+
+    def __init__(self, disk: Disk, directory: str, ballast: str, epoch: int) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._ballast = ballast
+        self._epoch = epoch
+        self._handle = -1
+        self._segment_base = -1
+        self._prev_crc = 0
+        self._dirty = False
+        self._failed = False
+
+    def begin(self, handle: int, segment_base: int, prev_crc: int) -> None:
+        """Go on in the segment open as ``handle``, behind the frame whose CRC is ``prev_crc``."""
+        self._handle = handle
+        self._segment_base = segment_base
+        self._prev_crc = prev_crc
+
+    def commit(self, batch: Batch, report: Report) -> None:
+        """Write ``batch``, sync when it says so, and report each step."""
+        try:
+            if self._failed:
+                raise OSError(errno.EIO, "an earlier write failed")
+            self._write(batch)
+            if not batch.sync:
+                report(batch, WRITTEN)
+                return
+            if batch.waiters_written:
+                report(batch, WRITTEN)
+            started = time.perf_counter()
+            self._sync()
+            batch.sync_seconds = time.perf_counter() - started
+        except Exception as error:  # whatever it was, this log cannot be trusted any more
+            self._failed = True
+            batch.error = LogFailed(f"lsn {batch.base}..{batch.end}: {error}")
+            batch.error.__cause__ = error
+            report(batch, FAILED)
+        else:
+            report(batch, DURABLE)
+
+    def _write(self, batch: Batch) -> None:
+        buffers: list[bytes] = []
+        start = batch.base
+        for frame in batch.frames:
+            if frame.segment_base != self._segment_base:
+                self._flush(batch, start, buffers)
+                buffers = []
+                start = frame.lsn
+                self._roll(batch, frame.segment_base)
+            self._build(frame, batch, buffers)
+        self._flush(batch, start, buffers)
+        batch.crc = self._prev_crc
+
+    def _build(self, frame: Frame, batch: Batch, buffers: list[bytes]) -> None:
+        payload = b"".join(frame.parts)
+        assert len(payload) == frame.payload_length
+        header, self._prev_crc = encode_frame_header(
+            payload,
+            frame.count,
+            frame.lsn,
+            batch.durable_lsn,
+            self._epoch,
+            batch.time_ms,
+            self._prev_crc,
+        )
+        frame.payload = payload
+        frame.parts = []
+        buffers += (header, payload, PADDING[-len(payload) % 8])
+
+    def _flush(self, batch: Batch, start: int, buffers: list[bytes]) -> None:
+        if not buffers:
+            return
+        self._dirty = True
+        offset = start - self._segment_base
+        self._with_reserve(batch, lambda: self._disk.pwrite(self._handle, offset, buffers))
+
+    def _roll(self, batch: Batch, base: int) -> None:
+        self._sync()
+        path = f"{self._directory}/{segment_name(base, self._epoch)}"
+        handle = self._with_reserve(batch, lambda: self._disk.create(path))
+        self._disk.close(self._handle)
+        self._handle = handle
+        self._segment_base = base
+        self._disk.fsync_dir(self._directory)
+
+    def _with_reserve(self, batch: Batch, call: Callable[[], T]) -> T:
+        """Call; when there is no room, give up the reserve file and call once more."""
+        try:
+            return call()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+        batch.disk_full = True
+        try:
+            self._disk.unlink(self._ballast)
+        except FileNotFoundError:
+            pass  # given up before; perhaps something else made room meanwhile
+        return call()
+
+    def _sync(self) -> None:
+        if self._dirty:
+            self._disk.fdatasync(self._handle)
+            self._dirty = False
+
+    def close(self) -> None:
+        """Close the segment. Only after the worker has stopped."""
+        if self._handle >= 0:
+            self._disk.close(self._handle)
+            self._handle = -1
