@@ -461,6 +461,7 @@ def test_a_removed_user_or_an_old_password_loses_all_rights_for_good(after: list
     for _ in range(2):
         assert not principal.active
         assert not principal.allows("queue:Send", "orders")
+        assert repr(principal) == "<Principal 'alice' revoked>"
         with pytest.raises(PermissionDenied, match="'alice' is no longer valid: log in again"):
             principal.check("queue:Send", "orders")
         users.replace(before)  # a user of the same name is not the same principal
