@@ -1,0 +1,260 @@
+"""What sets the broker in motion: work that was woken, deadlines, the log's progress, its failure.
+
+The queues turn to the engine (see ``host.py``); whoever runs the broker calls :meth:`Engine.run`
+after ``on_work`` and :meth:`Engine.tick` at :meth:`Engine.next_deadline`.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import cast
+
+from ..storage.errors import DiskFull, StorageError
+from ..storage.log import Durability, Log, Scheduler
+from ..storage.record import encode_link
+from .access import Access
+from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
+from .host import Host
+from .index import LSN_MASK
+from .limits import Limits
+from .message import (
+    DEAD_LETTER_QUEUE,
+    DEAD_LETTER_REASON,
+    DEAD_LETTER_RECEIVES,
+    DEAD_LETTER_TIME,
+    pack_headers,
+)
+from .queue import Queue
+from .redrive import Redrive
+from .registry import Registry
+from .state import LANE_SHIFT
+
+__all__ = ["Engine", "Kept"]
+
+Kept = Callable[[object, BraidError | None], None]
+
+_TRASH_PAGES = 4  # released in one go
+
+
+def _nothing(queue: str, seq: int, error: StorageError) -> None:
+    """Nobody asked to hear of damage."""
+
+
+class Engine(Registry):
+    """A broker's moving parts.
+
+    Attributes:
+        on_work: called when :meth:`run` should be called soon, or the next deadline is earlier.
+        on_damage: called with (queue, sequence, error) when a message cannot be read back.
+        failed: set once the log has failed; nothing is accepted or delivered any more.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        limits: Limits,
+        access: Access,
+        on_work: Callable[[], None],
+        memory: Log | None = None,
+    ) -> None:
+        super().__init__(log, log if memory is None else memory)
+        self.limits = limits
+        self.access = access
+        self.on_work = on_work
+        self.on_damage: Callable[[str, int, StorageError], None] = _nothing
+        self.failed: BrokerFailed | None = None
+        self.instance = 0  # names this broker's log; with a message's id, the message
+        self.version = ""
+        self.started_ms = 0
+        self._woken: dict[Queue, None] = {}
+        self._later: list[Callable[[], None]] = []
+        self._unsettled: dict[Queue, int] = {}  # queue -> LSN that must be kept to deliver on
+        self._alarms: list[tuple[int, int, Queue]] = []
+        self._redrives: dict[int, Redrive] = {}
+        self._redrive_due_ms = 0
+        self._redrive_now_ms = 0
+        self._redrive_count = 0
+        self._asked = False  # on_work was called, run was not
+        log.on_progress = self._progressed
+
+    def start(self, scheduler: Scheduler) -> None:
+        """Begin to serve; the log was opened with this core as its replay."""
+        self.started_ms = scheduler.now_ms()
+        self.log.start(scheduler)
+        if self.memory is not self.log:
+            self.memory.start(scheduler)
+        for queue in self.queues.values():
+            queue.sweep_ms = 1 if queue.settings.retention_ms else 0
+            queue.set_alarm()
+
+    def host(self) -> Host:
+        """The queues turn to the core itself."""
+        return self
+
+    # Work -------------------------------------------------------------------------------------
+
+    def wake(self, queue: Queue) -> None:
+        """Have the queue dispatched in the next :meth:`run`."""
+        self._woken[queue] = None
+        self._ask()
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call back in the next :meth:`run`."""
+        self._later.append(call)
+        self._ask()
+
+    def alarm(self, queue: Queue, due_ms: int) -> None:
+        """Have the queue ticked at ``due_ms``."""
+        earliest = not self._alarms or due_ms < self._alarms[0][0]
+        heappush(self._alarms, (due_ms, queue.id, queue))
+        if earliest:
+            self._ask()
+
+    def damaged(self, queue: Queue, seq: int, error: StorageError) -> None:
+        """A message cannot be read back; say so."""
+        self.on_damage(queue.name, seq, error)
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self.on_work()
+
+    def _progressed(self) -> None:
+        """More of the log is kept: queues may deliver what they hold."""
+        done = []
+        for queue, lsn in self._unsettled.items():
+            if lsn < queue.frontier():
+                done.append(queue)
+                self.wake(queue)
+        for queue in done:
+            del self._unsettled[queue]
+
+    def _changed(self, queue: Queue) -> None:
+        """Messages were put into a queue: deliver them when they are kept."""
+        if queue.logged:
+            self._unsettled[queue] = self.log.next_lsn - 1
+        else:
+            self.wake(queue)
+
+    def run(self, now_ms: int) -> None:
+        """Dispatch every queue that was woken, and go on with what was put off."""
+        self._asked = False
+        woken, self._woken = self._woken, {}
+        later, self._later = self._later, []
+        try:
+            for queue in woken:
+                queue.dispatch(now_ms)
+            for call in later:
+                call()
+        except StorageError as error:
+            self.fail(error)
+
+    def tick(self, now_ms: int) -> None:
+        """Do everything that is due."""
+        try:
+            while self._alarms and self._alarms[0][0] <= now_ms:
+                due_ms, _, queue = heappop(self._alarms)
+                if queue.alarm_ms == due_ms:
+                    queue.tick(now_ms)
+            if 0 < self._redrive_due_ms <= now_ms:
+                self._step_redrives(now_ms)
+        except StorageError as error:
+            self.fail(error)
+
+    def next_deadline(self) -> int | None:
+        """When :meth:`tick` should be called next, unix ms."""
+        alarm = self._alarms[0][0] if self._alarms else None
+        if self._redrive_due_ms and (alarm is None or self._redrive_due_ms < alarm):
+            return self._redrive_due_ms
+        return alarm
+
+    def _release_trash(self) -> None:
+        if self.empty_trash(_TRASH_PAGES):
+            self.later(self._release_trash)
+
+    # Keeping ----------------------------------------------------------------------------------
+
+    def admit(self, memory: bool = False) -> None:
+        """Raise when no new message may be taken.
+
+        Raises:
+            StorageFull: no room on disk. Overloaded: too much waits to be written.
+            BrokerFailed: the log has failed.
+        """
+        if self.failed is not None:
+            raise self.failed
+        if memory:
+            return
+        try:
+            self.log.admit()
+        except DiskFull as error:
+            raise StorageFull(str(error)) from None
+        except StorageError as error:
+            raise self.fail(error) from None
+        if self.log.pending_bytes > self.limits.pending_bytes_max:
+            raise Overloaded(f"{self.log.pending_bytes} bytes wait to be written")
+
+    def fail(self, error: StorageError) -> BrokerFailed:
+        """The log has failed: stop accepting and delivering."""
+        if self.failed is None:
+            self.failed = BrokerFailed(f"the log failed: {error}")
+            for queue in self.queues.values():
+                queue.close_consumers(lambda: BrokerFailed(str(self.failed)))
+        return self.failed
+
+    def when_kept(self, level: Durability, callback: Kept, argument: object) -> None:
+        """Call ``callback(argument, error)`` once all asked for so far is kept at ``level``."""
+        if level is Durability.MEMORY:
+            callback(argument, None)
+        else:
+            self.log.wait(level, self._kept, (callback, argument))
+
+    def _kept(self, waiter: object, error: StorageError | None) -> None:
+        callback, argument = cast("tuple[Kept, object]", waiter)
+        callback(argument, self.fail(error) if error is not None else None)
+
+    # Moving messages --------------------------------------------------------------------------
+
+    def bury(self, queue: Queue, seq: int, reason: str, receives: int, now_ms: int) -> None:
+        """Move a message that nobody holds to the queue's dead-letter queue, and say why there."""
+        target = self.queues[queue.settings.dead_letter]
+        attributes = pack_headers(
+            {
+                DEAD_LETTER_QUEUE: queue.name,
+                DEAD_LETTER_REASON: reason,
+                DEAD_LETTER_RECEIVES: str(receives),
+                DEAD_LETTER_TIME: str(now_ms),
+            },
+            self.limits,
+        )
+        self.move_message(queue, seq, target, attributes, now_ms)
+        queue.counters.dead_lettered += 1
+
+    def move_message(
+        self, source: Queue, seq: int, target: Queue, attributes: bytes, now_ms: int
+    ) -> None:
+        """Put a message into another queue, in one record, without copying its body."""
+        lane, number = source.locate(seq)
+        assert lane is not None
+        lsn = lane.slot(number) & LSN_MASK
+        group = lane.group(number) if lane.grouped else 0
+        target_lane = target.lane(seq >> LANE_SHIFT)
+        target_seq = target_lane.base | target_lane.next
+        record = encode_link(source.id, seq, target.id, target_seq, lsn, now_ms, group, attributes)
+        link = source.log.append((record,), 1 if attributes else 0)
+        _, old_link, size = source.remove(seq)
+        target.put_linked(target_seq, lsn, size, group, link if attributes else 0)
+        if old_link:
+            source.log.release(old_link)
+        if target.settings.retention_ms and not target.sweep_ms:
+            target.sweep_ms = now_ms + target.settings.retention_ms
+            target.set_alarm()
+        self._changed(target)
+
+    def _step_redrives(self, now_ms: int) -> None:
+        self._redrive_now_ms = now_ms
+        self._redrive_due_ms = 0
+        for task in self._redrives.values():
+            if task.state == "running":
+                due_ms = task.step(now_ms)
+                if due_ms is not None:
+                    self._redrive_due_ms = min(self._redrive_due_ms or due_ms, due_ms)

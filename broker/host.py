@@ -1,0 +1,54 @@
+"""What a queue needs of the broker around it, and what it counts."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..storage.errors import StorageError
+from .limits import Limits
+
+if TYPE_CHECKING:
+    from .queue import Queue
+
+__all__ = ["ACKED", "DROPPED", "EXPIRED", "Counters", "Host"]
+
+# Why messages are gone: the reason in an ACK record. Numbers are on disk.
+ACKED = 0
+EXPIRED = 1
+DROPPED = 2
+
+
+class Host(Protocol):
+    """What a queue needs of the broker around it."""
+
+    limits: Limits
+
+    def wake(self, queue: "Queue") -> None:
+        """Have the queue dispatched soon."""
+
+    def alarm(self, queue: "Queue", due_ms: int) -> None:
+        """Have the queue ticked at ``due_ms``, if nothing earlier is set."""
+
+    def bury(self, queue: "Queue", seq: int, reason: str, receives: int, now_ms: int) -> None:
+        """Move a message to the queue's dead-letter queue."""
+
+    def damaged(self, queue: "Queue", seq: int, error: StorageError) -> None:
+        """A message cannot be read back. It is kept, and held."""
+
+
+class Counters:
+    """What happened in a queue since the broker started."""
+
+    __slots__ = (
+        "acknowledged",
+        "damaged",
+        "dead_lettered",
+        "delivered",
+        "dropped",
+        "duplicates",
+        "expired",
+        "returned",
+        "sent",
+    )
+
+    def __init__(self) -> None:
+        self.sent = self.delivered = self.acknowledged = self.returned = 0
+        self.expired = self.dropped = self.dead_lettered = self.duplicates = self.damaged = 0

@@ -1,0 +1,40 @@
+"""What a message must be like to be taken at all."""
+
+from .errors import InvalidArgument, TooLarge
+from .limits import DELAY_MS_MAX, PRIORITY_MAX, RETENTION_MS_MAX, Limits
+from .message import PRIORITY_DEFAULT, Outgoing
+
+__all__ = ["check_for_fifo", "check_for_standard"]
+
+
+def _check(message: Outgoing, limits: Limits) -> None:
+    if len(message.body) > limits.body_bytes_max:
+        raise TooLarge(f"a body has at most {limits.body_bytes_max} bytes")
+    if len(message.attributes) > limits.headers_bytes_max:
+        raise TooLarge(f"headers have at most {limits.headers_bytes_max} bytes in all")
+    if not 0 <= message.ttl_ms <= RETENTION_MS_MAX:
+        raise InvalidArgument(f"a time to live is between 0 and {RETENTION_MS_MAX} ms")
+
+
+def check_for_standard(message: Outgoing, limits: Limits) -> None:
+    """Raise TooLarge or InvalidArgument for a message that a standard queue cannot take."""
+    _check(message, limits)
+    if not -1 <= message.delay_ms <= DELAY_MS_MAX:
+        raise InvalidArgument(f"a delay is between 0 and {DELAY_MS_MAX} ms")
+    if not 0 <= message.priority <= PRIORITY_MAX:
+        raise InvalidArgument(f"a priority is between 0 and {PRIORITY_MAX}")
+    if message.group or message.dedup_id:
+        raise InvalidArgument("message groups and deduplication need a FIFO queue")
+
+
+def check_for_fifo(message: Outgoing, limits: Limits) -> None:
+    """Raise TooLarge or InvalidArgument for a message that a FIFO queue cannot take."""
+    _check(message, limits)
+    if message.delay_ms >= 0:
+        raise InvalidArgument("a FIFO queue delays all its messages alike: set it on the queue")
+    if message.priority != PRIORITY_DEFAULT:
+        raise InvalidArgument("a FIFO queue knows no priorities")
+    if len(message.group.encode()) > limits.group_bytes_max:
+        raise InvalidArgument(f"a group's name has at most {limits.group_bytes_max} bytes")
+    if len(message.dedup_id.encode()) > limits.dedup_id_bytes_max:
+        raise InvalidArgument(f"a deduplication id has at most {limits.dedup_id_bytes_max} bytes")

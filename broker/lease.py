@@ -1,0 +1,195 @@
+"""Who holds which message, until when: leases, and the consumers they are given to.
+
+A lease ends by being settled (ack, nack, dead letter), by its deadline, or with its consumer when
+it has no deadline (pushed messages). Deadlines are kept in buckets of 64 ms, so that settling one
+costs no more than taking it; an expiry is never early and at most a bucket late.
+"""
+
+from heapq import heappop, heappush
+from typing import Protocol
+
+import msgspec
+
+from .errors import BraidError
+from .message import Delivery
+from .selectors import Selector
+
+__all__ = ["Consumer", "Lease", "LeaseTable", "Sink"]
+
+_BUCKET_BITS = 6
+
+
+class Consumer:
+    """One receive or one subscription: somebody with credit, waiting at a queue.
+
+    Attributes:
+        credit: how many messages more it may be given.
+        lease_ms: how long it holds each; 0: as long as it lives.
+        one_shot: a receive: it gets one delivery and is gone.
+        position: where the search for messages that match its selector goes on.
+    """
+
+    __slots__ = (
+        "attempt",
+        "closed",
+        "credit",
+        "deadline_ms",
+        "held",
+        "lease_ms",
+        "one_shot",
+        "positions",
+        "queue_name",
+        "selector",
+        "sink",
+        "tag",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        queue_name: str,
+        sink: "Sink",
+        credit: int,
+        lease_ms: int,
+        selector: Selector | None,
+        tag: object,
+    ) -> None:
+        self.queue_name = queue_name
+        self.sink = sink
+        self.credit = credit
+        self.lease_ms = lease_ms
+        self.selector = selector
+        self.tag = tag
+        self.one_shot = False
+        self.deadline_ms = 0  # of a one-shot: when it stops waiting
+        self.attempt = ""
+        self.waiting = False  # its deadline is noted
+        self.closed = False
+        self.held: set[int] = set()  # sequences it holds without a deadline
+        self.positions: dict[int, int] = {}  # lane base -> number, with a selector
+
+
+class Sink(Protocol):
+    """Whoever made a consumer. Called from :meth:`Core.run` and :meth:`Core.tick` only."""
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Take messages, now leased; an empty list ends a receive whose wait ran out."""
+
+    def closed(self, consumer: Consumer, error: BraidError) -> None:
+        """The consumer was ended by the broker."""
+
+
+class Lease(msgspec.Struct, gc=False):
+    """A message in somebody's hands."""
+
+    token: int
+    receives: int
+    deadline_ms: int  # 0: none
+    expire_ms: int  # the message's own end, 0: none
+    size: int
+    consumer: Consumer | None
+
+
+class LeaseTable:
+    """The leases of one queue, by sequence number."""
+
+    __slots__ = ("_buckets", "_keys", "by_seq", "token")
+
+    def __init__(self) -> None:
+        self.by_seq: dict[int, Lease] = {}
+        self.token = 0
+        self._buckets: dict[int, set[int]] = {}
+        self._keys: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.by_seq)
+
+    def emptied(self) -> "LeaseTable":
+        """A table without leases that never gives a token a second time."""
+        table = LeaseTable()
+        table.token = self.token
+        return table
+
+    def grant(
+        self,
+        seq: int,
+        receives: int,
+        deadline_ms: int,
+        expire_ms: int,
+        size: int,
+        consumer: Consumer | None,
+        now_ms: int,
+    ) -> int:
+        """Lease ``seq``; the token that, with it, proves who holds it."""
+        token = self.token + 1
+        if token == 1:
+            token = now_ms << 12  # above every token of an earlier process
+        self.token = token
+        self.by_seq[seq] = Lease(token, receives, deadline_ms, expire_ms, size, consumer)
+        if deadline_ms:
+            self._schedule(seq, deadline_ms)
+        elif consumer is not None:
+            consumer.held.add(seq)
+        return token
+
+    def take(self, seq: int, token: int) -> Lease | None:
+        """End the lease that this receipt proves; None when it is not held any more."""
+        lease = self.by_seq.get(seq)
+        if lease is None or lease.token != token:
+            return None
+        self.drop(seq, lease)
+        return lease
+
+    def holds(self, seq: int, token: int) -> Lease | None:
+        """The lease that this receipt proves, which goes on."""
+        lease = self.by_seq.get(seq)
+        return lease if lease is not None and lease.token == token else None
+
+    def drop(self, seq: int, lease: Lease) -> None:
+        """End a lease that is known to be there."""
+        del self.by_seq[seq]
+        if lease.deadline_ms:
+            bucket = self._buckets.get(lease.deadline_ms >> _BUCKET_BITS)
+            if bucket is not None:
+                bucket.discard(seq)
+        elif lease.consumer is not None:
+            lease.consumer.held.discard(seq)
+
+    def extend(self, seq: int, lease: Lease, deadline_ms: int) -> None:
+        """Give a lease another deadline."""
+        if lease.deadline_ms:
+            bucket = self._buckets.get(lease.deadline_ms >> _BUCKET_BITS)
+            if bucket is not None:
+                bucket.discard(seq)
+        elif lease.consumer is not None:
+            lease.consumer.held.discard(seq)
+        lease.deadline_ms = deadline_ms
+        self._schedule(seq, deadline_ms)
+
+    def _schedule(self, seq: int, deadline_ms: int) -> None:
+        key = deadline_ms >> _BUCKET_BITS
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            self._buckets[key] = {seq}
+            heappush(self._keys, key)
+        else:
+            bucket.add(seq)
+
+    def next_due(self) -> int | None:
+        """When :meth:`due` should be called next."""
+        keys = self._keys
+        while keys and not self._buckets[keys[0]]:
+            del self._buckets[heappop(keys)]
+        return (keys[0] + 1) << _BUCKET_BITS if keys else None
+
+    def due(self, now_ms: int, most: int) -> list[int]:
+        """Up to about ``most`` sequences whose deadline has passed; the leases are still there."""
+        expired: list[int] = []
+        keys = self._keys
+        while keys and (keys[0] + 1) << _BUCKET_BITS <= now_ms and len(expired) < most:
+            bucket = self._buckets[keys[0]]
+            while bucket and len(expired) < most:
+                expired.append(bucket.pop())
+            if not bucket:
+                del self._buckets[heappop(keys)]
+        return sorted(expired)

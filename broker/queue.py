@@ -1,0 +1,619 @@
+"""A queue: competing consumers, each message leased to one of them until it is settled.
+
+Decide, then apply: what changes the queue is first appended to the log as a record and then
+applied by the methods of ``state.py``, the very ones that replay the log after a restart.
+
+Delivery order: higher priorities first; within one, messages given back before new ones, each in
+order of arrival. A ``sync`` queue delivers nothing that is not on stable storage yet.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+
+from ..storage.errors import StorageError
+from ..storage.log import Durability, Log
+from ..storage.record import (
+    MessageRecord,
+    encode_ack,
+    encode_delay,
+    encode_message,
+    encode_receive,
+)
+from .errors import (
+    BraidError,
+    InvalidArgument,
+    LeaseLost,
+    LimitExceeded,
+    NotFound,
+    QueueFull,
+)
+from .host import ACKED, DROPPED, EXPIRED, Counters, Host
+from .index import HELD, LEASED, LSN_MASK, Lane
+from .intake import check_for_standard
+from .lease import Consumer, Lease
+from .limits import DELAY_MS_MAX
+from .message import Delivery, Outgoing, Receipt, Sent, unpack_headers
+from .reader import Reader
+from .settings import QueueSettings
+from .state import QueueState, lane_code
+
+__all__ = ["Queue"]
+
+_DISPATCH_MESSAGES = 1_000  # examined in one go before other queues have their turn
+_PUSH_MESSAGES = 32  # given to one consumer in one go before the next has its turn
+_EXPIRIES = 1_000  # handled in one tick
+_RETRY_MS = 100  # before a sweep that met a leased or unread message looks again
+
+
+class Queue(QueueState):
+    """A standard queue. ``fifo.py`` extends it."""
+
+    def __init__(
+        self, host: Host, id: int, name: str, settings: QueueSettings, log: Log, created_ms: int
+    ) -> None:
+        super().__init__(id, name, settings, log, created_ms)
+        self.host = host
+        self.consumers: dict[Consumer, None] = {}
+        self.hungry: deque[Consumer] = deque()  # consumers with credit, next in turn first
+        self.selective = 0  # consumers with a selector
+        self.arrivals: list[Consumer] = []  # receives that were not dispatched yet
+        self.waits: list[tuple[int, int, Consumer]] = []  # heap: receives that wait, by deadline
+        self.counters = Counters()
+        self.reader = Reader(log, self._loaded)
+        self._read_seq = 0  # the message that is being read
+        self.sweep_ms = 0  # when the oldest message may be past its retention; 0: not known
+        self.alarm_ms = 0  # what the host was asked for; 0: nothing
+        self._turn = 0
+
+    def frontier(self) -> int:
+        """Messages below this LSN may be delivered."""
+        if self.settings.durability is Durability.SYNC:
+            return self.log.durable_lsn
+        if self.settings.durability is Durability.OS:
+            return self.log.written_lsn
+        return LSN_MASK
+
+    # Sending ----------------------------------------------------------------------------------
+
+    def send(self, messages: Sequence[Outgoing], now_ms: int) -> list[Sent | BraidError]:
+        """Take messages: append and apply each, or say why not."""
+        results: list[Sent | BraidError] = []
+        for message in messages:
+            try:
+                results.append(self._send_one(message, now_ms))
+            except BraidError as error:
+                results.append(error)
+        if self.settings.retention_ms and not self.sweep_ms:
+            self.sweep_ms = now_ms + self.settings.retention_ms
+        self.set_alarm()
+        return results
+
+    def _send_one(self, message: Outgoing, now_ms: int) -> Sent:
+        settings = self.settings
+        body = message.body
+        attributes = message.attributes
+        size = len(body) + len(attributes)
+        check_for_standard(message, self.host.limits)
+        if settings.messages_max or settings.bytes_max:
+            self._make_room(size, now_ms)
+        delay_ms = message.delay_ms if message.delay_ms >= 0 else settings.delay_ms
+        due_ms = now_ms + delay_ms if delay_ms else 0
+        ttl_ms = message.ttl_ms or settings.ttl_ms
+        expire_ms = now_ms + ttl_ms if ttl_ms else 0
+        lane = self.lane(lane_code(message.priority))
+        seq = lane.base | lane.next
+        head, body = encode_message(((self.id, seq),), now_ms, attributes, body, due_ms, expire_ms)
+        lsn = self.log.append((head, body), 1)
+        self.put(seq, lsn, size, due_ms, expire_ms, 0)
+        self.counters.sent += 1
+        return Sent(lsn, seq)
+
+    def _make_room(self, size: int, now_ms: int) -> None:
+        """Hold to the queue's limits before a message of ``size`` comes in."""
+        settings = self.settings
+        while (settings.messages_max and self.live >= settings.messages_max) or (
+            settings.bytes_max and self.bytes + size > settings.bytes_max
+        ):
+            oldest = self._oldest_ready() if settings.overflow != "reject" else None
+            if oldest is None:
+                raise QueueFull(
+                    f"queue {self.name} holds {self.live} messages, {self.bytes} bytes:"
+                    f" its limits are {settings.messages_max or 'no'} messages,"
+                    f" {settings.bytes_max or 'no'} bytes"
+                )
+            if settings.overflow == "dead-letter":
+                lane, number = self.locate(oldest)
+                assert lane is not None
+                self.host.bury(self, oldest, "overflow", lane.receives(number), now_ms)
+            else:
+                self.discard([oldest], DROPPED)
+                self.counters.dropped += 1
+
+    def _oldest_ready(self) -> int | None:
+        """The message to sacrifice: the oldest of the lowest priority that nobody holds."""
+        for lane in reversed(self.lanes):
+            for number in lane.live_numbers():
+                if not lane.slot(number) & LEASED:
+                    return lane.base | number
+        return None
+
+    def discard(self, sequences: list[int], reason: int) -> None:
+        """Take messages out for good that nobody holds, and log it."""
+        if self.logged:
+            self.log.append((encode_ack(self.id, reason, sequences),))
+        for seq in sequences:
+            slot, link, _ = self.remove(seq)
+            self._release(slot, link)
+
+    def _release(self, slot: int, link: int) -> None:
+        if slot:
+            self.log.release(slot & LSN_MASK)
+        if link:
+            self.log.release(link)
+
+    # Consumers --------------------------------------------------------------------------------
+
+    def add(self, consumer: Consumer) -> None:
+        """Let a consumer wait for messages."""
+        if len(self.consumers) >= self.host.limits.consumers_per_queue_max:
+            raise LimitExceeded(f"queue {self.name} has as many consumers as it may")
+        if consumer.selector is not None:
+            if self.fifo:
+                raise InvalidArgument("a FIFO queue delivers in order: it takes no selector")
+            self.selective += 1
+        self.consumers[consumer] = None
+        if consumer.one_shot:
+            self.arrivals.append(consumer)
+        if consumer.credit > 0:
+            self.hungry.append(consumer)
+            self.host.wake(self)
+
+    def feed(self, consumer: Consumer, credit: int) -> None:
+        """Give a consumer more credit."""
+        if consumer.closed:
+            return
+        if consumer.credit <= 0 < credit:
+            self.hungry.append(consumer)
+        consumer.credit = min(consumer.credit + credit, self.host.limits.credit_max)
+        self.host.wake(self)
+
+    def drop(self, consumer: Consumer) -> None:
+        """Forget a consumer; what it holds stays leased."""
+        if self.consumers.pop(consumer, False) is False:
+            return
+        consumer.closed = True
+        if consumer.selector is not None:
+            self.selective -= 1
+        if consumer.credit > 0:
+            self.hungry.remove(consumer)
+
+    # Dispatch ---------------------------------------------------------------------------------
+
+    def dispatch(self, now_ms: int) -> None:
+        """Lease ready messages to the consumers whose turn it is, as far as their credit goes."""
+        budget = _DISPATCH_MESSAGES
+        idle = 0  # consumers in a row that could be given nothing
+        while idle < len(self.hungry) and budget > 0 and not self.reader.loading:
+            consumer = self.hungry[0]
+            most = consumer.credit if consumer.one_shot else min(consumer.credit, _PUSH_MESSAGES)
+            deliveries, examined = self._gather(consumer, most, budget, now_ms)
+            budget -= examined
+            if deliveries:
+                idle = 0
+                self._hand_over(consumer, deliveries)
+            elif consumer.selector is None and not self.selective:
+                break
+            else:
+                idle += 1
+                self.hungry.rotate(-1)
+        if budget <= 0 and self.hungry:
+            self.host.wake(self)
+        elif not self.reader.loading:
+            self._let_wait(now_ms)
+        self.set_alarm()
+
+    def _let_wait(self, now_ms: int) -> None:
+        """Receives that found nothing wait until their deadline, or end here."""
+        for consumer in self.arrivals:
+            if consumer.closed:
+                continue
+            if consumer.deadline_ms <= now_ms:
+                self.drop(consumer)
+                consumer.sink.deliver(consumer, [])
+            else:
+                self._turn += 1
+                heappush(self.waits, (consumer.deadline_ms, self._turn, consumer))
+        self.arrivals.clear()
+
+    def _hand_over(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        consumer.credit -= len(deliveries)
+        self.counters.delivered += len(deliveries)
+        self._log_receives(deliveries)
+        if consumer.one_shot:
+            consumer.credit = 1  # it is still in ``hungry``
+            self.drop(consumer)
+        elif consumer.credit <= 0:
+            self.hungry.popleft()
+        else:
+            self.hungry.rotate(-1)
+        if consumer.attempt:
+            self._remember_attempt(consumer, deliveries)
+        consumer.sink.deliver(consumer, deliveries)
+
+    def _remember_attempt(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """A receive that may be repeated got these (FIFO)."""
+
+    def _log_receives(self, deliveries: list[Delivery]) -> None:
+        if not self.logged:
+            return
+        by_count: dict[int, list[int]] = {}
+        for delivery in deliveries:
+            by_count.setdefault(delivery.receives, []).append(delivery.seq)
+        for count, sequences in by_count.items():
+            self.log.append((encode_receive(self.id, count, sequences),))
+
+    def _gather(
+        self, consumer: Consumer, most: int, budget: int, now_ms: int
+    ) -> tuple[list[Delivery], int]:
+        """Lease up to ``most`` messages: (the deliveries, how many messages were examined)."""
+        deliveries: list[Delivery] = []
+        examined = 0
+        frontier = self.frontier()
+        deadline_ms = now_ms + consumer.lease_ms if consumer.lease_ms else 0
+        find = self._find_matching if consumer.selector is not None else self._find_ready
+        in_flight_max = self.host.limits.in_flight_messages_max
+        while len(deliveries) < most and examined < budget and len(self.leases) < in_flight_max:
+            found = find(consumer, frontier)
+            if found is None:
+                break
+            lane, number = found
+            message = self.read(lane, number)
+            if message is None:
+                break
+            examined += 1
+            delivery = self._decide(consumer, lane, number, message, deadline_ms, now_ms)
+            if delivery is not None:
+                deliveries.append(delivery)
+        return deliveries, examined
+
+    def _decide(
+        self,
+        consumer: Consumer,
+        lane: Lane,
+        number: int,
+        message: MessageRecord,
+        deadline_ms: int,
+        now_ms: int,
+    ) -> Delivery | None:
+        """Lease one message that is ready, or do with it what its settings say: then None."""
+        seq = lane.base | number
+        settings = self.settings
+        receives = lane.receives(number)
+        if message.expire_ms and message.expire_ms <= now_ms:
+            self.expire(seq, now_ms)
+            return None
+        if settings.max_receives and receives >= settings.max_receives:
+            self.host.bury(self, seq, "max-receives", receives, now_ms)
+            return None
+        if consumer.selector is not None and not consumer.selector.matches(
+            unpack_headers(message.attributes)
+        ):
+            consumer.positions[lane.base] = number + 1
+            return None
+        lane.set_slot(number, lane.slot(number) | LEASED)
+        self._took(consumer, lane, number)
+        token = self.leases.grant(
+            seq,
+            receives + 1,
+            deadline_ms,
+            message.expire_ms,
+            len(message.body) + len(message.attributes),
+            consumer,
+            now_ms,
+        )
+        return Delivery(
+            seq,
+            token,
+            receives + 1,
+            message.origin,
+            message.time_ms,
+            message.attributes,
+            message.body,
+        )
+
+    def _find_ready(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
+        """The next message to deliver, or None."""
+        for lane in self.lanes:
+            returned = lane.returned
+            while returned:
+                slot = lane.slot(returned[0])
+                if 0 < slot < LEASED:
+                    break
+                heappop(returned)
+            number = returned[0] if returned else self._advance(lane)
+            if number < lane.next and self._is_kept(lane, number, frontier):
+                return lane, number
+        return None
+
+    def _advance(self, lane: Lane) -> int:
+        number = lane.cursor = lane.first_ready(lane.cursor)
+        return number
+
+    def _is_kept(self, lane: Lane, number: int, frontier: int) -> bool:
+        """Whether a ready message is as durable as the queue promises."""
+        return lane.slot(number) < frontier and lane.link(number) < frontier
+
+    def _find_matching(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
+        """The next message that the consumer's selector was not asked about yet."""
+        for lane in self.lanes:
+            number = lane.first_ready(consumer.positions.get(lane.base, 0))
+            consumer.positions[lane.base] = number
+            if number < lane.next and self._is_kept(lane, number, frontier):
+                return lane, number
+        return None
+
+    def _took(self, consumer: Consumer, lane: Lane, number: int) -> None:
+        """A message that :meth:`_find_ready` returned is leased now."""
+        if lane.returned and lane.returned[0] == number:
+            heappop(lane.returned)
+
+    # Reading ----------------------------------------------------------------------------------
+
+    def read(self, lane: Lane, number: int) -> MessageRecord | None:
+        """The message, with its end in ``expire_ms``; None while it is being read from disk."""
+        if self.reader.loading:
+            return None
+        link_lsn = lane.link(number)
+        message = self.reader.read(lane.slot(number) & LSN_MASK, link_lsn)
+        if message is None:
+            self._read_seq = lane.base | number
+            return None
+        retention_ms = self.settings.retention_ms
+        if retention_ms:
+            end_ms = (message.due_ms if link_lsn else message.time_ms) + retention_ms
+            message.expire_ms = min(message.expire_ms or end_ms, end_ms)
+        return message
+
+    def _loaded(self, error: StorageError | None) -> None:
+        lane, number = self.locate(self._read_seq)
+        slot = self.slot(self._read_seq)
+        if error is not None and lane is not None and 0 < slot < LEASED:
+            lane.set_slot(number, slot | HELD)
+            self.held += 1
+            self.counters.damaged += 1
+            self.host.damaged(self, self._read_seq, error)
+        self.host.wake(self)
+
+    # Settling ---------------------------------------------------------------------------------
+
+    def ack(self, receipts: Sequence[Receipt]) -> list[BraidError | None]:
+        """Settle messages for good."""
+        results: list[BraidError | None] = []
+        gone: list[int] = []
+        take = self.leases.take
+        for seq, token in receipts:
+            lease = take(seq, token)
+            if lease is None:
+                results.append(LeaseLost(f"message {seq} of queue {self.name} is not yours"))
+                continue
+            results.append(None)
+            gone.append(seq)
+            self.forget(seq, lease.size)
+        if gone:
+            self.counters.acknowledged += len(gone)
+            if self.logged:
+                self.log.append((encode_ack(self.id, ACKED, gone),))
+            self._settled()
+        return results
+
+    def forget(self, seq: int, size: int) -> None:
+        """Take out a message whose lease has just ended."""
+        lane, number = self.locate(seq)
+        assert lane is not None
+        self._lease_ended(lane, number, stays=False)
+        slot, link, _ = self.remove(seq, size)
+        self._release(slot, link)
+
+    def _lease_ended(self, lane: Lane, number: int, stays: bool) -> None:
+        """A message is in nobody's hands any more (FIFO: its group goes on)."""
+
+    def _settled(self) -> None:
+        """Leases have ended: there may be more to deliver."""
+        if self.hungry:
+            self.host.wake(self)
+
+    def nack(
+        self, receipts: Sequence[Receipt], delay_ms: int, counted: bool, now_ms: int
+    ) -> list[BraidError | None]:
+        """Give messages back."""
+        if not 0 <= delay_ms <= DELAY_MS_MAX:
+            raise InvalidArgument(f"a delay is between 0 and {DELAY_MS_MAX} ms")
+        if delay_ms and not counted:
+            raise InvalidArgument("a message given back uncounted takes no delay")
+        results: list[BraidError | None] = []
+        for seq, token in receipts:
+            lease = self.leases.take(seq, token)
+            if lease is None:
+                results.append(LeaseLost(f"message {seq} of queue {self.name} is not yours"))
+                continue
+            results.append(None)
+            self.give_back(seq, lease, now_ms + delay_ms if delay_ms else 0, counted, now_ms)
+        self._settled()
+        self.set_alarm()
+        return results
+
+    def give_back(self, seq: int, lease: Lease, due_ms: int, counted: bool, now_ms: int) -> None:
+        """A lease has ended without success: ready again, held back, dead letter or expired."""
+        lane, number = self.locate(seq)
+        assert lane is not None
+        self.counters.returned += 1
+        receives = lease.receives if counted else lease.receives - 1
+        if not counted and self.logged:
+            self.log.append((encode_receive(self.id, receives, [seq]),))
+        lane.set_slot(number, lane.slot(number) & ~LEASED)
+        self.note_receives(seq, receives)
+        expired = 0 < lease.expire_ms <= now_ms
+        spent = counted and 0 < self.settings.max_receives <= receives
+        if not expired and not spent and due_ms:
+            if self.logged:
+                self.log.append((encode_delay(self.id, due_ms, [seq]),))
+            self.hold(seq, due_ms)
+        self._lease_ended(lane, number, stays=not expired and not spent)
+        if expired:
+            self.expire(seq, now_ms)
+        elif spent:
+            self.host.bury(self, seq, "max-receives", receives, now_ms)
+        elif not due_ms:
+            self._ready_again(lane, number)
+
+    def _ready_again(self, lane: Lane, number: int) -> None:
+        """A message that was leased or held may be delivered."""
+        for consumer in self.consumers if self.selective else ():
+            if consumer.positions.get(lane.base, 0) > number:
+                consumer.positions[lane.base] = number
+        if number < lane.cursor:
+            heappush(lane.returned, number)
+
+    def extend(
+        self, receipts: Sequence[Receipt], lease_ms: int, now_ms: int
+    ) -> list[BraidError | None]:
+        """Hold messages for ``lease_ms`` from now on; pushed ones stay with their consumer."""
+        results: list[BraidError | None] = []
+        for seq, token in receipts:
+            lease = self.leases.holds(seq, token)
+            if lease is None:
+                results.append(LeaseLost(f"message {seq} of queue {self.name} is not yours"))
+                continue
+            results.append(None)
+            if lease.deadline_ms:
+                self.leases.extend(seq, lease, now_ms + lease_ms)
+        self.set_alarm()
+        return results
+
+    def expire(self, seq: int, now_ms: int) -> None:
+        """A message that nobody holds has outlived its time."""
+        self.counters.expired += 1
+        if self.settings.dead_letter_expired:
+            lane, number = self.locate(seq)
+            assert lane is not None
+            self.host.bury(self, seq, "expired", lane.receives(number), now_ms)
+        else:
+            self.discard([seq], EXPIRED)
+
+    # Time -------------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> None:
+        """Do what is due: end leases and waits, release delayed messages, expire old ones."""
+        self.alarm_ms = 0
+        for seq in self.leases.due(now_ms, _EXPIRIES):
+            lease = self.leases.by_seq[seq]
+            self.leases.drop(seq, lease)
+            self.give_back(seq, lease, 0, True, now_ms)
+        for _, seq in self.delayed.due(now_ms, _EXPIRIES):
+            self._release_held(seq)
+        expired = [seq for _, seq in self.expiring.due(now_ms, _EXPIRIES) if self._is_idle(seq)]
+        for seq in expired:
+            self.expire(seq, now_ms)
+        if self.sweep_ms and self.sweep_ms <= now_ms:
+            self._sweep(now_ms)
+        while self.waits and self.waits[0][0] <= now_ms and not self.reader.loading:
+            consumer = heappop(self.waits)[2]
+            if not consumer.closed:
+                self.drop(consumer)
+                consumer.sink.deliver(consumer, [])
+        self._settled()
+        self.set_alarm()
+
+    def _release_held(self, seq: int) -> None:
+        lane, number = self.locate(seq)
+        slot = self.slot(seq)
+        if lane is not None and slot & HELD:
+            lane.set_slot(number, slot & ~HELD)
+            self.held -= 1
+            self._ready_again(lane, number)
+
+    def _is_idle(self, seq: int) -> bool:
+        slot = self.slot(seq)
+        return slot != 0 and not slot & LEASED
+
+    def _sweep(self, now_ms: int) -> None:
+        """Expire what is past the retention: each lane's oldest messages, one after the other."""
+        self.sweep_ms = 0
+        for lane in self.lanes if self.settings.retention_ms else ():
+            for _ in range(_EXPIRIES):
+                number = lane.first_live(0)
+                if number == lane.next:
+                    break
+                leased = lane.slot(number) & LEASED
+                message = None if leased else self.read(lane, number)
+                due_ms = now_ms + _RETRY_MS if message is None else message.expire_ms
+                if due_ms > now_ms:
+                    self.sweep_ms = min(self.sweep_ms or due_ms, due_ms)
+                    break
+                self.expire(lane.base | number, now_ms)
+            else:
+                self.sweep_ms = now_ms + 1
+
+    def next_due(self) -> int | None:
+        """When :meth:`tick` should be called next."""
+        waits = self.waits and not self.reader.loading
+        times = (
+            self.leases.next_due(),
+            self.delayed.next_due(),
+            self.expiring.next_due(),
+            self.waits[0][0] if waits else None,
+            self.sweep_ms or None,
+        )
+        return min((due for due in times if due is not None), default=None)
+
+    def set_alarm(self) -> None:
+        """Ask the host for a tick in time."""
+        due = self.next_due()
+        if due is not None and (not self.alarm_ms or due < self.alarm_ms):
+            self.alarm_ms = due
+            self.host.alarm(self, due)
+
+    # Ends -------------------------------------------------------------------------------------
+
+    def bounds(self) -> list[int]:
+        """What a purge of everything says: the next sequence of each lane."""
+        return [lane.base | lane.next for lane in self.lanes]
+
+    def end_lease(self, seq: int) -> None:
+        """A lease was taken away for the message to leave this queue."""
+        lane, number = self.locate(seq)
+        assert lane is not None
+        lane.set_slot(number, lane.slot(number) & ~LEASED)
+        self._lease_ended(lane, number, stays=False)
+
+    def forget_leases(self) -> None:
+        """All messages are gone: so is what anybody holds."""
+        for lease in self.leases.by_seq.values():
+            if lease.consumer is not None:
+                lease.consumer.held.clear()
+        self.leases = self.leases.emptied()
+        for lane in self.lanes:
+            lane.returned.clear()
+
+    def repeat(self, attempt: str, lease_ms: int, now_ms: int) -> list[Receipt]:
+        """What an earlier receive with this attempt id still holds (FIFO)."""
+        raise InvalidArgument("receive attempts are for FIFO queues")
+
+    def oldest_ms(self) -> int:
+        """When the oldest message was sent, if it can be told without reading; else 0."""
+        lane = self.lanes[0] if self.lanes else None
+        number = lane.first_live(0) if lane is not None else 0
+        if lane is None or number == lane.next:
+            return 0
+        return self.reader.time_ms(lane.slot(number) & LSN_MASK)
+
+    def close_consumers(self, error: Callable[[], BraidError]) -> None:
+        """The queue is going: tell everyone who waits."""
+        for consumer in list(self.consumers):
+            self.drop(consumer)
+            consumer.sink.closed(consumer, error())
+
+    def not_found(self) -> BraidError:
+        """What a consumer of a deleted queue is told."""
+        return NotFound(f"queue {self.name} was deleted")

@@ -1,0 +1,228 @@
+"""What the broker holds, and how the log brings it back: the apply side of ``core.py``.
+
+Every queue has a number (its *entity* in the log) that is never used again, and a name that may
+be. Queues of durability ``memory`` keep their definition in the log and their messages in a log
+of their own that has no files; its LSNs start above every other.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from ..storage.log import Durability, Log, Reference
+from ..storage.record import (
+    ACK,
+    DEFINITION,
+    DELAY,
+    LINK,
+    MESSAGE,
+    PURGE,
+    RECEIVE,
+    decode_ack,
+    decode_definition,
+    decode_delay,
+    decode_link,
+    decode_message,
+    decode_purge,
+    decode_receive,
+)
+from .fifo import FifoQueue
+from .host import Host
+from .index import LSN_MASK, Page
+from .queue import Queue
+from .settings import QueueSettings
+from .state import PAGE, QUEUE
+
+__all__ = ["QueueDefinition", "Registry"]
+
+_META = 0  # section kind; the others stand in state.py
+
+
+class QueueDefinition(msgspec.Struct, kw_only=True):
+    """The content of a DEFINITION record and of a QUEUE section."""
+
+    kind: str
+    name: str
+    settings: QueueSettings
+    created_ms: int
+    id: int = 0
+    lanes: dict[int, int] = {}
+
+
+class _Meta(msgspec.Struct):
+    next_id: int
+
+
+class Registry:
+    """The queues, by name and by number. Implements :class:`storage.log.Replay`."""
+
+    def __init__(self, log: Log, memory: Log) -> None:
+        self.log = log
+        self.memory = memory
+        self.queues: dict[str, Queue] = {}
+        self._by_id: dict[int, Queue] = {}
+        self._next_id = 1
+        self._trash: list[tuple[Log, Page]] = []  # of purged and deleted queues, to be released
+        self._live = False  # replay is over
+
+    def host(self) -> Host:
+        """Who the queues turn to."""
+        raise NotImplementedError
+
+    # Apply ------------------------------------------------------------------------------------
+
+    def define(self, id: int, definition: QueueDefinition) -> Queue:
+        """Apply: the queue is there, with these settings."""
+        queue = self._by_id.get(id)
+        if queue is not None:
+            queue.settings = definition.settings
+            return queue
+        kind = FifoQueue if definition.settings.fifo else Queue
+        memory = definition.settings.durability is Durability.MEMORY
+        log = self.memory if memory else self.log
+        queue = kind(
+            self.host(), id, definition.name, definition.settings, log, definition.created_ms
+        )
+        if not self._live:
+            queue.begin_replay()
+        self.queues[queue.name] = queue
+        self._by_id[id] = queue
+        self._next_id = max(self._next_id, id + 1)
+        return queue
+
+    def undefine(self, id: int) -> Queue | None:
+        """Apply: the queue is gone, with its messages."""
+        queue = self._by_id.pop(id, None)
+        if queue is not None:
+            if self.queues.get(queue.name) is queue:
+                del self.queues[queue.name]
+            self.discard_pages(queue, queue.bounds())
+        return queue
+
+    def discard_pages(self, queue: Queue, bounds: list[int]) -> None:
+        """Apply: all messages below the bounds are gone."""
+        pages = queue.purge(bounds)
+        if self._live:
+            self._trash.extend((queue.log, page) for page in pages if page.live)
+
+    def apply(self, lsn: int, kind: int, buffer: bytes, at: int) -> None:
+        """Apply one record; it may already be part of the state."""
+        if kind == MESSAGE:
+            self._apply_message(lsn, buffer, at)
+        elif kind == ACK:
+            ack = decode_ack(buffer, at)
+            queue = self._by_id.get(ack.entity)
+            if queue is not None:
+                for seq in ack.sequences:
+                    queue.remove(seq)
+        elif kind == RECEIVE:
+            receive = decode_receive(buffer, at)
+            queue = self._by_id.get(receive.entity)
+            if queue is not None:
+                for seq in receive.sequences:
+                    queue.note_receives(seq, receive.count)
+        elif kind == LINK:
+            self._apply_link(lsn, buffer, at)
+        elif kind == DELAY:
+            delay = decode_delay(buffer, at)
+            queue = self._by_id.get(delay.entity)
+            if queue is not None:
+                for seq in delay.sequences:
+                    queue.hold(seq, delay.due_ms)
+        elif kind == PURGE:
+            purge = decode_purge(buffer, at)
+            queue = self._by_id.get(purge.entity)
+            if queue is not None:
+                self.discard_pages(queue, purge.bounds)
+        elif kind == DEFINITION:
+            record = decode_definition(buffer, at)
+            self._next_id = max(self._next_id, record.entity + 1)
+            if record.content:
+                self.define(record.entity, _decode_definition(record.content))
+            else:
+                self.undefine(record.entity)
+        else:
+            raise ValueError(f"record type {kind} at lsn {lsn} is not known to this version")
+
+    def _apply_message(self, lsn: int, buffer: bytes, at: int) -> None:
+        message = decode_message(buffer, at, lsn)
+        size = len(message.attributes) + len(message.body)
+        for entity, seq in message.targets:
+            queue = self._by_id.get(entity)
+            if message.replaces:
+                self._apply_move(queue, seq, message.replaces, lsn)
+            elif queue is not None:
+                queue.put(seq, lsn, size, message.due_ms, message.expire_ms, message.group)
+                if message.dedup and isinstance(queue, FifoQueue):
+                    queue.remember(message.dedup, message.time_ms, lsn, seq)
+
+    def _apply_link(self, lsn: int, buffer: bytes, at: int) -> None:
+        link = decode_link(buffer, at, lsn)
+        target = self._by_id.get(link.target)
+        if link.replaces:
+            self._apply_move(target, link.target_seq, link.replaces, lsn)
+            return
+        source = self._by_id.get(link.source)
+        size = source.remove(link.source_seq)[2] if source is not None else 0
+        if target is not None:
+            kept = lsn if link.attributes else 0
+            target.put_linked(link.target_seq, link.message_lsn, size, link.group, kept)
+
+    def _apply_move(self, queue: Queue | None, seq: int, old_lsn: int, new_lsn: int) -> None:
+        """Compaction copied a record. Of old and new, the one that is not needed is released."""
+        moved = queue is not None and queue.move(seq, old_lsn, new_lsn)
+        if self._live:
+            self.log.release(old_lsn if moved else new_lsn)
+
+    # Checkpoint and recovery ------------------------------------------------------------------
+
+    def snapshot(self) -> Iterator[tuple[int, bytes]]:
+        """Everything, as sections: see :meth:`storage.log.Replay.snapshot`."""
+        yield _META, msgspec.msgpack.encode(_Meta(self._next_id))
+        for queue in list(self._by_id.values()):
+            if queue.id in self._by_id:
+                yield from queue.snapshot()
+
+    def load(self, kind: int, content: bytes) -> None:
+        """Take back one section."""
+        if kind == _META:
+            self._next_id = msgspec.msgpack.decode(content, type=_Meta).next_id
+        elif kind == QUEUE:
+            definition = _decode_definition(content)
+            self.define(definition.id, definition).load_lanes(definition.lanes)
+        else:
+            queue = self._by_id[int.from_bytes(content[:4], "little")]
+            if kind == PAGE:
+                queue.load_page(content)
+            else:
+                queue.load_section(kind, content)
+
+    def finish(self) -> None:
+        """Everything was loaded and applied."""
+        for queue in self._by_id.values():
+            queue.finish_replay()
+            if queue.logged:
+                for lsns in queue.lsns():
+                    self.log.adopt_many(lsns)
+        self._live = True
+
+    def references(self, first: int, end: int) -> Iterator[list[Reference]]:
+        """Who needs a record with first <= lsn < end."""
+        for queue in list(self._by_id.values()):
+            if queue.logged and queue.id in self._by_id:
+                yield from queue.references(first, end)
+
+    def empty_trash(self, pages: int) -> bool:
+        """Release the messages of a few pages that were purged; whether there are more."""
+        for _ in range(min(pages, len(self._trash))):
+            log, page = self._trash.pop()
+            for at, slot in enumerate(page.slots):
+                if slot:
+                    log.release(slot & LSN_MASK)
+                    if page.links is not None and page.links[at]:
+                        log.release(page.links[at])
+        return bool(self._trash)
+
+
+def _decode_definition(content: bytes) -> QueueDefinition:
+    return msgspec.msgpack.decode(content, type=QueueDefinition)
