@@ -13,6 +13,8 @@ under different names has one standard name here:
 Priority, delay and expiry are fields of the message, not headers.
 """
 
+from typing import Any
+
 import msgspec
 
 from .errors import InvalidArgument, TooLarge
@@ -61,7 +63,7 @@ Headers = dict[str, str | bytes]
 Receipt = tuple[int, int]  # (sequence number, lease token): proves that a message is yours
 
 
-_DECODER = msgspec.msgpack.Decoder(Headers)
+_DECODER = msgspec.msgpack.Decoder(dict[str, Any])  # a union of str and bytes it has not
 
 
 class Outgoing(msgspec.Struct, gc=False):
@@ -135,7 +137,8 @@ def unpack_headers(attributes: bytes) -> Headers:
     """Decode what :func:`pack_headers` made."""
     if not attributes:
         return {}
-    return _DECODER.decode(attributes)
+    headers: Headers = _DECODER.decode(attributes)
+    return headers
 
 
 def check_attributes(attributes: bytes, limits: Limits) -> None:
@@ -148,8 +151,9 @@ def check_attributes(attributes: bytes, limits: Limits) -> None:
         raise InvalidArgument(f"headers are a map of text to text or bytes: {error}") from None
     if len(headers) > limits.headers_count_max:
         raise TooLarge(f"a message has at most {limits.headers_count_max} headers")
-    if "" in headers:
-        raise InvalidArgument("a header has a name")
+    for name, value in headers.items():
+        if not name or not isinstance(value, str | bytes):
+            raise InvalidArgument("headers have text names and text or bytes values")
 
 
 def overlay(attributes: bytes, more: bytes) -> bytes:

@@ -232,7 +232,7 @@ class QueueState:
         for lane in self.lanes:
             lane.cursor = lane.first_live(0)
 
-    def lsns(self) -> Iterator[array[int]]:
+    def lsns(self) -> Iterator["array[int]"]:
         """Every position that is still needed, once for each reference, page by page."""
         for lane in self.lanes:
             for page in lane.pages.values():
