@@ -18,7 +18,8 @@ Rules:
 - Everything in a checkpoint was durable in the log before MANIFEST named it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from struct import Struct
 from zlib import crc32
 
@@ -27,12 +28,15 @@ import msgspec
 from .disk import Disk
 from .errors import Corrupt, FormatUnknown
 from .frame import VERSION
+from .log import Job
 
 __all__ = [
     "KIND_MAX",
     "MANIFEST_NAME",
+    "CheckpointFile",
     "Manifest",
     "SegmentEntry",
+    "Task",
     "checkpoint_header",
     "checkpoint_name",
     "create_anew",
@@ -62,6 +66,7 @@ _KIND = Struct("<HH")
 _COUNT = Struct("<Q")
 _SEGMENT = Struct("<QQQQ")
 _READ_BYTES = 1024 * 1024
+_CHUNK_BYTES = 256 * 1024
 
 
 class Manifest(msgspec.Struct, kw_only=True):
@@ -122,6 +127,66 @@ def read_manifest(disk: Disk, directory: str) -> Manifest:
         return msgspec.msgpack.decode(content, type=Manifest)
     except msgspec.MsgspecError as error:
         raise Corrupt(0, f"{path} cannot be read: {error}") from None
+
+
+class Task:
+    """A job for another thread, which keeps its outcome for the owner's."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._error: Exception | None = None
+        self._value: object = None
+
+    def __call__(self) -> None:
+        try:
+            self._value = self._call()
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> object:
+        """What the call returned; raises what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class CheckpointFile:
+    """A checkpoint being written: sections are gathered and written in larger chunks."""
+
+    def __init__(self, disk: Disk, handle: int, header: bytes) -> None:
+        self._disk = disk
+        self._handle = handle
+        self._chunk = [header]
+        self._pending = len(header)
+        self._sections = 0
+        self.size = 0
+
+    def add(self, kind: int, content: bytes) -> Iterator[Job]:
+        """Add a section of the owner's."""
+        assert 0 <= kind <= KIND_MAX
+        self._put(encode_section(kind, content))
+        if self._pending < _CHUNK_BYTES:
+            yield None
+        else:
+            yield from self._write()
+
+    def finish(self, segments: list[SegmentEntry]) -> Iterator[Job]:
+        """Add this layer's own sections, and write what is left."""
+        self._put(encode_segment_table(segments))
+        self._put(encode_end(self._sections))
+        yield from self._write()
+
+    def _put(self, section: bytes) -> None:
+        self._chunk.append(section)
+        self._pending += len(section)
+        self._sections += 1
+
+    def _write(self) -> Iterator[Job]:
+        task = Task(partial(self._disk.pwrite, self._handle, self.size, self._chunk))
+        yield task
+        task.result()
+        self.size += self._pending
+        self._chunk, self._pending = [], 0
 
 
 def checkpoint_name(lsn: int) -> str:

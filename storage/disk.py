@@ -72,6 +72,9 @@ class Disk(Protocol):
     def free_bytes(self, path: str) -> int:
         """How much more can be written to the file system of ``path``."""
 
+    def random(self, size: int) -> bytes:
+        """Bytes that nobody can guess."""
+
     def lock(self, path: str) -> int:
         """Take the exclusive lock file; return a handle, which ``close`` gives up again.
 
@@ -171,6 +174,9 @@ class RealDisk:
     def free_bytes(self, path: str) -> int:
         state = os.statvfs(path)
         return state.f_bavail * state.f_frsize
+
+    def random(self, size: int) -> bytes:
+        return os.urandom(size)
 
     def lock(self, path: str) -> int:
         try:

@@ -17,23 +17,20 @@ Rules:
   while the owner does.
 """
 
-import secrets
 from array import array
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from .cache import ExtentCache, FrameCache
+from .cache import FrameCache
 from .checkpoint import (
-    KIND_MAX,
+    CheckpointFile,
     Manifest,
     SegmentEntry,
+    Task,
     checkpoint_header,
     checkpoint_name,
     create_anew,
-    encode_end,
-    encode_section,
-    encode_segment_table,
     publish_checkpoint,
     unlink_all,
     write_manifest,
@@ -53,9 +50,11 @@ from .log import (
     Replay,
     Scheduler,
 )
+from .reader import Reader
 from .recovery import open_directory, recover
-from .segment import EXTENT_BYTES, SEGMENT_BYTES, Segment, SegmentFiles, Segments
-from .writer import DURABLE, FAILED, NO_ROOM, WRITTEN, LogWriter, ThreadWorker, Worker
+from .reserve import NO_ROOM, Reserve
+from .segment import SEGMENT_BYTES, Segment, SegmentFiles, Segments
+from .writer import DURABLE, FAILED, WRITTEN, LogWriter, ThreadWorker, Worker
 
 __all__ = ["FileLog"]
 
@@ -63,41 +62,6 @@ _MIB = 1024 * 1024
 _CHECKPOINT_LOG_BYTES = 64 * _MIB
 _CHECKPOINT_LOG_BYTES_MIN = _MIB
 _CHECKPOINT_MS = 60_000
-_CHUNK_BYTES = 256 * 1024
-_COALESCE_READS = 8  # how many of the reads under way are looked at for one that covers another
-
-
-class _Read:
-    """A read under way and who waits for it."""
-
-    __slots__ = ("error", "extent", "lsn", "waiting")
-
-    def __init__(self, lsn: int) -> None:
-        self.lsn = lsn
-        self.waiting: list[tuple[int, FetchCallback, object]] = []
-        self.extent: Extent | None = None
-        self.error: StorageError | None = None
-
-
-class _Task:
-    """A job for another thread that keeps its outcome for the owner's."""
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-        self._error: Exception | None = None
-        self._value: object = None
-
-    def __call__(self) -> None:
-        try:
-            self._value = self._call()
-        except Exception as error:
-            self._error = error
-
-    def result(self) -> object:
-        """What the call returned; raises what it raised."""
-        if self._error is not None:
-            raise self._error
-        return self._value
 
 
 def _nothing() -> None:
@@ -129,15 +93,13 @@ class FileLog:
         self.before_seal: Callable[[], None] = _nothing
         self._root = directory
         self._directory = f"{directory}/shard-00"
-        self._ballast = f"{directory}/ballast"
         self._disk: Disk = RealDisk() if disk is None else disk
         self._make_worker = writer
         self._accept_loss = accept_loss
         self._segment_bytes = segment_bytes
-        self._ballast_bytes = ballast_bytes
-        self._disk_free_bytes_min = disk_free_bytes_min
+        self._reserve = Reserve(self._disk, directory, ballast_bytes, disk_free_bytes_min)
         self._cache = FrameCache(cache_bytes_max)
-        self._extents = ExtentCache(read_cache_bytes_max)
+        self._reader = Reader(self, self._disk, self._directory, read_cache_bytes_max)
         # Until it is open these two take what the replaying broker says, and mean nothing.
         self._commit = Commit(0, _nothing)
         self._commit.error = LogClosed("the log is not open")
@@ -145,7 +107,6 @@ class FileLog:
         self._scheduler: Scheduler | None = None
         self._workers: list[Worker] = []
         self._reports: deque[Callable[[], None]] = deque()
-        self._reads: list[_Read] = []
         self._lock = -1
         self._full = False
         self._reserve_uses = 0
@@ -176,11 +137,11 @@ class FileLog:
         disk.makedirs(self._root)
         self._lock = disk.lock(f"{self._root}/LOCK")
         try:
-            manifest = open_directory(disk, self._directory, secrets.token_bytes(8))
+            manifest = open_directory(disk, self._directory, disk.random(8))
             disk.fsync_dir(self._root)
             opened = recover(disk, self._directory, manifest, replay, progress, self._accept_loss)
             disk.note(self._lock, f"epoch {opened.manifest.epoch}")
-            self._full = not self._mind_space()
+            self._full = not self._reserve.restore()
         except BaseException:
             disk.close(self._lock)
             self._lock = -1
@@ -188,7 +149,7 @@ class FileLog:
         self._replay = replay
         self._manifest = opened.manifest
         self._segments = Segments(opened.segments, self._segment_bytes)
-        self._writer = LogWriter(disk, self._directory, self._ballast, manifest.epoch)
+        self._writer = LogWriter(disk, self._directory, self._reserve, manifest.epoch)
         self._writer.begin(opened.handle, opened.segments[-1].base, opened.prev_crc)
         self._commit = Commit(opened.end_lsn, self._wake)
         self._crc = opened.prev_crc
@@ -203,8 +164,8 @@ class FileLog:
         assert self._scheduler is None
         self._scheduler = scheduler
         self._checkpointed_ms = scheduler.now_ms()
-        self._files = SegmentFiles(self._disk, self._directory)
         self._workers = [self._make_worker("braidmq-writer"), self._make_worker("braidmq-reader")]
+        self._reader.start(self._workers[1], self._soon, self._report)
         if not self._commit.empty:
             scheduler.soon(self._flush)
 
@@ -224,7 +185,7 @@ class FileLog:
             for worker in self._workers:
                 worker.stop()
             self._collect()
-            self._files.close()
+            self._reader.close()
         self._closed = True
         clean = commit.error is None
         self._tell(commit.fail(LogClosed("the log was closed")), commit.error)
@@ -379,52 +340,23 @@ class FileLog:
         """The record at ``lsn`` if it is in memory, whole, else None."""
         if lsn >= self._commit.base:
             return self._commit.find(lsn)
-        return self._cache.find(lsn) or self._extents.find(lsn)
+        return self._cache.find(lsn) or self._reader.find(lsn)
 
     def fetch(self, lsn: int, callback: FetchCallback, argument: object) -> None:
         """Read the record at ``lsn`` and what follows, then call ``callback``."""
         error: StorageError | None = self._commit.error
         extent = self.get(lsn) if error is None else None
-        segment = self._segments.find(lsn)
-        if extent is None and error is None and segment is None:
-            error = Corrupt(lsn, "no segment holds it")
         if extent is not None or error is not None:
             self._soon(partial(callback, argument, extent, error))
             return
-        for read in self._reads[-_COALESCE_READS:]:
-            if read.lsn <= lsn < read.lsn + EXTENT_BYTES:
-                read.waiting.append((lsn, callback, argument))
-                return
-        assert segment is not None
-        read = _Read(lsn)
-        read.waiting.append((lsn, callback, argument))
-        self._reads.append(read)
-        self._statistics.fetches += 1
-        stop = min(segment.end, self._commit.written_lsn)
-        self._workers[1].submit(partial(self._read, read, segment.name, segment.base, stop))
-
-    def _read(self, read: _Read, name: str, base: int, stop: int) -> None:
-        """In the reader's thread."""
-        try:
-            read.extent = self._files.read_extent(name, base, read.lsn, stop)
-        except StorageError as error:
-            read.error = error
-        except Exception as error:  # MemoryError for one: it must not end the thread
-            read.error = StorageError(f"lsn {read.lsn} cannot be read: {error!r}")
-        self._report(partial(self._on_read, read))
-
-    def _on_read(self, read: _Read) -> None:
-        self._reads.remove(read)
-        extent = read.extent
-        if extent is not None:
-            self._extents.add(extent)
-        for lsn, callback, argument in read.waiting:
-            if extent is not None and lsn < extent.end:
-                self._soon(partial(callback, argument, extent, None))
-            elif lsn == read.lsn:
-                self._soon(partial(callback, argument, None, read.error))
-            else:
-                self.fetch(lsn, callback, argument)
+        segment = self._segments.find(lsn)
+        if segment is None:
+            error = Corrupt(lsn, "no segment holds it")
+            self._soon(partial(callback, argument, None, error))
+        else:
+            self._statistics.fetches += 1
+            stop = min(segment.end, self._commit.written_lsn)
+            self._reader.read(segment, lsn, stop, callback, argument)
 
     # Liveness ---------------------------------------------------------------------------------
 
@@ -491,12 +423,18 @@ class FileLog:
             for each in self._segments.items
         ]
         path = f"{self._directory}/{checkpoint_name(replay_lsn)}"
-        task = _Task(partial(create_anew, self._disk, path))
+        task = Task(partial(create_anew, self._disk, path))
         yield task
         handle = task.result()
         assert isinstance(handle, int)
         try:
-            dead, size = yield from self._section_steps(handle, replay_lsn, table)
+            header = checkpoint_header(replay_lsn, self._manifest.epoch)
+            output = CheckpointFile(self._disk, handle, header)
+            for kind, content in self._replay.snapshot():
+                yield from output.add(kind, content)
+            dead = self._segments.dead(replay_lsn)
+            gone = {segment.base for segment in dead}
+            yield from output.finish([each for each in table if each.base not in gone])
             # What the sections say, and what made those segments dead, must be durable first.
             yield from self._sync_steps()
             assert self._mark_crc is not None
@@ -509,7 +447,7 @@ class FileLog:
                 durable_lsn=commit.durable_lsn,
                 gaps=[gap for gap in self._manifest.gaps if gap[1] > replay_lsn],
             )
-            task = _Task(partial(publish_checkpoint, self._disk, self._directory, handle, manifest))
+            task = Task(partial(publish_checkpoint, self._disk, self._directory, handle, manifest))
             yield task
             task.result()
         finally:
@@ -523,41 +461,11 @@ class FileLog:
         self._recorded_durable = max(self._recorded_durable, manifest.durable_lsn)
         self._checkpointed_lsn = replay_lsn
         self._checkpointed_ms = self._scheduler.now_ms()
-        self._checkpoint_bytes = size
+        self._checkpoint_bytes = output.size
         self._statistics.checkpoints += 1
-        task = _Task(partial(unlink_all, self._disk, self._directory, unwanted))
+        task = Task(partial(unlink_all, self._disk, self._directory, unwanted))
         yield task
         task.result()
-
-    def _section_steps(
-        self, handle: int, replay_lsn: int, table: list[SegmentEntry]
-    ) -> Generator[Job, None, tuple[list[Segment], int]]:
-        """Write the sections; return the segments that nobody needs any more, and the size."""
-        chunk = [checkpoint_header(replay_lsn, self._manifest.epoch)]
-        pending = len(chunk[0])
-        offset = 0
-        sections = 1
-        for kind, content in self._replay.snapshot():
-            assert 0 <= kind <= KIND_MAX
-            chunk.append(encode_section(kind, content))
-            pending += len(chunk[-1])
-            sections += 1
-            if pending < _CHUNK_BYTES:
-                yield None
-                continue
-            task = _Task(partial(self._disk.pwrite, handle, offset, chunk))
-            yield task
-            task.result()
-            offset += pending
-            chunk, pending = [], 0
-        dead = self._segments.dead(replay_lsn)
-        gone = {segment.base for segment in dead}
-        chunk.append(encode_segment_table([each for each in table if each.base not in gone]))
-        chunk.append(encode_end(sections))
-        task = _Task(partial(self._disk.pwrite, handle, offset, chunk))
-        yield task
-        task.result()
-        return dead, offset + sum(map(len, chunk))
 
     def _sync_steps(self) -> Iterator[Job]:
         """Go on until all that was appended before is durable."""
@@ -610,34 +518,10 @@ class FileLog:
                 commit.request_sync()
         self._housekept_end = commit.frame_lsn
         uses = self._reserve_uses
-        task = _Task(self._mind_space)
+        task = Task(self._reserve.restore)
         yield task
         if uses == self._reserve_uses:  # else the writer needed the reserve meanwhile
             self._full = not task.result()
-
-    def _mind_space(self) -> bool:
-        """Restore the reserve when there is room; return whether new messages may be taken."""
-        disk = self._disk
-        free = disk.free_bytes(self._root)
-        if free < self._disk_free_bytes_min:
-            return False
-        if not self._ballast_bytes or "ballast" in disk.listdir(self._root):
-            return True
-        if free < self._disk_free_bytes_min + self._ballast_bytes:
-            return False
-        handle = disk.create(self._ballast)
-        try:
-            disk.fallocate(handle, self._ballast_bytes)
-            disk.fdatasync(handle)
-        except OSError as error:
-            disk.unlink(self._ballast)
-            if error.errno in NO_ROOM:
-                return False
-            raise
-        finally:
-            disk.close(handle)
-        disk.fsync_dir(self._root)
-        return True
 
     def statistics(self) -> LogStatistics:
         """Counters since opening."""

@@ -5,11 +5,11 @@ and it is computed outside the interpreter lock for anything larger than a few K
 
 A frame is applied whole or not at all::
 
-    0      4      8   12  14    16    24            32      40        48         52      56        60
-    +------+------+---+---+-----+-----+-------------+-------+---------+----------+-------+---------+-+
-    |"BQF1"|length|crc|ver|shard| lsn | durable_lsn | epoch | time_ms | prev_crc | count | payload |0|
-    +------+------+---+---+-----+-----+-------------+-------+---------+----------+-------+---------+-+
-    | records, back to back (``payload`` bytes), then zeros up to a multiple of 8 (``length``)       |
+   0      4      8   12  14    16    24            32      40        48         52      56       60
+   +------+------+---+---+-----+-----+-------------+-------+---------+----------+-------+--------+-+
+   |"BQF1"|length|crc|ver|shard| lsn | durable_lsn | epoch | time_ms | prev_crc | count | payload|0|
+   +------+------+---+---+-----+-----+-------------+-------+---------+----------+-------+--------+-+
+   | records, back to back (``payload`` bytes), then zeros up to a multiple of 8 (``length``)      |
 
     crc          of bytes 12..length
     ver          format version in the low byte, codec in the high byte (0: not compressed)

@@ -38,10 +38,12 @@ __all__ = [
     "DefinitionRecord",
     "DelayRecord",
     "LinkRecord",
+    "MessageContent",
     "MessageRecord",
     "PurgeRecord",
     "ReceiveRecord",
     "decode_ack",
+    "decode_content",
     "decode_definition",
     "decode_delay",
     "decode_link",
@@ -134,6 +136,7 @@ def walk_records(payload: bytes | memoryview, at: int, end: int) -> Iterable[int
 DUE, EXPIRE, GROUP, DEDUP, MOVED = 1, 2, 4, 8, 16
 _MESSAGE_1 = Struct("<BBHIQIQ")
 _MESSAGE_N = Struct("<BBHIQ")
+_CONTENT = Struct("<I5xBHIQ")
 _TARGET = Struct("<IQ")
 _MOVED = Struct("<QQ")
 
@@ -193,6 +196,41 @@ def encode_message(
     head += options + attributes
     prefix = _PREFIX.pack(8 + len(head) + len(body), crc32(body, crc32(head)))
     return prefix + head, body
+
+
+class MessageContent(msgspec.Struct, gc=False):
+    """What a consumer gets of a message record."""
+
+    id: int  # LSN of the first copy
+    time_ms: int
+    expire_ms: int  # 0: never
+    attributes: bytes
+    body: bytes
+
+
+def decode_content(buffer: bytes, at: int, lsn: int) -> MessageContent:
+    """Decode what a consumer gets of the message record at ``at``: the hot half of a delivery."""
+    length, flags, count, attributes_length, time_ms = _CONTENT.unpack_from(buffer, at)
+    end = at + length
+    at += 24 + 12 * count
+    expire_ms = 0
+    if flags:
+        if flags & DUE:
+            at += 8
+        if flags & EXPIRE:
+            expire_ms = _U64.unpack_from(buffer, at)[0]
+            at += 8
+        if flags & GROUP:
+            at += 8
+        if flags & DEDUP:
+            at += 16
+        if flags & MOVED:
+            lsn = _U64.unpack_from(buffer, at)[0]
+            at += 16
+    if not attributes_length:
+        return MessageContent(lsn, time_ms, expire_ms, b"", buffer[at:end])
+    body_at = at + attributes_length
+    return MessageContent(lsn, time_ms, expire_ms, buffer[at:body_at], buffer[body_at:end])
 
 
 def encode_moved_message(
@@ -385,11 +423,11 @@ def decode_purge(buffer: bytes | memoryview, at: int) -> PurgeRecord:
 
 # LINK ---------------------------------------------------------------------------------------
 #
-#   8     9      10  12         16       20       24       32       40        48     56      64  72
-#   +-----+------+---+----------+--------+--------+--------+--------+---------+------+-------+---+---
-#   |  3  |flags | 0 |attribute | source | target | source | target | message | time | group | r |at-
-#   |     |      |   | bytes    | entity | entity | seq    | seq    | lsn     | ms   | hash  |   |tri
-#   +-----+------+---+----------+--------+--------+--------+--------+---------+------+-------+---+---
+#   8     9      10  12        16      20      24      32      40        48     56      64  72
+#   +-----+------+---+---------+-------+-------+-------+-------+---------+------+-------+---+------
+#   |  3  |flags | 0 |attribute| from  | to    | from  | to    | message | time | group | r | attri-
+#   |     |      |   | bytes   | entity| entity| seq   | seq   | lsn     | ms   | hash  |   | butes
+#   +-----+------+---+---------+-------+-------+-------+-------+---------+------+-------+---+------
 #
 #   r        LSN of the link that this copy replaces (flag MOVED), else 0
 #   attributes are laid over the message's own when it is delivered (why it is a dead letter);

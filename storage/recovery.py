@@ -21,7 +21,6 @@ next power cut, although its writes were acknowledged meanwhile. So it is writte
 3. Unlink what no longer counts. Serve.
 """
 
-import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +54,7 @@ from .frame import (
 from .log import RecoveryReport, Replay
 from .record import LINK, MESSAGE, RECORD_BYTES_MIN
 from .segment import Segment, effective_segments, parse_segment_name, segment_name
+from .writer import clock
 
 __all__ = ["Opened", "Scan", "find_intact_frames", "load_segments", "open_directory", "recover"]
 
@@ -203,6 +203,9 @@ def open_directory(disk: Disk, directory: str, instance: bytes) -> Manifest:
         Corrupt: there is data, but no MANIFEST that says what it means.
     """
     disk.makedirs(directory)
+    # What is seen may be in the page cache only, when the process before was killed between a
+    # rename and the fsync behind it. What follows builds upon it, so it must be there to stay.
+    disk.fsync_dir(directory)
     names = disk.listdir(directory)
     if MANIFEST_NAME in names:
         return read_manifest(disk, directory)
@@ -243,6 +246,8 @@ def _check_table(
         if segment is None or segment.epoch != entry.epoch:
             raise Corrupt(entry.base, f"{directory}/{name} is missing")
         segment.total = entry.total
+        if entry.end < end:
+            segment.end = entry.end  # what followed it was reclaimed, perhaps
         missing = min(entry.end, end) - entry.base - disk.size(f"{directory}/{name}")
         if missing > 0:
             raise Corrupt(entry.base, f"{directory}/{name} is {missing} bytes too short")
@@ -450,7 +455,7 @@ def recover(
     accept_loss: bool = False,
 ) -> Opened:
     """Recover the log in ``directory``; apply everything to ``replay``, but do not finish it."""
-    started = time.perf_counter()
+    started = clock()
     recovery = _Recovery(disk, directory, manifest, replay, progress, accept_loss)
     recovery.load()
     end, durable = recovery.scan()
@@ -466,7 +471,7 @@ def recover(
         bytes_replayed=end - manifest.replay_lsn,
         bytes_dropped=max(scanned_end - end, 0),
         bytes_reappended=max(end - base, 0),
-        seconds=time.perf_counter() - started,
+        seconds=clock() - started,
         accepted_loss=recovery.lost,
     )
     segments = recovery.segments

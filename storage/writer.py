@@ -26,14 +26,24 @@ from .commit import Batch, Frame
 from .disk import Disk
 from .errors import LogFailed
 from .frame import PADDING, encode_frame_header
+from .reserve import NO_ROOM, Reserve
 from .segment import segment_name
 
-__all__ = ["DURABLE", "FAILED", "NO_ROOM", "WRITTEN", "LogWriter", "ThreadWorker", "Worker"]
+__all__ = [
+    "DURABLE",
+    "FAILED",
+    "NO_ROOM",
+    "WRITTEN",
+    "LogWriter",
+    "ThreadWorker",
+    "Worker",
+    "clock",
+]
 
 WRITTEN, DURABLE, FAILED = 1, 2, 3  # what is reported of a batch
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 T = TypeVar("T")
+clock = time.perf_counter  # for durations in reports; nothing is decided by it
 Report = Callable[[Batch, int], None]
 
 
@@ -81,10 +91,10 @@ class ThreadWorker:
 class LogWriter:
     """Writes batches to segments. After :meth:`begin`, only the worker's thread touches it."""
 
-    def __init__(self, disk: Disk, directory: str, ballast: str, epoch: int) -> None:
+    def __init__(self, disk: Disk, directory: str, reserve: Reserve, epoch: int) -> None:
         self._disk = disk
         self._directory = directory
-        self._ballast = ballast
+        self._reserve = reserve
         self._epoch = epoch
         self._handle = -1
         self._segment_base = -1
@@ -109,9 +119,9 @@ class LogWriter:
                 return
             if batch.waiters_written:
                 report(batch, WRITTEN)
-            started = time.perf_counter()
+            started = clock()
             self._sync()
-            batch.sync_seconds = time.perf_counter() - started
+            batch.sync_seconds = clock() - started
         except Exception as error:  # whatever it was, this log cannot be trusted any more
             self._failed = True
             batch.error = LogFailed(f"lsn {batch.base}..{batch.end}: {error}")
@@ -173,10 +183,7 @@ class LogWriter:
             if error.errno not in NO_ROOM:
                 raise
         batch.disk_full = True
-        try:
-            self._disk.unlink(self._ballast)
-        except FileNotFoundError:
-            pass  # given up before; perhaps something else made room meanwhile
+        self._reserve.give_up()
         return call()
 
     def _sync(self) -> None:
