@@ -14,7 +14,17 @@ messages were received before or are dead letters.
 from array import array
 from collections.abc import Iterator
 
-__all__ = ["FLAGS", "HELD", "LEASED", "LSN_MASK", "PAGE_BITS", "PAGE_SLOTS", "Lane", "Page"]
+__all__ = [
+    "FLAGS",
+    "HELD",
+    "LEASED",
+    "LSN_MASK",
+    "PAGE_BITS",
+    "PAGE_MASK",
+    "PAGE_SLOTS",
+    "Lane",
+    "Page",
+]
 
 HELD = 1 << 63
 LEASED = 1 << 62
@@ -23,6 +33,7 @@ LSN_MASK = LEASED - 1
 
 PAGE_BITS = 10
 PAGE_SLOTS = 1 << PAGE_BITS
+PAGE_MASK = PAGE_SLOTS - 1
 _ZERO_COUNTS = array("H", bytes(2 * PAGE_SLOTS))
 _ZERO_LINKS = array("Q", bytes(8 * PAGE_SLOTS))
 
@@ -59,7 +70,7 @@ class Lane:
         """Put a message at the end; its number."""
         number = self.next
         self.next = number + 1
-        at = number & (PAGE_SLOTS - 1)
+        at = number & PAGE_MASK
         page = self.pages.get(number >> PAGE_BITS)
         if page is None:
             page = self._new_page(number >> PAGE_BITS, at)
@@ -84,12 +95,12 @@ class Lane:
         page = self.pages.get(number >> PAGE_BITS)
         if page is None:
             return 0
-        at = number & (PAGE_SLOTS - 1)
+        at = number & PAGE_MASK
         return page.slots[at] if at < len(page.slots) else 0
 
     def set_slot(self, number: int, slot: int) -> None:
         """Change the slot of a live message (its flags, or where it stands)."""
-        self.pages[number >> PAGE_BITS].slots[number & (PAGE_SLOTS - 1)] = slot
+        self.pages[number >> PAGE_BITS].slots[number & PAGE_MASK] = slot
 
     def remove(self, number: int, size: int = -1) -> tuple[int, int, int]:
         """Take a message out: (its slot, its link's LSN or 0, its bytes). All 0 if it was gone.
@@ -98,7 +109,7 @@ class Lane:
         """
         index = number >> PAGE_BITS
         page = self.pages.get(index)
-        at = number & (PAGE_SLOTS - 1)
+        at = number & PAGE_MASK
         if page is None or at >= len(page.slots):
             return 0, 0, 0
         slot = page.slots[at]
@@ -122,14 +133,14 @@ class Lane:
         """The group hash of a message that is there."""
         groups = self.pages[number >> PAGE_BITS].groups
         assert groups is not None
-        return groups[number & (PAGE_SLOTS - 1)]
+        return groups[number & PAGE_MASK]
 
     def receives(self, number: int) -> int:
         """How many times a message was received so far."""
         page = self.pages.get(number >> PAGE_BITS)
         if page is None or page.counts is None:
             return 0
-        return page.counts[number & (PAGE_SLOTS - 1)]
+        return page.counts[number & PAGE_MASK]
 
     def set_receives(self, number: int, count: int) -> None:
         """Note how many times a message was received; nothing if it is gone."""
@@ -138,21 +149,21 @@ class Lane:
             return
         if page.counts is None:
             page.counts = array("H", _ZERO_COUNTS)
-        page.counts[number & (PAGE_SLOTS - 1)] = min(count, 65_535)
+        page.counts[number & PAGE_MASK] = min(count, 65_535)
 
     def link(self, number: int) -> int:
         """The LSN of the link that brought the message here, or 0."""
         page = self.pages.get(number >> PAGE_BITS)
         if page is None or page.links is None:
             return 0
-        return page.links[number & (PAGE_SLOTS - 1)]
+        return page.links[number & PAGE_MASK]
 
     def set_link(self, number: int, lsn: int) -> None:
         """Remember the link that brought a message here."""
         page = self.pages[number >> PAGE_BITS]
         if page.links is None:
             page.links = array("Q", _ZERO_LINKS)
-        page.links[number & (PAGE_SLOTS - 1)] = lsn
+        page.links[number & PAGE_MASK] = lsn
 
     def first_live(self, number: int) -> int:
         """The first live number from ``number`` on, or ``next`` when there is none."""
@@ -163,7 +174,7 @@ class Lane:
                 number = self._skip(index)
                 continue
             slots = page.slots
-            for at in range(number & (PAGE_SLOTS - 1), len(slots)):
+            for at in range(number & PAGE_MASK, len(slots)):
                 if slots[at]:
                     return index << PAGE_BITS | at
             number = (index + 1) << PAGE_BITS
@@ -191,7 +202,7 @@ class Lane:
                 number = self._skip(index)
                 continue
             slots = page.slots
-            for at in range(number & (PAGE_SLOTS - 1), len(slots)):
+            for at in range(number & PAGE_MASK, len(slots)):
                 if 0 < slots[at] < LEASED:
                     return index << PAGE_BITS | at
             number = (index + 1) << PAGE_BITS

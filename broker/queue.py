@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from ..storage.errors import StorageError
 from ..storage.log import Durability, Log
 from ..storage.record import (
-    MessageRecord,
+    MessageContent,
     encode_ack,
     encode_delay,
     encode_message,
@@ -29,7 +29,7 @@ from .errors import (
     QueueFull,
 )
 from .host import ACKED, DROPPED, EXPIRED, Counters, Host
-from .index import HELD, LEASED, LSN_MASK, Lane
+from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
 from .intake import check_for_standard
 from .lease import Consumer, Lease
 from .limits import DELAY_MS_MAX
@@ -211,6 +211,7 @@ class Queue(QueueState):
             self.host.wake(self)
         elif not self.reader.loading:
             self._let_wait(now_ms)
+        self.reader.rest()
         self.set_alarm()
 
     def _let_wait(self, now_ms: int) -> None:
@@ -260,67 +261,71 @@ class Queue(QueueState):
         deliveries: list[Delivery] = []
         examined = 0
         frontier = self.frontier()
+        read = self.reader.read
+        retention_ms = self.settings.retention_ms
         deadline_ms = now_ms + consumer.lease_ms if consumer.lease_ms else 0
         find = self._find_matching if consumer.selector is not None else self._find_ready
-        in_flight_max = self.host.limits.in_flight_messages_max
-        while len(deliveries) < most and examined < budget and len(self.leases) < in_flight_max:
+        most = min(most, self.host.limits.in_flight_messages_max - len(self.leases))
+        while len(deliveries) < most and examined < budget and not self.reader.loading:
             found = find(consumer, frontier)
             if found is None:
                 break
+            # One look at the page instead of a call for each of its parts: this loop is hot.
             lane, number = found
-            message = self.read(lane, number)
+            page = lane.pages[number >> PAGE_BITS]
+            at = number & PAGE_MASK
+            link = page.links[at] if page.links is not None else 0
+            message = read(page.slots[at], link, retention_ms)
             if message is None:
+                self._read_seq = lane.base | number
                 break
             examined += 1
-            delivery = self._decide(consumer, lane, number, message, deadline_ms, now_ms)
-            if delivery is not None:
-                deliveries.append(delivery)
+            receives = page.counts[at] if page.counts is not None else 0
+            if not self._is_due(consumer, lane, number, message, receives, now_ms):
+                continue
+            page.slots[at] |= LEASED
+            self._took(consumer, lane, number)
+            seq = lane.base | number
+            size = len(message.body) + len(message.attributes)
+            receives += 1
+            token = self.leases.grant(
+                seq, receives, deadline_ms, message.expire_ms, size, consumer, now_ms
+            )
+            deliveries.append(
+                Delivery(
+                    seq,
+                    token,
+                    receives,
+                    message.id,
+                    message.time_ms,
+                    message.attributes,
+                    message.body,
+                )
+            )
         return deliveries, examined
 
-    def _decide(
+    def _is_due(
         self,
         consumer: Consumer,
         lane: Lane,
         number: int,
-        message: MessageRecord,
-        deadline_ms: int,
+        message: MessageContent,
+        receives: int,
         now_ms: int,
-    ) -> Delivery | None:
-        """Lease one message that is ready, or do with it what its settings say: then None."""
-        seq = lane.base | number
-        settings = self.settings
-        receives = lane.receives(number)
-        if message.expire_ms and message.expire_ms <= now_ms:
-            self.expire(seq, now_ms)
-            return None
-        if settings.max_receives and receives >= settings.max_receives:
-            self.host.bury(self, seq, "max-receives", receives, now_ms)
-            return None
+    ) -> bool:
+        """Whether to deliver a message that is ready; if not, do what the settings say."""
+        if 0 < message.expire_ms <= now_ms:
+            self.expire(lane.base | number, now_ms)
+            return False
+        if 0 < self.settings.max_receives <= receives:
+            self.host.bury(self, lane.base | number, "max-receives", receives, now_ms)
+            return False
         if consumer.selector is not None and not consumer.selector.matches(
             unpack_headers(message.attributes)
         ):
             consumer.positions[lane.base] = number + 1
-            return None
-        lane.set_slot(number, lane.slot(number) | LEASED)
-        self._took(consumer, lane, number)
-        token = self.leases.grant(
-            seq,
-            receives + 1,
-            deadline_ms,
-            message.expire_ms,
-            len(message.body) + len(message.attributes),
-            consumer,
-            now_ms,
-        )
-        return Delivery(
-            seq,
-            token,
-            receives + 1,
-            message.origin,
-            message.time_ms,
-            message.attributes,
-            message.body,
-        )
+            return False
+        return True
 
     def _find_ready(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
         """The next message to deliver, or None."""
@@ -360,19 +365,14 @@ class Queue(QueueState):
 
     # Reading ----------------------------------------------------------------------------------
 
-    def read(self, lane: Lane, number: int) -> MessageRecord | None:
-        """The message, with its end in ``expire_ms``; None while it is being read from disk."""
+    def read(self, lane: Lane, number: int) -> MessageContent | None:
+        """The message, or None while it is being read from disk; the queue is woken then."""
         if self.reader.loading:
             return None
-        link_lsn = lane.link(number)
-        message = self.reader.read(lane.slot(number) & LSN_MASK, link_lsn)
+        lsn = lane.slot(number) & LSN_MASK
+        message = self.reader.read(lsn, lane.link(number), self.settings.retention_ms)
         if message is None:
             self._read_seq = lane.base | number
-            return None
-        retention_ms = self.settings.retention_ms
-        if retention_ms:
-            end_ms = (message.due_ms if link_lsn else message.time_ms) + retention_ms
-            message.expire_ms = min(message.expire_ms or end_ms, end_ms)
         return message
 
     def _loaded(self, error: StorageError | None) -> None:

@@ -1,17 +1,20 @@
 """Reading a queue's messages back from the log, without ever waiting.
 
 What is in memory is decoded at once. What is not is asked for, and the owner is called when it
-has come; meanwhile its queue rests. One extent (256 KiB of log) usually serves many messages.
+has come; meanwhile its queue rests. One extent (a frame, or 256 KiB of log) usually serves many
+messages.
 """
 
 from collections.abc import Callable
 
 from ..storage.errors import StorageError
 from ..storage.log import Extent, Log
-from ..storage.record import MessageRecord, decode_link, decode_message, record_length
+from ..storage.record import MessageContent, decode_content, decode_link
 from .message import overlay
 
 __all__ = ["Reader"]
+
+_NOWHERE = Extent(0, 0, b"")
 
 
 class Reader:
@@ -26,46 +29,49 @@ class Reader:
     def __init__(self, log: Log, loaded: Callable[[StorageError | None], None]) -> None:
         self._log = log
         self._loaded = loaded
-        self._extent: Extent | None = None
+        self._extent = _NOWHERE
         self.loading = False
 
-    def read(self, lsn: int, link_lsn: int) -> MessageRecord | None:
+    def read(self, lsn: int, link_lsn: int = 0, retention_ms: int = 0) -> MessageContent | None:
         """The message at ``lsn``, or None: then it is being read and ``loaded`` will be called.
 
-        A message that came by a link carries the link's headers over its own, and no expiry.
+        ``expire_ms`` says when it ends, by its own time to live or by ``retention_ms`` since it
+        came. One that came by a link carries the link's headers over its own, and lives anew.
         """
-        extent = self._find(lsn)
-        if extent is None:
-            self._fetch(lsn)
-            return None
-        message = decode_message(extent.buffer, lsn - extent.start, lsn)
+        extent = self._extent
+        if not extent.start <= lsn < extent.end:
+            found = self._log.get(lsn)
+            if found is None:
+                self._fetch(lsn)
+                return None
+            self._extent = extent = found
+        message = decode_content(extent.buffer, lsn - extent.start, lsn)
+        came_ms = message.time_ms
         if link_lsn:
-            extent = self._log.get(link_lsn)
-            if extent is None:
+            found = self._log.get(link_lsn)
+            if found is None:
                 self._fetch(link_lsn)
                 return None
-            link = decode_link(extent.buffer, link_lsn - extent.start, link_lsn)
+            link = decode_link(found.buffer, link_lsn - found.start, link_lsn)
             message.attributes = overlay(message.attributes, link.attributes)
             message.expire_ms = 0
-            message.due_ms = link.time_ms
+            came_ms = link.time_ms
+        if retention_ms:
+            end_ms = came_ms + retention_ms
+            message.expire_ms = min(message.expire_ms or end_ms, end_ms)
         return message
+
+    def rest(self) -> None:
+        """Nothing more is to be read for now: hold no memory."""
+        if not self.loading:
+            self._extent = _NOWHERE
 
     def time_ms(self, lsn: int) -> int:
         """When the message at ``lsn`` was sent, or 0 when it is not in memory."""
-        extent = self._find(lsn)
-        return decode_message(extent.buffer, lsn - extent.start, lsn).time_ms if extent else 0
-
-    def _find(self, lsn: int) -> Extent | None:
-        extent = self._extent
-        if extent is not None and extent.start <= lsn < extent.end:
-            at = lsn - extent.start
-            left = len(extent.buffer) - at
-            if left >= 8 and record_length(extent.buffer, at) <= left:
-                return extent
         extent = self._log.get(lsn)
-        if extent is not None:
-            self._extent = extent
-        return extent
+        if extent is None:
+            return 0
+        return decode_content(extent.buffer, lsn - extent.start, lsn).time_ms
 
     def _fetch(self, lsn: int) -> None:
         self.loading = True

@@ -6,7 +6,7 @@ Whatever is not in memory is fetched, so the answer may come later; the queue go
 from collections.abc import Callable, Iterator
 
 from ..storage.errors import StorageError
-from ..storage.record import MessageRecord
+from ..storage.record import MessageContent
 from .errors import BraidError, Unavailable
 from .index import HELD, LEASED, LSN_MASK
 from .message import Browsed, unpack_headers
@@ -74,7 +74,7 @@ class ReadMany:
     def _wanted(self) -> bool:
         return True
 
-    def _take(self, seq: int, slot: int, message: MessageRecord) -> None:
+    def _take(self, seq: int, slot: int, message: MessageContent) -> None:
         lane, number = self._queue.locate(seq)
         assert lane is not None
         lease = self._queue.leases.by_seq.get(seq)
@@ -84,7 +84,7 @@ class ReadMany:
                 seq,
                 state,
                 lease.receives if lease is not None else lane.receives(number),
-                message.origin,
+                message.id,
                 message.time_ms,
                 message.attributes,
                 message.body,
@@ -114,7 +114,7 @@ class Browse(ReadMany):
     def _wanted(self) -> bool:
         return len(self.found) < self._limit
 
-    def _take(self, seq: int, slot: int, message: MessageRecord) -> None:
+    def _take(self, seq: int, slot: int, message: MessageContent) -> None:
         super()._take(seq, slot, message)
         browsed = self.found[-1]
         if (self._state not in ("all", browsed.state)) or (
