@@ -1,3 +1,164 @@
-"""The nouns and every decision of the broker, without sockets, files or a clock."""
+"""The broker, for programs: ``async with Broker("./data") as broker: ...``
 
-__all__: list[str] = []
+The nouns and every decision, without sockets, files or a clock; only ``runtime.py`` and ``face.py``
+know the event loop. What is not named here may change without notice. Names are loaded when they
+are first used, so that importing a part does not pay for the whole.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .access import (
+        Access,
+        Principal,
+        Rule,
+        User,
+    )
+    from .errors import (
+        BraidError,
+        BrokerFailed,
+        Conflict,
+        Disconnected,
+        InFlightFull,
+        InvalidArgument,
+        LeaseLost,
+        LimitExceeded,
+        NotFound,
+        Overloaded,
+        PermissionDenied,
+        QueueFull,
+        StorageFull,
+        TooLarge,
+        Unauthenticated,
+        Unavailable,
+    )
+    from .face import (
+        BrokerFace,
+        Message,
+        MessageConsumer,
+        Queue,
+    )
+    from .limits import (
+        Limits,
+    )
+    from .runtime import (
+        Broker,
+    )
+    from .settings import (
+        QueueSettings,
+    )
+    from .values import (
+        BrowsedMessage,
+        NewMessage,
+        QueueChanges,
+        QueueOptions,
+        SentMessage,
+    )
+    from .verbs import (
+        BrokerInfo,
+        QueueInfo,
+        RedriveInfo,
+        Verbs,
+    )
+
+__all__ = [
+    "Access",
+    "BraidError",
+    "Broker",
+    "BrokerFace",
+    "BrokerFailed",
+    "BrokerInfo",
+    "BrowsedMessage",
+    "Conflict",
+    "Disconnected",
+    "InFlightFull",
+    "InvalidArgument",
+    "LeaseLost",
+    "LimitExceeded",
+    "Limits",
+    "Message",
+    "MessageConsumer",
+    "NewMessage",
+    "NotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "Principal",
+    "Queue",
+    "QueueChanges",
+    "QueueFull",
+    "QueueInfo",
+    "QueueOptions",
+    "QueueSettings",
+    "RedriveInfo",
+    "Rule",
+    "SentMessage",
+    "StorageFull",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "User",
+    "Verbs",
+]
+
+_MODULES = {
+    "access": (
+        "Access",
+        "Principal",
+        "Rule",
+        "User",
+    ),
+    "errors": (
+        "BraidError",
+        "BrokerFailed",
+        "Conflict",
+        "Disconnected",
+        "InFlightFull",
+        "InvalidArgument",
+        "LeaseLost",
+        "LimitExceeded",
+        "NotFound",
+        "Overloaded",
+        "PermissionDenied",
+        "QueueFull",
+        "StorageFull",
+        "TooLarge",
+        "Unauthenticated",
+        "Unavailable",
+    ),
+    "face": (
+        "BrokerFace",
+        "Message",
+        "MessageConsumer",
+        "Queue",
+    ),
+    "limits": ("Limits",),
+    "runtime": ("Broker",),
+    "settings": ("QueueSettings",),
+    "values": (
+        "BrowsedMessage",
+        "NewMessage",
+        "QueueChanges",
+        "QueueOptions",
+        "SentMessage",
+    ),
+    "verbs": (
+        "BrokerInfo",
+        "QueueInfo",
+        "RedriveInfo",
+        "Verbs",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,570 @@
+"""``async with Broker(...)``: the core on an event loop, with a clock, a timer and a log.
+
+Everything below is plain synchronous code; this is where it meets ``asyncio``. Rules:
+
+1. Everything started here ends with the ``async with``. No global state, no event loop policy, no
+   logging configuration; any number of brokers may run in a process.
+2. Time is the wall clock when the broker opened plus what has passed since on the monotonic one:
+   it never goes back, and does not follow when somebody sets the clock.
+3. One timer, armed for the core's next deadline. It may fire early, never late.
+4. Housekeeping (syncing, checkpoints, compaction) runs in slices on the loop; its file work runs
+   in threads.
+5. When the log fails, the broker has failed: every call that waits, and every later one, raises
+   ``BrokerFailed``. Opening it again recovers.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..storage.errors import StorageError
+from ..storage.filelog import FileLog
+from ..storage.log import Durability, Job, Log, RecoveryReport
+from ..storage.memory import MemoryLog
+from .access import SYSTEM, Access, Principal, User
+from .core import Core
+from .errors import BraidError, BrokerFailed, Conflict, Unavailable
+from .face import BrokerFace, finish
+from .lease import Consumer
+from .limits import Limits
+from .message import Browsed, Delivery, Outgoing, Receipt, Sent
+from .settings import QueueSettings
+from .verbs import BrokerInfo, Consumption, QueueInfo, RedriveInfo, Verbs
+
+__all__ = ["Broker", "LocalVerbs"]
+
+_HOUSEKEEPING_SECONDS = 1.0
+_SLICE_PAUSE_SECONDS = 0.001
+
+logger = logging.getLogger(__name__)
+
+
+class _Scheduler:
+    """The loop and the clock, as the log wants them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._monotonic = time.monotonic
+        self._offset_ms = int(time.time() * 1000) - int(time.monotonic() * 1000)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after what runs now."""
+        self._loop.call_soon(callback)
+
+    def soon_from_thread(self, callback: Callable[[], None]) -> None:
+        """The same, from any thread; nothing happens when the loop is closed."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+    def now_ms(self) -> int:
+        """Unix time in ms that never goes back."""
+        return self._offset_ms + int(self._monotonic() * 1000)
+
+
+class Broker(BrokerFace):
+    """A broker in this process: ``async with Broker("./data") as broker: ...``
+
+    Args:
+        path: the data directory, made if it is missing; None keeps everything in memory.
+        limits: every maximum; see :class:`braidmq.broker.limits.Limits`.
+        users: who may do what over the network. Calls on this object may do everything.
+        accept_loss: open the log even though acknowledged data is damaged; it is gone then.
+        progress: called as ``progress(done_bytes, total_bytes)`` while the log is recovered, from
+            another thread.
+        log: an engine to use instead of the log at ``path``.
+
+    Entering raises ``Locked`` when another process has the directory, ``Corrupt`` when acknowledged
+    data is damaged, ``FormatUnknown``, ``OSError``. A broker is entered once.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        limits: Limits | None = None,
+        users: Iterable[User] = (),
+        accept_loss: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self.access = Access(users)
+        self.principal: Principal = SYSTEM
+        self.report: RecoveryReport | None = None  # what opening found and did
+        self._progress = progress
+        self._log: Log
+        if log is not None:
+            self._log = log
+        elif path is None:
+            self._log = MemoryLog()
+        else:
+            self._log = FileLog(
+                str(path),
+                accept_loss=accept_loss,
+                cache_bytes_max=self._limits.cache_bytes_max,
+                ballast_bytes=self._limits.reserve_bytes,
+                disk_free_bytes_min=self._limits.disk_free_bytes_min,
+            )
+        self._core: Core | None = None
+        self._scheduler: _Scheduler | None = None
+        self._verbs: LocalVerbs | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._failure: asyncio.Future[BrokerFailed]
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+        self._stopping = asyncio.Event()
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._running = False
+        self._counts: list[Callable[[], int]] = []
+
+    # --- what people and servers use ---
+
+    @property
+    def verbs(self) -> Verbs:
+        """The verbs, for ``principal``."""
+        if self._verbs is None:
+            raise Unavailable("the broker is not open: use `async with Broker(...) as broker`")
+        return self._verbs
+
+    @property
+    def core(self) -> Core:
+        """The core, for servers: plain synchronous calls on this loop's thread."""
+        if self._core is None or not self._running:
+            raise Unavailable("the broker is not open: use `async with Broker(...) as broker`")
+        return self._core
+
+    @property
+    def instance(self) -> int:
+        """Half of every message's id: which log it is in."""
+        return self.core.instance
+
+    @property
+    def limits(self) -> Limits:
+        """The limits it was opened with."""
+        return self._limits
+
+    def now_ms(self) -> int:
+        """Unix time in ms that never goes back."""
+        assert self._scheduler is not None
+        return self._scheduler.now_ms()
+
+    async def failed(self) -> BrokerFailed:
+        """Wait until the log fails, and return why. For whoever must then end the process."""
+        return await asyncio.shield(self._failure)
+
+    def on_count_connections(self, count: Callable[[], int]) -> None:
+        """Have :meth:`info` ask ``count`` too how many connections there are."""
+        self._counts.append(count)
+
+    def connections(self) -> int:
+        """How many connections the servers of this broker have."""
+        return sum(count() for count in self._counts)
+
+    # --- opening and closing ---
+
+    async def __aenter__(self) -> "Broker":
+        if self._core is not None:
+            raise Conflict("this broker was entered before; make another one")
+        loop = self._loop = asyncio.get_running_loop()
+        self._scheduler = _Scheduler(loop)
+        self._failure = loop.create_future()
+        core = self._core = Core(self._log, self._limits, self.access, self._on_work)
+        opening = loop.create_task(asyncio.to_thread(self._log.open, core, self._progress))
+        try:
+            self.report = await finish(opening)
+        except asyncio.CancelledError:
+            if opening.exception() is None:
+                self._log.close()
+            raise
+        self._log.start(self._scheduler)
+        self._running = True
+        self._verbs = LocalVerbs(core, self.principal, self._scheduler.now_ms, self.connections)
+        self._housekeeping = loop.create_task(self._keep_house())
+        self._on_work()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await finish(self._loop.create_task(self._close()))
+
+    async def _close(self) -> None:
+        """Take nothing more, commit, take a checkpoint, let go of the log."""
+        assert self._verbs is not None and self._housekeeping is not None
+        self._verbs.close()
+        self._stopping.set()
+        await self._housekeeping
+        core = self.core
+        try:
+            if core.failed is None:
+                await self._verbs.kept(Durability.SYNC)
+                await self._work_off(self._log.checkpoint())
+        except (BraidError, StorageError) as error:
+            logger.warning("the broker was closed without a checkpoint: %s", error)
+        finally:
+            self._running = False
+            if self._timer is not None:
+                self._timer.cancel()
+            self._log.close()
+
+    # --- the core's turns ---
+
+    def _on_work(self) -> None:
+        if self._running:
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        if self._running:
+            self._turn(self.core.run)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._running:
+            self._turn(self.core.tick)
+
+    def _turn(self, call: Callable[[int], None]) -> None:
+        try:
+            call(self.now_ms())
+        except Exception as error:
+            self._fail(error)
+            raise
+        self._arm()
+
+    def _arm(self) -> None:
+        deadline = self.core.next_deadline()
+        if deadline is None or (self._timer is not None and deadline >= self._timer_ms):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = deadline
+        seconds = max(0, deadline - self.now_ms()) / 1000
+        self._timer = self._loop.call_later(seconds, self._on_timer)
+
+    def _fail(self, error: BaseException) -> None:
+        """Whatever it was: nothing after it can be trusted."""
+        core = self._core
+        assert core is not None
+        if core.failed is None:
+            core.failed = BrokerFailed(f"the broker has stopped: {error}")
+        if not self._failure.done():
+            self._failure.set_result(core.failed)
+
+    # --- housekeeping ---
+
+    async def _keep_house(self) -> None:
+        log = self._log
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(_HOUSEKEEPING_SECONDS):
+                    await self._stopping.wait()
+            except TimeoutError:
+                pass
+            if self.core.failed is not None:
+                self._fail(self.core.failed)
+                return
+            try:
+                await self._work_off(log.housekeep())
+                if log.checkpoint_due():
+                    await self._work_off(log.checkpoint())
+                elif log.compaction_due():
+                    await self._work_off(log.compact())
+            except StorageError as error:
+                logger.warning("housekeeping: %s", error)
+            except Exception as error:
+                self._fail(error)
+                raise
+
+    async def _work_off(self, job: Iterator[Job]) -> None:
+        """Run one of the log's jobs to its end."""
+        for step in job:
+            if step is None:
+                await asyncio.sleep(_SLICE_PAUSE_SECONDS)
+            else:
+                await asyncio.to_thread(step)
+
+
+class _LocalConsumption:
+    """Messages pushed to a consumer in this process. See ``Consumption``."""
+
+    def __init__(self, verbs: "LocalVerbs", queue: str) -> None:
+        self._verbs = verbs
+        self._queue = queue
+        self._ready: list[Delivery] = []
+        self._error: BraidError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.consumer: Consumer | None = None
+
+    def put(self, deliveries: list[Delivery]) -> None:
+        self._ready.extend(deliveries)
+        self._wake()
+
+    def end(self, error: BraidError) -> None:
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> list[Delivery]:
+        """Wait for the next deliveries."""
+        while not self._ready:
+            if self._error is not None:
+                raise self._error
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        ready = self._ready
+        self._ready = []
+        return ready
+
+    def credit(self, count: int) -> None:
+        """Allow ``count`` more messages."""
+        if self._error is None:
+            self._verbs.give_credit(self, count)
+
+    async def close(self, unprocessed: Sequence[Receipt] = ()) -> None:
+        """Stop; what is held goes back."""
+        if self._error is None:
+            receipts = [*unprocessed, *(delivery.receipt for delivery in self._ready)]
+            self._verbs.end(self, receipts)
+
+
+class LocalVerbs:
+    """``Verbs`` on a core in this process, for one principal."""
+
+    def __init__(
+        self,
+        core: Core,
+        who: Principal,
+        now_ms: Callable[[], int],
+        connections: Callable[[], int],
+    ) -> None:
+        self._core = core
+        self._who = who
+        self._now_ms = now_ms
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[asyncio.Future[list[Delivery]]] = set()
+        self._consumptions: set[_LocalConsumption] = set()
+        self._closed = False
+
+    # --- what the core calls ---
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Hand over leased messages; give them back when nobody waits any more."""
+        tag = consumer.tag
+        if isinstance(tag, _LocalConsumption):
+            tag.put(deliveries)
+            return
+        assert isinstance(tag, asyncio.Future)
+        if not tag.done():
+            tag.set_result(deliveries)
+        elif deliveries:
+            self._loop.call_soon(self._give_back, consumer.queue_name, deliveries)
+
+    def closed(self, consumer: Consumer, error: BraidError) -> None:
+        """The queue is gone, or cannot be read."""
+        tag = consumer.tag
+        if isinstance(tag, _LocalConsumption):
+            self._consumptions.discard(tag)
+            tag.end(error)
+        elif isinstance(tag, asyncio.Future) and not tag.done():
+            tag.set_exception(error)
+
+    # --- small things ---
+
+    def close(self) -> None:
+        """The broker closes: end what waits, refuse what comes."""
+        self._closed = True
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(Unavailable("the broker was closed"))
+        for consumption in list(self._consumptions):
+            self.end(consumption, ())
+            consumption.end(Unavailable("the broker was closed"))
+
+    def give_credit(self, consumption: _LocalConsumption, count: int) -> None:
+        """Allow a consumer ``count`` more messages."""
+        if consumption.consumer is not None:
+            self._core.credit(consumption.consumer, count)
+
+    def end(self, consumption: _LocalConsumption, unprocessed: Sequence[Receipt]) -> None:
+        """End a consumer; what it holds goes back."""
+        self._consumptions.discard(consumption)
+        if consumption.consumer is not None:
+            self._core.cancel(consumption.consumer, unprocessed, self._now_ms())
+
+    async def kept(self, level: Durability) -> None:
+        """Wait until all that was asked so far is kept."""
+        if level is Durability.MEMORY:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._core.when_kept(level, _release, waiter)
+        await waiter
+
+    def _check_open(self) -> Core:
+        if self._closed:
+            raise Unavailable("the broker was closed")
+        return self._core
+
+    def _give_back(self, queue: str, deliveries: list[Delivery]) -> None:
+        if self._core.failed is None:
+            receipts = [delivery.receipt for delivery in deliveries]
+            self._core.nack(self._who, queue, receipts, 0, False, self._now_ms())
+
+    # --- the verbs ---
+
+    async def declare_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
+        info = self._check_open().declare_queue(self._who, name, settings, self._now_ms())
+        await self.kept(Durability.SYNC)
+        return info
+
+    async def update_queue(self, name: str, changes: dict[str, Any]) -> QueueInfo:
+        info = self._check_open().update_queue(self._who, name, changes, self._now_ms())
+        await self.kept(Durability.SYNC)
+        return info
+
+    async def delete_queue(self, name: str, if_empty: bool = False) -> None:
+        self._check_open().delete_queue(self._who, name, if_empty, self._now_ms())
+        await self.kept(Durability.SYNC)
+
+    async def queue_info(self, name: str) -> QueueInfo:
+        return self._check_open().queue_info(self._who, name)
+
+    async def list_queues(
+        self, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[QueueInfo]:
+        return self._check_open().list_queues(self._who, prefix, after, limit)
+
+    async def send(self, queue: str, messages: Sequence[Outgoing]) -> list[Sent | BraidError]:
+        core = self._check_open()
+        level, results = core.send(self._who, queue, messages, self._now_ms())
+        await self.kept(level)
+        return results
+
+    async def receive(
+        self,
+        queue: str,
+        max_messages: int,
+        wait_ms: int,
+        lease_ms: int = 0,
+        selector: str = "",
+        attempt: str = "",
+    ) -> list[Delivery]:
+        core = self._check_open()
+        waiter: asyncio.Future[list[Delivery]] = self._loop.create_future()
+        now_ms = self._now_ms()
+        consumer = core.receive(
+            self._who,
+            queue,
+            self,
+            max_messages,
+            wait_ms,
+            lease_ms,
+            selector,
+            attempt,
+            waiter,
+            now_ms,
+        )
+        self._waiting.add(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                core.cancel(consumer, (), self._now_ms())
+            elif waiter.exception() is None and waiter.result():
+                self._give_back(queue, waiter.result())
+            raise
+        finally:
+            self._waiting.discard(waiter)
+
+    async def consume(self, queue: str, credit: int, selector: str = "") -> Consumption:
+        core = self._check_open()
+        consumption = _LocalConsumption(self, queue)
+        consumption.consumer = core.consume(
+            self._who, queue, self, credit, selector, consumption, self._now_ms()
+        )
+        self._consumptions.add(consumption)
+        return consumption
+
+    async def ack(self, queue: str, receipts: Sequence[Receipt]) -> list[BraidError | None]:
+        level, results = self._check_open().ack(self._who, queue, receipts, self._now_ms())
+        await self.kept(level)
+        return results
+
+    async def nack(
+        self, queue: str, receipts: Sequence[Receipt], delay_ms: int = 0, counted: bool = True
+    ) -> list[BraidError | None]:
+        core = self._check_open()
+        level, results = core.nack(self._who, queue, receipts, delay_ms, counted, self._now_ms())
+        await self.kept(level)
+        return results
+
+    async def extend(
+        self, queue: str, receipts: Sequence[Receipt], lease_ms: int
+    ) -> list[BraidError | None]:
+        return self._check_open().extend(self._who, queue, receipts, lease_ms, self._now_ms())
+
+    async def dead_letter(
+        self, queue: str, receipts: Sequence[Receipt], reason: str
+    ) -> list[BraidError | None]:
+        core = self._check_open()
+        level, results = core.dead_letter(self._who, queue, receipts, reason, self._now_ms())
+        await self.kept(level)
+        return results
+
+    async def purge(self, queue: str) -> int:
+        level, count = self._check_open().purge(self._who, queue, self._now_ms())
+        await self.kept(level)
+        return count
+
+    async def browse(
+        self, queue: str, after: int = 0, limit: int = 100, selector: str = "", state: str = "all"
+    ) -> list[Browsed]:
+        waiter: asyncio.Future[list[Browsed]] = self._loop.create_future()
+        self._check_open().browse(self._who, queue, after, limit, selector, state, _answer, waiter)
+        return await waiter
+
+    async def redrive(
+        self, source: str, target: str = "", rate: float = 0, limit: int = 0
+    ) -> RedriveInfo:
+        core = self._check_open()
+        return core.redrive(self._who, source, target, rate, limit, self._now_ms())
+
+    async def list_redrives(self) -> list[RedriveInfo]:
+        return self._check_open().list_redrives(self._who)
+
+    async def cancel_redrive(self, id: int) -> RedriveInfo:
+        return self._check_open().cancel_redrive(self._who, id)
+
+    async def broker_info(self) -> BrokerInfo:
+        core = self._check_open()
+        return core.broker_info(self._who, self._now_ms(), self._connections())
+
+
+def _release(waiter: object, error: BraidError | None) -> None:
+    assert isinstance(waiter, asyncio.Future)
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(error)
+
+
+def _answer(waiter: object, result: list[Browsed] | BraidError) -> None:
+    assert isinstance(waiter, asyncio.Future)
+    if waiter.done():
+        return
+    if isinstance(result, BraidError):
+        waiter.set_exception(result)
+    else:
+        waiter.set_result(result)

@@ -1,0 +1,278 @@
+"""The one ``asyncio.Protocol``: it carries a session's bytes, and decides nothing.
+
+Rules:
+
+1. One write per loop turn: what a read produced goes out right after it, everything else once,
+   when the turn is over.
+2. The session says whether to read; this stops and resumes the transport accordingly.
+3. A peer that takes nothing for ``STALLED_SECONDS`` while data waits for it is cut off.
+4. After a session's last words the socket is closed for writing, and what still comes in is thrown
+   away for at most ``LINGER_SECONDS``: closed at once, the kernel would destroy those words.
+5. One timer per connection, which is moved only when it fires or when the peer becomes known.
+"""
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, Protocol, cast
+
+from ..broker.access import Principal
+from ..broker.errors import BraidError
+from .session import Session, SessionFactory
+
+__all__ = [
+    "LINGER_SECONDS",
+    "OUTBOUND_BYTES_HIGH",
+    "OUTBOUND_BYTES_LOW",
+    "STALLED_SECONDS",
+    "Connection",
+    "Keeper",
+    "is_loopback",
+]
+
+OUTBOUND_BYTES_HIGH = 1024 * 1024  # waiting in the transport: the peer counts as slow
+OUTBOUND_BYTES_LOW = 256 * 1024
+STALLED_SECONDS = 30.0
+LINGER_SECONDS = 1.0
+
+
+class Keeper(Protocol):
+    """Whoever accepted the connection, and counts it."""
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+
+    def now_ms(self) -> int:
+        """Unix time in ms that never goes back."""
+
+    def join(self, connection: "Connection") -> bool:
+        """Count it in; False when there are too many already."""
+
+    def authenticated(self, connection: "Connection") -> None:
+        """It is no stranger any more."""
+
+    def authenticate(
+        self,
+        user: str,
+        password: bytes,
+        peer: str,
+        callback: Callable[[Principal | BraidError], None],
+    ) -> "asyncio.Future[None]":
+        """Check a password beside the loop; cancel what is returned to forget about it."""
+
+    def leave(self, connection: "Connection") -> None:
+        """It is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """Bytes between a transport and a session."""
+
+    __slots__ = (
+        "_checking",
+        "_factory",
+        "_is_reading",
+        "_keeper",
+        "_loop",
+        "_session",
+        "_stalled",
+        "_timer",
+        "_transport",
+        "_waiting_bytes",
+        "_woken",
+        "loopback",
+        "peer",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, keeper: Keeper, factory: SessionFactory
+    ) -> None:
+        self._loop = loop
+        self._keeper = keeper
+        self._factory = factory
+        self._session: Session | None = None
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._checking: asyncio.Future[None] | None = None
+        self._waiting_bytes = 0
+        self._is_reading = True
+        self._woken = False
+        self.peer = "?"
+        self.loopback = False
+
+    # --- what asyncio calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.peer = _address(transport.get_extra_info("peername"))
+        self.loopback = is_loopback(_address(transport.get_extra_info("sockname")))
+        if not self._keeper.join(self):
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(OUTBOUND_BYTES_HIGH, OUTBOUND_BYTES_LOW)
+        self._session = self._factory(self, self._keeper.now_ms())
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        if session is not None:
+            now_ms = self._keeper.now_ms()
+            session.receive_data(data, now_ms)
+            self._send(session, now_ms)
+
+    def eof_received(self) -> bool:
+        session = self._session
+        if session is not None:
+            now_ms = self._keeper.now_ms()
+            session.receive_eof(now_ms)
+            self._send(session, now_ms)
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        session = self._session
+        self._session = None
+        for handle in (self._timer, self._stalled, self._checking):
+            if handle is not None:
+                handle.cancel()
+        if session is not None:
+            session.connection_lost(self._keeper.now_ms())
+        self._keeper.leave(self)
+
+    def pause_writing(self) -> None:
+        if self._session is not None:
+            self._session.pause_writing()
+        self._waiting_bytes = self._transport.get_write_buffer_size()
+        self._stalled = self._loop.call_later(STALLED_SECONDS, self._check_progress)
+
+    def resume_writing(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        if self._session is not None:
+            self._session.resume_writing()
+            self.wake()
+
+    # --- what the session asks ---
+
+    @property
+    def connections(self) -> int:
+        """How many connections the server has."""
+        return self._keeper.connections
+
+    def wake(self) -> None:
+        """Look after the session once this loop turn is over."""
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._look)
+
+    def authenticate(
+        self, user: str, password: bytes, callback: Callable[[Principal | BraidError], None]
+    ) -> None:
+        """Check a password; ``callback`` is called later."""
+        self._checking = self._keeper.authenticate(user, password, self.peer, callback)
+
+    def authenticated(self) -> None:
+        """The peer is known now."""
+        self._keeper.authenticated(self)
+        self._loop.call_soon(self._arm)
+
+    # --- what the server asks ---
+
+    def shut_down(self) -> None:
+        """Finish what was begun, then close."""
+        session = self._session
+        if session is not None:
+            session.shut_down(self._keeper.now_ms())
+            self.wake()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    # --- the rest ---
+
+    def _look(self) -> None:
+        self._woken = False
+        session = self._session
+        if session is not None:
+            now_ms = self._keeper.now_ms()
+            if session.backlog:
+                session.proceed(now_ms)
+            self._send(session, now_ms)
+
+    def _send(self, session: Session, now_ms: int) -> None:
+        """Write what there is; then read on, stop reading, or close, as the session says."""
+        data = session.data_to_send(now_ms)
+        if data:
+            self._transport.write(data)
+        if session.finished:
+            self._finish(session, now_ms)
+            return
+        reading = session.reading
+        if reading is not self._is_reading:
+            self._is_reading = reading
+            if reading:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+        if session.backlog:
+            self.wake()
+
+    def _finish(self, session: Session, now_ms: int) -> None:
+        self._session = None
+        session.connection_lost(now_ms)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport.is_closing():
+            return
+        if not self._is_reading:
+            self._is_reading = True
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._timer = self._loop.call_later(LINGER_SECONDS, self._transport.abort)
+        else:
+            self._transport.close()
+
+    def _arm(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = session.next_deadline()
+        if deadline is not None:
+            seconds = max(0, deadline - self._keeper.now_ms()) / 1000
+            self._timer = self._loop.call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        session = self._session
+        if session is not None:
+            now_ms = self._keeper.now_ms()
+            session.tick(now_ms)
+            self._send(session, now_ms)
+            self._arm()
+
+    def _check_progress(self) -> None:
+        waiting = self._transport.get_write_buffer_size()
+        if waiting >= self._waiting_bytes:
+            self._transport.abort()
+            return
+        self._waiting_bytes = waiting
+        self._stalled = self._loop.call_later(STALLED_SECONDS, self._check_progress)
+
+
+def _address(name: Any) -> str:
+    return str(name[0]) if isinstance(name, tuple) else "local"
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach ``address``."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback

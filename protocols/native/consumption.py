@@ -1,0 +1,139 @@
+"""A consumer at the client's end, which outlives the connections it is on.
+
+Credit is counted here: what the broker may still send is what it may send on the next connection,
+and so is what came but was not handed out, because the broker has that back.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...broker.errors import BraidError, Disconnected
+from ...broker.message import Delivery, Receipt
+from .operations import OPERATIONS
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Holder", "RemoteConsumption", "Wire"]
+
+_CONSUME = OPERATIONS["CONSUME"]
+_CREDIT = OPERATIONS["CREDIT"]
+_CANCEL = OPERATIONS["CANCEL"]
+
+
+class Wire(Protocol):
+    """The connection, as far as a consumer uses it."""
+
+    pending: "dict[int, asyncio.Future[Any]]"
+    consumers: "dict[int, RemoteConsumption]"
+    lost: "asyncio.Future[None]"
+
+    def new_request(self) -> int:
+        """A request number that is free."""
+
+    def send(self, message: object) -> None:
+        """Have a frame written."""
+
+    def call(self, operation: int, *fields: object) -> "asyncio.Future[Any]":
+        """Send a request; what is returned gets the reply."""
+
+
+class Holder(Protocol):
+    """The client, as far as a consumer uses it."""
+
+    loop: "asyncio.AbstractEventLoop"
+    resumes: bool
+
+    def forget(self, consumption: "RemoteConsumption") -> None:
+        """A consumer has ended."""
+
+
+class RemoteConsumption:
+    """A CONSUME that outlives the connection it is on. See ``Consumption``."""
+
+    def __init__(self, client: Holder, queue: str, credit: int, selector: str) -> None:
+        self.queue = queue
+        self.opened: asyncio.Future[Any] = client.loop.create_future()
+        self._client = client
+        self._loop = client.loop
+        self._selector = selector
+        self._unused = credit  # what the broker may still send
+        self._ready: deque[Delivery] = deque()
+        self._error: BraidError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._wire: Wire | None = None
+        self._request = 0
+
+    def attach(self, wire: Wire) -> None:
+        """Begin on this connection, with all the credit that nobody will use on another."""
+        request = self._request = wire.new_request()
+        self._wire = wire
+        self.opened = wire.pending[request] = self._loop.create_future()
+        self.opened.add_done_callback(self._on_opened)
+        wire.consumers[request] = self
+        wire.send((_CONSUME, request, self.queue, self._unused, self._selector))
+
+    def detach(self) -> None:
+        """The connection is gone, and with it all that was not handed out."""
+        self._wire = None
+        self._unused += len(self._ready)
+        self._ready.clear()
+        if not self._client.resumes:
+            self.end(Disconnected("the connection is gone"))
+
+    def _on_opened(self, opened: "asyncio.Future[Any]") -> None:
+        if opened.cancelled():
+            return
+        error = opened.exception()
+        if isinstance(error, BraidError) and not isinstance(error, Disconnected):
+            self.end(error)
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        self._unused -= len(deliveries)
+        self._ready.extend(deliveries)
+        self._wake()
+
+    def end(self, error: BraidError) -> None:
+        self._error = error
+        self._client.forget(self)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> list[Delivery]:
+        """The next message. One at a time, so that few are out of date when a connection ends."""
+        while not self._ready:
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return [self._ready.popleft()]
+
+    def credit(self, count: int) -> None:
+        """Allow ``count`` more messages."""
+        self._unused += count
+        if self._wire is not None and self._error is None:
+            self._wire.send((_CREDIT, self._request, count))
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        self._client.forget(self)
+        if self._wire is not None and self._error is None:
+            self._wire.send((_CANCEL, self._wire.new_request(), self._request, []))
+
+    async def close(self, unprocessed: Sequence[Receipt] = ()) -> None:
+        """Stop; what is held goes back."""
+        self._client.forget(self)
+        wire = self._wire
+        if self._error is None and wire is not None and not wire.lost.done():
+            self._error = Disconnected("this consumer was closed")
+            receipts = [*unprocessed, *(delivery.receipt for delivery in self._ready)]
+            self._ready.clear()
+            try:
+                await wire.call(_CANCEL, self._request, receipts)
+            except Disconnected:
+                pass  # then all of it went back
+            wire.consumers.pop(self._request, None)

@@ -1,0 +1,279 @@
+"""The native wire: bytes <-> frames <-> typed requests and replies. PROTOCOL.md is the contract.
+
+A frame is a length and one MessagePack array::
+
+     0                4        5           6
+     +----------------+--------+-----------+--------------- - - -
+     | length, u32 BE |  0x9n  | operation | request, ...
+     +----------------+--------+-----------+--------------- - - -
+                      '------------- length bytes ------------- -
+
+Rules:
+
+1. Pure functions over bytes: no socket, no clock, no broker. Encode and decode are neighbours.
+2. A length is checked before a byte of the frame is kept, and the shape of a frame is checked while
+   it is decoded, so that no input makes us allocate much more than its own size. Only SEND may be
+   larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension types are not decoded anywhere.
+3. ``Malformed`` means that the stream cannot be trusted any more: say so, then hang up.
+   ``Refused`` means one well-formed frame that makes no sense: answer its request, go on.
+4. Fields may be added at the end of an array in a later version; unknown ones are skipped.
+"""
+
+from collections.abc import Sequence
+from struct import Struct as Layout
+from typing import Annotated, Final
+
+import msgpack
+import msgspec
+
+from ...broker.errors import BraidError, InvalidArgument, TooLarge
+from ...broker.limits import Limits
+from ...broker.message import Browsed, Delivery, Sent
+from .operations import OPERATIONS, Hello, Reply, Request
+
+__all__ = [
+    "FRAME_BYTES_SMALL_MAX",
+    "LENGTH_BYTES",
+    "VERSION",
+    "FrameBuffer",
+    "Malformed",
+    "Refused",
+    "append_browsed",
+    "append_deliveries",
+    "append_frame",
+    "append_sent",
+    "append_settled",
+    "check_attributes",
+    "decode_hello",
+    "decode_reply",
+    "decode_request",
+]
+
+VERSION: Final = 1  # of the protocol; raised by what an older peer would misunderstand
+
+LENGTH_BYTES: Final = 4
+FRAME_BYTES_SMALL_MAX: Final = 256 * 1024
+_DELIVERY_BYTES = 64  # what a message takes in a frame beside its body and headers, at most
+_LENGTH = Layout(">I")
+_SEND = OPERATIONS["SEND"]
+_SENT = OPERATIONS["SENT"]
+_SETTLED = OPERATIONS["SETTLED"]
+_DELIVER = OPERATIONS["DELIVER"]
+_BROWSED = OPERATIONS["BROWSED"]
+
+
+class Malformed(Exception):
+    """The bytes are no frame: answer ``error`` on request 0, then close the connection."""
+
+    def __init__(self, error: BraidError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Refused(Exception):
+    """A well-formed frame that makes no sense: answer ``request`` with ``error``, and go on."""
+
+    def __init__(self, request: int, error: BraidError) -> None:
+        super().__init__(str(error))
+        self.request = request
+        self.error = error
+
+
+# --- bytes <-> frames ---
+
+
+class FrameBuffer:
+    """Cuts a stream of bytes into frames.
+
+    Call :meth:`feed` with what came, then :meth:`next_frame` until it returns None. What it returns
+    is a view that must not be kept beyond the next call.
+    """
+
+    __slots__ = ("_at", "_data", "frame_bytes_max")
+
+    def __init__(self, frame_bytes_max: int) -> None:
+        self.frame_bytes_max = frame_bytes_max
+        self._data: bytes | bytearray = b""
+        self._at = 0
+
+    def __len__(self) -> int:
+        """How many bytes wait."""
+        return len(self._data) - self._at
+
+    def feed(self, data: bytes) -> None:
+        """Add what was read from the connection."""
+        if self._at == len(self._data):
+            self._data = data
+            self._at = 0
+            return
+        if not isinstance(self._data, bytearray):
+            self._data = bytearray(memoryview(self._data)[self._at :])
+        elif self._at:
+            del self._data[: self._at]
+        self._at = 0
+        self._data += data
+
+    def has_frame(self) -> bool:
+        """Whether :meth:`next_frame` has something to return or to raise."""
+        waiting = len(self._data) - self._at
+        if waiting < LENGTH_BYTES:
+            return False
+        length: int = _LENGTH.unpack_from(self._data, self._at)[0]
+        return waiting >= LENGTH_BYTES + length or length > self.frame_bytes_max
+
+    def next_frame(self) -> memoryview | None:
+        """The payload of the next frame, None when more bytes are needed. Raises Malformed."""
+        data = self._data
+        start = self._at + LENGTH_BYTES
+        if start > len(data):
+            return None
+        length: int = _LENGTH.unpack_from(data, self._at)[0]
+        if length > self.frame_bytes_max:
+            text = f"a frame of {length} bytes, at most {self.frame_bytes_max} are allowed"
+            raise Malformed(TooLarge(text))
+        end = start + length
+        if end > len(data):
+            return None
+        self._at = end
+        return memoryview(data)[start:end]
+
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
+
+
+def append_frame(out: bytearray, message: object) -> None:
+    """Append ``message``, a tuple or one of the classes above, to ``out`` as one frame."""
+    at = len(out)
+    out += b"\0\0\0\0"
+    _encode_into(message, out, at + LENGTH_BYTES)
+    _LENGTH.pack_into(out, at, len(out) - at - LENGTH_BYTES)
+
+
+# --- frames <-> requests and replies ---
+
+
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    operation: int
+    request: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+
+
+_decode_request = msgspec.msgpack.Decoder(Request).decode
+_decode_hello = msgspec.msgpack.Decoder(Hello).decode
+_decode_reply = msgspec.msgpack.Decoder(Reply).decode
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode_request(payload: memoryview) -> Request:
+    """The request that a client's frame holds. Raises Malformed or Refused."""
+    if len(payload) > FRAME_BYTES_SMALL_MAX and payload[1] != _SEND:
+        text = f"only SEND may take more than {FRAME_BYTES_SMALL_MAX} bytes"
+        raise Malformed(TooLarge(text))
+    try:
+        request: Request = _decode_request(payload)
+    except _UNREADABLE as error:
+        raise _what_is_wrong(payload, error) from None
+    return request
+
+
+def decode_hello(payload: memoryview) -> Hello:
+    """The first frame of a client. Raises Malformed, whatever is wrong with it."""
+    try:
+        return _decode_hello(payload)
+    except _UNREADABLE as error:
+        text = f"the first frame is not a HELLO: {error}"
+        raise Malformed(InvalidArgument(text)) from None
+
+
+def decode_reply(payload: memoryview) -> Reply:
+    """The reply that a server's frame holds. Raises Malformed or Refused."""
+    try:
+        reply: Reply = _decode_reply(payload)
+    except _UNREADABLE as error:
+        raise _what_is_wrong(payload, error) from None
+    return reply
+
+
+def _what_is_wrong(payload: memoryview, error: Exception) -> Malformed | Refused:
+    """Whether the frame is broken, or is sound and only asks for what does not exist."""
+    try:
+        head = _decode_head(payload)
+    except _UNREADABLE:
+        return Malformed(InvalidArgument(f"not a frame: {error}"))
+    if not isinstance(error, msgspec.ValidationError | UnicodeDecodeError):
+        return Malformed(InvalidArgument(f"not a frame: {error}"))
+    if head.operation not in OPERATIONS.values():
+        return Refused(head.request, InvalidArgument(f"unknown operation {head.operation}"))
+    return Refused(head.request, InvalidArgument(f"operation {head.operation}: {error}"))
+
+
+def check_attributes(attributes: bytes, limits: Limits) -> None:
+    """Refuse a packed header map that is not one, or is over its limits."""
+    if len(attributes) > limits.headers_bytes_max:
+        raise TooLarge(f"headers have at most {limits.headers_bytes_max} bytes in all")
+    try:
+        headers = msgpack.unpackb(attributes, max_map_len=2**16, max_array_len=0, max_ext_len=0)
+    except (ValueError, msgpack.UnpackException) as error:
+        text = f"headers are one MessagePack map of text to text or bytes: {error}"
+        raise InvalidArgument(text) from None
+    if not isinstance(headers, dict):
+        raise InvalidArgument("headers are one MessagePack map of text to text or bytes")
+    if len(headers) > limits.headers_count_max:
+        raise TooLarge(f"a message has at most {limits.headers_count_max} headers")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str | bytes) or not name:
+            raise InvalidArgument("headers have text names and text or bytes values")
+
+
+# --- the replies worth a function of their own ---
+
+
+def append_sent(out: bytearray, request: int, results: Sequence[Sent | BraidError]) -> None:
+    """Append the SENT that answers ``request``."""
+    items: list[tuple[int, int, bool] | None] = []
+    errors: list[tuple[int, str, str]] = []
+    for result in results:
+        if isinstance(result, Sent):
+            items.append((result.id, result.seq, result.duplicate))
+        else:
+            errors.append((len(items), result.code, str(result)))
+            items.append(None)
+    append_frame(out, (_SENT, request, items, errors))
+
+
+def append_settled(out: bytearray, request: int, results: Sequence[BraidError | None]) -> None:
+    """Append the SETTLED that answers ``request``."""
+    errors = [(i, e.code, str(e)) for i, e in enumerate(results) if e is not None]
+    append_frame(out, (_SETTLED, request, errors))
+
+
+def append_deliveries(
+    out: bytearray, request: int, last: bool, deliveries: Sequence[Delivery], bytes_max: int
+) -> None:
+    """Append one or more DELIVER of about ``bytes_max`` each; only the last one says ``last``."""
+    items: list[tuple[int, int, int, int, int, bytes, bytes]] = []
+    size = 0
+    for d in deliveries:
+        if size > bytes_max:
+            append_frame(out, (_DELIVER, request, False, items))
+            items = []
+            size = 0
+        size += len(d.body) + len(d.attributes) + _DELIVERY_BYTES
+        items.append((d.seq, d.token, d.receives, d.id, d.time_ms, d.attributes, d.body))
+    append_frame(out, (_DELIVER, request, last, items))
+
+
+def append_browsed(
+    out: bytearray, request: int, messages: Sequence[Browsed], bytes_max: int
+) -> None:
+    """Append one or more BROWSED of about ``bytes_max`` each; only the last one says ``last``."""
+    items: list[tuple[int, str, int, int, int, bytes, bytes]] = []
+    size = 0
+    for m in messages:
+        if size > bytes_max:
+            append_frame(out, (_BROWSED, request, False, items))
+            items = []
+            size = 0
+        size += len(m.body) + len(m.attributes) + _DELIVERY_BYTES
+        items.append((m.seq, m.state, m.receives, m.id, m.time_ms, m.attributes, m.body))
+    append_frame(out, (_BROWSED, request, True, items))

@@ -1,0 +1,585 @@
+"""The server's side of one native connection. Sans-IO: see ``protocols/session.py``.
+
+Rules:
+
+1. One method per operation, named ``on_`` and the operation, found in one table by the type that
+   the decoder made.
+2. What changes the broker is answered when it is kept. The answer is encoded at once, into the
+   buffer of its durability, and the buffer goes out whole when the log says so: one callback for
+   all requests that came in one read, nothing allocated per request.
+3. The core never sees more credit of a consumer than about ``DELIVER_BYTES`` worth of messages, and
+   none while the peer does not read: that bounds what waits here.
+4. A connection that sends stops being read while too much waits to be written. One that only
+   receives and acknowledges is never held up by that.
+5. An error of a request answers that request. Only malformed input, a failed handshake, silence and
+   a failed broker end the connection, with an ERROR on request 0.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+from ...broker.errors import (
+    BraidError,
+    Conflict,
+    Disconnected,
+    InvalidArgument,
+    LimitExceeded,
+    Unauthenticated,
+    Unavailable,
+)
+from ...broker.message import Browsed, Delivery
+from ...storage.log import Durability
+from ..session import Host
+from . import operations as op
+from .frames import (
+    VERSION,
+    FrameBuffer,
+    Malformed,
+    Refused,
+    append_browsed,
+    append_deliveries,
+    append_frame,
+    append_sent,
+    append_settled,
+    check_attributes,
+    decode_hello,
+    decode_request,
+)
+
+if TYPE_CHECKING:
+    from ...broker.access import Principal
+    from ...broker.core import Core
+    from ...broker.lease import Consumer
+
+__all__ = [
+    "DELIVER_BYTES",
+    "FRAMES_PER_TURN_MAX",
+    "HEARTBEAT_MS_MIN",
+    "LIST_QUEUES_MAX",
+    "WINDOW_FIRST_MESSAGES",
+    "NativeSession",
+]
+
+DELIVER_BYTES = 1024 * 1024
+FRAMES_PER_TURN_MAX = 256  # then other connections get their turn
+HEARTBEAT_MS_MIN = 1_000
+LIST_QUEUES_MAX = 1_000  # in one answer
+WINDOW_FIRST_MESSAGES = 16  # credit passed on before the size of the messages is known
+
+_OS = Durability.OS
+_SYNC = Durability.SYNC
+
+
+class _State(enum.IntEnum):
+    GREETING = 0  # waits for HELLO
+    CHECKING = 1  # the password is being checked
+    OPEN = 2
+    CLOSING = 3  # takes no more requests, answers those it took
+
+
+GREETING, CHECKING, OPEN, CLOSING = _State
+
+
+class _Push:
+    """A CONSUME: how much credit the client gave, and how much of it the core knows about."""
+
+    __slots__ = ("consumer", "granted", "hungry", "request", "wanted", "window")
+
+    def __init__(self, request: int, wanted: int) -> None:
+        self.request = request
+        self.consumer: Consumer | None = None
+        self.wanted = wanted  # given by the client, not yet passed on
+        self.granted = 0  # passed on, not yet used
+        self.window = WINDOW_FIRST_MESSAGES  # the most that may be passed on at a time
+        self.hungry = True  # stands in the list of those to pass credit on for
+
+
+class NativeSession:
+    """One native connection, from HELLO to the end."""
+
+    def __init__(self, core: "Core", host: Host, now_ms: int) -> None:
+        self.finished = False
+        self._core = core
+        self._host = host
+        self._limits = core.limits
+        self._frames = FrameBuffer(core.limits.frame_bytes_unauthenticated_max)
+        self._out = bytearray()
+        self._kept_os = bytearray()  # answers to be sent once all so far is written
+        self._kept_sync = bytearray()  # ... is on stable storage
+        self._asked = 0  # requests answered in those two
+        self._unanswered = 0  # requests whose answers wait for the log
+        self._open: dict[int, Consumer] = {}
+        self._hungry: list[_Push] = []
+        self._surplus: list[tuple[Consumer, list[Delivery]]] = []
+        self._who: Principal | None = None
+        self._state: _State = GREETING
+        self._begun_ms = now_ms
+        self._heard_ms = now_ms
+        self._heartbeat_ms = 0
+        self._hello = 0  # the request to answer with WELCOME
+        self._more = False
+        self._congested = False
+        self._peer_is_slow = False
+
+    # --- what the carrier calls ---
+
+    @property
+    def reading(self) -> bool:
+        """Whether more input is welcome now."""
+        return not (
+            self._more
+            or self._congested
+            or self._peer_is_slow
+            or self._state is CHECKING
+            or self._unanswered > self._limits.requests_in_flight_max
+        )
+
+    @property
+    def backlog(self) -> bool:
+        """Whether :meth:`proceed` has something to do."""
+        return self._more
+
+    def receive_data(self, data: bytes, now_ms: int) -> None:
+        """Take bytes from the client."""
+        self._heard_ms = now_ms
+        if not self.finished:
+            self._frames.feed(data)
+            self.proceed(now_ms)
+
+    def receive_eof(self, now_ms: int) -> None:
+        """The client hung up; there is nobody to answer."""
+        self.finished = True
+
+    def proceed(self, now_ms: int) -> None:
+        """Handle the next frames, not more than a turn's worth."""
+        frames = self._frames
+        left = FRAMES_PER_TURN_MAX
+        while left and not self.finished:
+            if self._state is not OPEN:
+                if self._state is GREETING:
+                    self._greet(now_ms)
+                if self._state is not OPEN:
+                    break
+            try:
+                payload = frames.next_frame()
+                if payload is None:
+                    break
+                left -= 1
+                request = decode_request(payload)
+            except Refused as refused:
+                self._error(refused.request, refused.error)
+                continue
+            except Malformed as malformed:
+                self._fail(malformed.error)
+                break
+            try:
+                _HANDLERS[type(request)](self, request, now_ms)
+            except BraidError as error:
+                self._error(request.request, error)
+        self._more = not left and not self.finished and frames.has_frame()
+        if self._asked:
+            self._wait_until_kept()
+
+    def data_to_send(self, now_ms: int) -> bytearray:
+        """All that should go to the client now. The caller owns it."""
+        if self._surplus:
+            self._return_surplus(now_ms)
+        if self._hungry and not self._peer_is_slow:
+            self._pass_credit_on()
+        out = self._out
+        if out:
+            self._out = bytearray()
+        return out
+
+    def next_deadline(self) -> int | None:
+        """When silence becomes a reason to hang up, unix ms."""
+        if self.finished:
+            return None
+        if self._state is OPEN:
+            return self._heard_ms + 2 * self._heartbeat_ms
+        return self._begun_ms + self._limits.handshake_ms_max
+
+    def tick(self, now_ms: int) -> None:
+        """Hang up on who is silent, never said who they are, or lost their rights."""
+        deadline = self.next_deadline()
+        if deadline is not None and now_ms >= deadline:
+            if self._state is OPEN:
+                text = f"nothing was heard for two heartbeats of {self._heartbeat_ms} ms"
+                self._fail(Disconnected(text))
+            else:
+                text = f"no valid HELLO within {self._limits.handshake_ms_max} ms"
+                self._fail(Unauthenticated(text))
+        elif self._who is not None and not self._who.active:
+            self._fail(Unauthenticated("this user has no rights any more"))
+
+    def pause_writing(self) -> None:
+        """The client does not read: no more credit, no more requests."""
+        self._peer_is_slow = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._peer_is_slow = False
+
+    def shut_down(self, now_ms: int) -> None:
+        """Give back what consumers hold, answer what was asked, then finish."""
+        if self.finished or self._state is CLOSING:
+            return
+        self._state = CLOSING
+        self._let_go(now_ms)
+        if not self._unanswered:
+            self._fail(Unavailable("the server is shutting down"))
+
+    def connection_lost(self, now_ms: int) -> None:
+        """Give back what consumers hold; receives stop waiting."""
+        self.finished = True
+        self._let_go(now_ms)
+
+    # --- what the core calls ---
+
+    def deliver(self, consumer: "Consumer", deliveries: list[Delivery]) -> None:
+        """Send leased messages to whoever asked for them."""
+        tag = consumer.tag
+        out = self._out
+        if isinstance(tag, _Push):
+            before = len(out)
+            append_deliveries(out, tag.request, False, deliveries, DELIVER_BYTES)
+            count = len(deliveries)
+            tag.granted -= count
+            average = (len(out) - before) // count + 1
+            tag.window = max(1, min(DELIVER_BYTES // average, self._limits.credit_max))
+            self._feed_later(tag)
+        else:
+            assert isinstance(tag, int)
+            del self._open[tag]
+            if deliveries and (self._peer_is_slow or len(out) > self._limits.outbound_bytes_max):
+                self._surplus.append((consumer, deliveries))
+            else:
+                append_deliveries(out, tag, True, deliveries, DELIVER_BYTES)
+        self._host.wake()
+
+    def closed(self, consumer: "Consumer", error: BraidError) -> None:
+        """The queue is gone, or cannot be read."""
+        tag = consumer.tag
+        request = tag.request if isinstance(tag, _Push) else tag
+        assert isinstance(request, int)
+        self._open.pop(request, None)
+        self._error(request, error)
+        self._host.wake()
+
+    def _on_browsed(self, request: object, result: list[Browsed] | BraidError) -> None:
+        assert isinstance(request, int)
+        if self.finished:
+            return
+        self._unanswered -= 1
+        if isinstance(result, BraidError):
+            self._error(request, result)
+        else:
+            append_browsed(self._out, request, result, DELIVER_BYTES)
+        self._host.wake()
+
+    def _on_kept(self, answers: object, error: BraidError | None) -> None:
+        """Send the answers that waited for the log."""
+        assert isinstance(answers, tuple)
+        buffer, count = answers
+        self._unanswered -= count
+        if self.finished:
+            return
+        if error is not None:
+            self._fail(error)
+        else:
+            if self._out:
+                self._out += buffer
+            else:
+                self._out = buffer
+            if self._state is CLOSING and not self._unanswered:
+                self._fail(Unavailable("the server is shutting down"))
+        self._host.wake()
+
+    def _on_drained(self, argument: object, error: BraidError | None) -> None:
+        self._congested = False
+        self._host.wake()
+
+    def _on_authenticated(self, who: "Principal | BraidError") -> None:
+        if self.finished or self._state is CLOSING:
+            return
+        if isinstance(who, BraidError):
+            self._fail(who)
+        else:
+            self._welcome(who)
+        self._host.wake()
+
+    # --- the handshake ---
+
+    def _greet(self, now_ms: int) -> None:
+        """Take the first frame, if it is there."""
+        try:
+            payload = self._frames.next_frame()
+            if payload is None:
+                return
+            hello = decode_hello(payload)
+        except Malformed as malformed:
+            self._fail(malformed.error)
+            return
+        if not hello.version_min <= VERSION <= hello.version_max:
+            self._fail(InvalidArgument(f"this server speaks version {VERSION} of the protocol"))
+            return
+        limits = self._limits
+        wish = hello.heartbeat_ms or limits.heartbeat_ms_max
+        self._heartbeat_ms = max(HEARTBEAT_MS_MIN, min(wish, limits.heartbeat_ms_max))
+        self._hello = hello.request
+        if hello.user:
+            self._state = CHECKING
+            self._host.authenticate(hello.user, hello.password, self._on_authenticated)
+            return
+        try:
+            self._welcome(self._core.access.anonymous(self._host.loopback))
+        except Unauthenticated as error:
+            self._fail(error)
+
+    def _welcome(self, who: "Principal") -> None:
+        limits = self._limits
+        self._who = who
+        self._state = OPEN
+        self._frames.frame_bytes_max = limits.frame_bytes_max
+        self._more = self._frames.has_frame()
+        told = {
+            "batch_messages": limits.batch_messages_max,
+            "body_bytes": limits.body_bytes_max,
+            "credit": limits.credit_max,
+            "frame_bytes": limits.frame_bytes_max,
+            "headers_bytes": limits.headers_bytes_max,
+            "receive_messages": limits.receive_messages_max,
+            "receive_wait_ms": limits.receive_wait_ms_max,
+            "requests_in_flight": limits.requests_in_flight_max,
+        }
+        instance = self._core.instance
+        welcome = (65, self._hello, VERSION, "braidmq", instance, self._heartbeat_ms, told)
+        append_frame(self._out, welcome)
+        self._host.authenticated()
+
+    # --- one method per operation ---
+
+    def on_ping(self, request: op.Ping, now_ms: int) -> None:
+        append_frame(self._out, op.Pong(request.request))
+
+    def on_send(self, request: op.Send, now_ms: int) -> None:
+        for message in request.messages:
+            if message.attributes:
+                check_attributes(message.attributes, self._limits)
+        core = self._core
+        level, results = core.send(self._principal, request.queue, request.messages, now_ms)
+        append_sent(self._answers(level), request.request, results)
+        if core.log.pending_bytes > self._limits.pending_bytes_max // 2 and not self._congested:
+            self._congested = True
+            core.when_kept(_SYNC, self._on_drained, None)
+
+    def on_receive(self, request: op.Receive, now_ms: int) -> None:
+        self._check_new(request.request)
+        self._open[request.request] = self._core.receive(
+            self._principal,
+            request.queue,
+            self,
+            request.max_messages,
+            request.wait_ms,
+            request.lease_ms,
+            request.selector,
+            request.attempt,
+            request.request,
+            now_ms,
+        )
+
+    def on_consume(self, request: op.Consume, now_ms: int) -> None:
+        self._check_new(request.request)
+        if request.credit > self._limits.credit_max:
+            raise InvalidArgument(f"credit is at most {self._limits.credit_max}")
+        push = _Push(request.request, request.credit)
+        push.consumer = self._core.consume(
+            self._principal, request.queue, self, 0, request.selector, push, now_ms
+        )
+        self._open[request.request] = push.consumer
+        self._hungry.append(push)
+        append_frame(self._out, op.DoneReply(request.request))
+
+    def on_credit(self, request: op.Credit, now_ms: int) -> None:
+        consumer = self._open.get(request.request)
+        if consumer is None or not isinstance(consumer.tag, _Push):
+            return  # it may have ended a moment ago, which its ERROR says
+        push = consumer.tag
+        push.wanted = min(push.wanted + request.count, self._limits.credit_max - push.granted)
+        self._feed_later(push)
+
+    def on_cancel(self, request: op.Cancel, now_ms: int) -> None:
+        consumer = self._open.pop(request.target, None)
+        if consumer is not None:
+            self._core.cancel(consumer, request.unprocessed, now_ms)
+        append_frame(self._out, op.DoneReply(request.request))
+
+    def on_ack(self, request: op.Ack, now_ms: int) -> None:
+        level, errors = self._core.ack(self._principal, request.queue, request.receipts, now_ms)
+        append_settled(self._answers(level), request.request, errors)
+
+    def on_nack(self, request: op.Nack, now_ms: int) -> None:
+        level, errors = self._core.nack(
+            self._principal,
+            request.queue,
+            request.receipts,
+            request.delay_ms,
+            request.counted,
+            now_ms,
+        )
+        append_settled(self._answers(level), request.request, errors)
+
+    def on_extend(self, request: op.Extend, now_ms: int) -> None:
+        errors = self._core.extend(
+            self._principal, request.queue, request.receipts, request.lease_ms, now_ms
+        )
+        append_settled(self._out, request.request, errors)
+
+    def on_dead_letter(self, request: op.DeadLetter, now_ms: int) -> None:
+        level, errors = self._core.dead_letter(
+            self._principal, request.queue, request.receipts, request.reason, now_ms
+        )
+        append_settled(self._answers(level), request.request, errors)
+
+    def on_browse(self, request: op.Browse, now_ms: int) -> None:
+        self._core.browse(
+            self._principal,
+            request.queue,
+            request.after,
+            request.limit,
+            request.selector,
+            request.state,
+            self._on_browsed,
+            request.request,
+        )
+        self._unanswered += 1
+
+    def on_purge(self, request: op.Purge, now_ms: int) -> None:
+        level, count = self._core.purge(self._principal, request.queue, now_ms)
+        append_frame(self._answers(level), op.CountReply(request.request, count))
+
+    def on_declare_queue(self, request: op.DeclareQueue, now_ms: int) -> None:
+        info = self._core.declare_queue(self._principal, request.queue, request.settings, now_ms)
+        append_frame(self._answers(_SYNC), op.QueuesReply(request.request, [info]))
+
+    def on_update_queue(self, request: op.UpdateQueue, now_ms: int) -> None:
+        info = self._core.update_queue(self._principal, request.queue, request.changes, now_ms)
+        append_frame(self._answers(_SYNC), op.QueuesReply(request.request, [info]))
+
+    def on_delete_queue(self, request: op.DeleteQueue, now_ms: int) -> None:
+        self._core.delete_queue(self._principal, request.queue, request.if_empty, now_ms)
+        append_frame(self._answers(_SYNC), op.DoneReply(request.request))
+
+    def on_queue_info(self, request: op.QueueInfoRequest, now_ms: int) -> None:
+        info = self._core.queue_info(self._principal, request.queue)
+        append_frame(self._out, op.QueuesReply(request.request, [info]))
+
+    def on_list_queues(self, request: op.ListQueues, now_ms: int) -> None:
+        found = self._core.list_queues(
+            self._principal, request.prefix, request.after, min(request.limit, LIST_QUEUES_MAX)
+        )
+        append_frame(self._out, op.QueuesReply(request.request, found))
+
+    def on_redrive(self, request: op.Redrive, now_ms: int) -> None:
+        info = self._core.redrive(
+            self._principal, request.source, request.target, request.rate, request.limit, now_ms
+        )
+        append_frame(self._out, op.RedrivesReply(request.request, [info]))
+
+    def on_list_redrives(self, request: op.ListRedrives, now_ms: int) -> None:
+        found = self._core.list_redrives(self._principal)
+        append_frame(self._out, op.RedrivesReply(request.request, found))
+
+    def on_cancel_redrive(self, request: op.CancelRedrive, now_ms: int) -> None:
+        info = self._core.cancel_redrive(self._principal, request.redrive)
+        append_frame(self._out, op.RedrivesReply(request.request, [info]))
+
+    def on_broker_info(self, request: op.BrokerInfoRequest, now_ms: int) -> None:
+        info = self._core.broker_info(self._principal, now_ms, self._host.connections)
+        append_frame(self._out, op.BrokerReply(request.request, info))
+
+    # --- small things ---
+
+    @property
+    def _principal(self) -> "Principal":
+        assert self._who is not None
+        return self._who
+
+    def _answers(self, level: Durability) -> bytearray:
+        """The buffer for an answer that is due once ``level`` is reached."""
+        if level is _SYNC:
+            self._asked += 1
+            return self._kept_sync
+        if level is _OS:
+            self._asked += 1
+            return self._kept_os
+        return self._out
+
+    def _wait_until_kept(self) -> None:
+        """Have the answers of this turn sent when the log has kept what they speak of."""
+        count = self._asked
+        self._asked = 0
+        self._unanswered += count
+        written, synced = self._kept_os, self._kept_sync
+        if written:
+            self._kept_os = bytearray()
+            self._core.when_kept(_OS, self._on_kept, (written, 0 if synced else count))
+        if synced:
+            self._kept_sync = bytearray()
+            self._core.when_kept(_SYNC, self._on_kept, (synced, count))
+
+    def _check_new(self, request: int) -> None:
+        if request in self._open:
+            raise Conflict(f"request {request} is still open")
+        if len(self._open) >= self._limits.requests_in_flight_max:
+            most = self._limits.requests_in_flight_max
+            raise LimitExceeded(f"at most {most} receives and consumers on a connection")
+
+    def _feed_later(self, push: _Push) -> None:
+        if push.wanted and not push.hungry:
+            push.hungry = True
+            self._hungry.append(push)
+
+    def _pass_credit_on(self) -> None:
+        hungry = self._hungry
+        self._hungry = []
+        for push in hungry:
+            push.hungry = False
+            count = min(push.wanted, push.window - push.granted)
+            if count > 0 and push.consumer is not None:
+                push.wanted -= count
+                push.granted += count
+                self._core.credit(push.consumer, count)
+
+    def _return_surplus(self, now_ms: int) -> None:
+        """Give back what was received while too much waits here; the client may ask again."""
+        surplus = self._surplus
+        self._surplus = []
+        for consumer, deliveries in surplus:
+            receipts = [delivery.receipt for delivery in deliveries]
+            self._core.nack(self._principal, consumer.queue_name, receipts, 0, False, now_ms)
+            append_deliveries(self._out, cast(int, consumer.tag), True, (), DELIVER_BYTES)
+
+    def _let_go(self, now_ms: int) -> None:
+        consumers = list(self._open.values())
+        self._open.clear()
+        self._hungry.clear()
+        for consumer in consumers:
+            self._core.cancel(consumer, (), now_ms)
+
+    def _error(self, request: int, error: BraidError) -> None:
+        append_frame(self._out, op.ErrorReply(request, error.code, str(error)))
+
+    def _fail(self, error: BraidError) -> None:
+        """Say why, and hang up."""
+        self._error(0, error)
+        self.finished = True
+        self._more = False
+
+
+_NAMES = {number: name.lower() for name, number in op.OPERATIONS.items()}
+_HANDLERS: dict[type, Callable[[NativeSession, Any, int], None]] = {
+    kind: getattr(NativeSession, f"on_{_NAMES[kind.__struct_config__.tag]}")
+    for kind in get_args(op.Request)
+}
