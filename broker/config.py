@@ -53,7 +53,9 @@ __all__ = [
 
 ENVIRONMENT_PREFIX = "BRAIDMQ_"
 LISTEN_DEFAULT = "braid://127.0.0.1:7450"
-SCHEMES = {"braid": 7450}  # what can be listened on, and the port when none is given
+SCHEMES = ("braid", "braids")  # what can be listened on
+_TLS_SCHEMES = ("braids",)
+_ENVELOPE_BYTES = 8 * 1024  # what a SEND takes beside a message's body and headers
 SECRET_SHOWN = "(hidden)"
 
 # Variables with our prefix that are no settings of the daemon: those of the client commands and of
@@ -68,13 +70,17 @@ _SIZES |= {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 _NUMBER_MAX = 2**50
 _DEPTH_MAX = 8
-_RELOADABLE = ("limits", "users", "log", "drain_ms")
+# Read once, when the log or a listener is opened, or a FIFO queue is made.
+_LIMITS_FIXED = (
+    "cache_bytes_max connections_max connections_unauthenticated_max dedup_window_ms"
+    " disk_free_bytes_min handshake_ms_max reserve_bytes"
+).split()
 
 Path = tuple[str, ...]
 
 
 class Listener(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An address to listen on. With a certificate it speaks TLS and nothing else."""
+    """An address to listen on; ``braids://`` is TLS, and needs the certificate and its key."""
 
     url: str
     tls_certificate: str = ""
@@ -99,6 +105,7 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """How the log is kept on disk."""
 
     segment_bytes: int = 64 * 1024 * 1024
+    read_cache_bytes: int = 16 * 1024 * 1024
 
 
 class Logging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -463,12 +470,12 @@ def _dotted(path: Path) -> str:
 
 def _contradictions(config: Config) -> Iterator[tuple[Path, str]]:
     limits = config.limits
-    frame_least = limits.body_bytes_max + limits.headers_bytes_max
+    frame_least = limits.body_bytes_max + limits.headers_bytes_max + _ENVELOPE_BYTES
     if limits.frame_bytes_max < frame_least:
         yield (
             ("limits", "frame_bytes_max"),
-            f"{limits.frame_bytes_max} is less than body_bytes_max + headers_bytes_max ="
-            f" {frame_least}: the largest message could not be sent",
+            f"{limits.frame_bytes_max} is less than body_bytes_max + headers_bytes_max +"
+            f" {_ENVELOPE_BYTES} = {frame_least}: the largest message could not be sent",
         )
     if limits.frame_bytes_unauthenticated_max > limits.frame_bytes_max:
         yield (
@@ -509,20 +516,13 @@ def _listener_problems(listener: Listener, seen: set[str], users: bool) -> Itera
     except ValueError:  # its text may hold a part of a password
         yield f"not a URL; {example}"
         return
+    more = parts.path.strip("/") or parts.query or parts.fragment or parts.netloc.endswith(":")
     if parts.username is not None or parts.password is not None:
         yield f"a listener has no user or password in its URL; {example}"
     elif parts.scheme not in SCHEMES:
         known = " or ".join(f"{scheme}://" for scheme in SCHEMES)
         yield f"{url[:80]!r} does not begin with {known}; {example}"
-    elif (
-        not parts.hostname
-        or parts.path.strip("/")
-        or parts.query
-        or parts.fragment
-        or (port is None and parts.netloc.endswith(":"))
-        or not url.isprintable()
-        or " " in url
-    ):
+    elif not parts.hostname or more or not url.isprintable() or " " in url:
         yield f"{url[:80]!r} is not a host and a port; {example}"
     elif port != 0 and url in seen:
         yield f"{url} is there twice"
@@ -532,8 +532,11 @@ def _listener_problems(listener: Listener, seen: set[str], users: bool) -> Itera
             " read and delete every message; define users (braidmq user hash makes one), or"
             " listen on 127.0.0.1"
         )
-    if bool(listener.tls_certificate) != bool(listener.tls_key):
-        yield "TLS needs both tls_certificate and tls_key"
+    files = (listener.tls_certificate, listener.tls_key)
+    if parts.scheme in _TLS_SCHEMES and not all(files):
+        yield f"{parts.scheme}:// is TLS and needs tls_certificate and tls_key"
+    elif parts.scheme not in _TLS_SCHEMES and any(files):
+        yield "tls_certificate and tls_key are for braids://"
     seen.add(url)
 
 
@@ -583,8 +586,11 @@ def changes(old: Config, new: Config) -> list[str]:
 
 def needs_restart(old: Config, new: Config) -> list[str]:
     """The keys that differ and that a reload cannot change."""
-    return [
-        name
-        for name in Config.__struct_fields__
-        if name not in _RELOADABLE and getattr(old, name) != getattr(new, name)
-    ]
+    parts = ("data", "listeners", "drain_ms", "storage", "queues")
+    keys = [name for name in parts if getattr(old, name) != getattr(new, name)]
+    if old.log.format != new.log.format:
+        keys.append("log.format")
+    for name in _LIMITS_FIXED:
+        if getattr(old.limits, name) != getattr(new.limits, name):
+            keys.append(f"limits.{name}")
+    return keys

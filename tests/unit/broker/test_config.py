@@ -88,12 +88,12 @@ def test_lists_are_replaced_and_have_one_origin():
 
 def test_a_listener_is_a_text_or_a_table():
     config = from_text(
-        'listeners = ["braid://127.0.0.1", {url = "braid://localhost:0", '
+        'listeners = ["braid://127.0.0.1", {url = "braids://localhost:0", '
         'tls_certificate = "c.pem", tls_key = "k.pem"}]'
     )
     assert config.listeners == (
         Listener(url="braid://127.0.0.1"),
-        Listener(url="braid://localhost:0", tls_certificate="c.pem", tls_key="k.pem"),
+        Listener(url="braids://localhost:0", tls_certificate="c.pem", tls_key="k.pem"),
     )
 
 
@@ -268,9 +268,16 @@ def test_a_listener_twice_is_refused_unless_the_port_is_chosen():
     assert from_text("listeners = ['braid://127.0.0.1:0', 'braid://127.0.0.1:0']")
 
 
-def test_half_of_tls_is_refused():
-    text = "listeners = [{url = 'braid://127.0.0.1:1', tls_key = 'k'}]"
-    assert "TLS needs both tls_certificate and tls_key" in problem(text)
+@pytest.mark.parametrize(
+    ("url", "more", "expected"),
+    [
+        ("braids://127.0.0.1:1", "", "braids:// is TLS and needs tls_certificate and tls_key"),
+        ("braids://127.0.0.1:1", ", tls_key = 'k'", "needs tls_certificate and tls_key"),
+        ("braid://127.0.0.1:1", ", tls_key = 'k'", "tls_certificate and tls_key are for braids://"),
+    ],
+)
+def test_tls_is_whole_or_refused(url, more, expected):
+    assert expected in problem(f"listeners = [{{url = '{url}'{more}}}]")
 
 
 def test_other_machines_are_welcome_once_there_are_users():

@@ -1,0 +1,463 @@
+"""The daemon: a broker with its listeners, from the first signal handler to the last fdatasync.
+
+1. Signals: SIGTERM and SIGINT drain and end with status 0; a second one does not wait for
+   connections any more, but still for the disk. SIGHUP reloads, all or nothing. SIGUSR1 writes
+   what every task and thread does into the log.
+2. Ready means ready: recovered, queues declared, listening.
+3. When the log fails the process ends: nothing it would say after that could be trusted.
+4. A loop that stands still is watched from a thread, and told to systemd by not being told.
+
+It logs through ``logging`` and prints nothing; ``cli/serve.py`` decides how that looks.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from types import FrameType
+
+import msgspec
+
+from ..broker.config import Config, ConfigInvalid, Listener, changes, needs_restart
+from ..broker.errors import BraidError, Conflict, InvalidArgument
+from ..broker.runtime import Broker
+from ..storage.filelog import FileLog
+from .serve import Server, serve
+
+__all__ = [
+    "BLOCKED_STATUS",
+    "Daemon",
+    "LoopWatch",
+    "ReloadableTls",
+    "Systemd",
+    "stacks",
+]
+
+BLOCKED_STATUS = 70
+LAG_WARN_SECONDS = 0.25
+LAG_DEGRADED_SECONDS = 2.0
+LAG_FATAL_SECONDS = 30.0
+BEAT_SECONDS = 0.1
+
+_RECOVERY_TIMEOUT_USEC = 60_000_000
+_LAST_WORDS_SECONDS = 2.0
+_STACK_DEPTH = 40
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+
+class Systemd:
+    """Tells systemd how we are (``sd_notify``); without systemd it does nothing."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        self.watchdog_seconds = 0.0
+        if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+            usec = environment.get("WATCHDOG_USEC", "")
+            self.watchdog_seconds = int(usec) / 1e6 if usec.isascii() and usec.isdigit() else 0.0
+
+    def notify(self, **fields: object) -> None:
+        """Send ``READY=1`` and the like. A manager that does not listen is no reason to fail."""
+        if not self._address or not hasattr(socket, "AF_UNIX"):
+            return
+        address = self._address
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        text = "\n".join(f"{name}={value}" for name, value in fields.items())
+        with contextlib.suppress(OSError):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
+                end.setblocking(False)
+                end.sendto(text.encode(), address)
+
+
+class LoopWatch:
+    """Watches the event loop from a thread: how long it does not come round.
+
+    Late by a quarter of a second: a warning with the stack of what it does. By two seconds:
+    degraded. By thirty: all stacks, and the end, because clients wait for answers that never come.
+    """
+
+    def __init__(
+        self,
+        systemd: Systemd,
+        fatal: Callable[[], None],
+        warn_seconds: float = LAG_WARN_SECONDS,
+        degraded_seconds: float = LAG_DEGRADED_SECONDS,
+        fatal_seconds: float = LAG_FATAL_SECONDS,
+    ) -> None:
+        self.lag_seconds_max = 0.0
+        self.degraded = False
+        self._systemd = systemd
+        self._fatal = fatal
+        self._steps = (warn_seconds, degraded_seconds, fatal_seconds)
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._beat_at = time.monotonic()
+        self._pinged_at = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="loop-watch", daemon=True)
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._timer.cancel()
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        now = self._beat_at = time.monotonic()
+        every = self._systemd.watchdog_seconds / 2
+        if every and now - self._pinged_at >= every:
+            self._pinged_at = now
+            self._systemd.notify(WATCHDOG=1)
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    def _watch(self) -> None:
+        step, seen = 0, self._beat_at
+        forgiven_at = woke_at = time.monotonic()
+        while not self._stop.wait(BEAT_SECONDS):
+            now = time.monotonic()
+            if now - woke_at > 1.0 + BEAT_SECONDS:
+                # This thread did not run either: the process was stopped, not the loop blocked.
+                forgiven_at = now
+            woke_at = now
+            beat_at = self._beat_at
+            lag = now - max(beat_at, forgiven_at) - BEAT_SECONDS
+            if beat_at != seen:
+                if step:
+                    self._recovered(beat_at - seen)
+                step, seen = 0, beat_at
+            self.lag_seconds_max = max(self.lag_seconds_max, lag)
+            while step < len(self._steps) and lag > self._steps[step]:
+                self._late(step, lag)
+                step += 1
+
+    def _late(self, step: int, lag: float) -> None:
+        fields = {"lag_seconds": round(lag, 2)}
+        if step == 0:
+            frame = sys._current_frames().get(self._loop_thread)
+            extra = {"fields": fields, "stack_lines": _frame_lines(frame)}
+            logger.warning("the event loop is blocked", extra=extra)
+        elif step == 1:
+            self.degraded = True
+            self._systemd.notify(STATUS="degraded: the event loop is blocked")
+            logger.error("degraded: the event loop is blocked", extra={"fields": fields})
+        else:
+            # Whoever blocks the loop may hold the lock of the log.
+            words = threading.Thread(target=_last_words, args=(lag,), daemon=True)
+            words.start()
+            words.join(_LAST_WORDS_SECONDS)
+            self._fatal()
+
+    def _recovered(self, seconds: float) -> None:
+        if self.degraded:
+            self._systemd.notify(STATUS="ready")
+        self.degraded = False
+        logger.warning(
+            "the event loop goes on", extra={"fields": {"blocked_seconds": round(seconds, 2)}}
+        )
+
+
+def _last_words(lag: float) -> None:
+    logger.critical(
+        "the event loop was blocked for too long: giving up",
+        extra={"fields": {"lag_seconds": round(lag, 2)}, "stack_lines": list(stacks(()))},
+    )
+
+
+def _frame_lines(frame: FrameType | None) -> list[str]:
+    if frame is None:
+        return []
+    return [
+        line
+        for entry in traceback.format_stack(frame, _STACK_DEPTH)
+        for line in entry.rstrip().splitlines()
+    ]
+
+
+def stacks(tasks: Sequence["asyncio.Task[object]"]) -> Iterator[str]:
+    """What every thread and every task does, line by line."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, frame in sys._current_frames().items():
+        yield f"thread {names.get(ident, '?')} ({ident})"
+        yield from _frame_lines(frame)
+    for task in tasks:
+        yield f"task {task.get_name()} {task.get_coro()!r}"
+        for frame in task.get_stack(limit=_STACK_DEPTH):
+            code = frame.f_code
+            yield f'  File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}'
+
+
+class ReloadableTls:
+    """The TLS of a listener. ``context`` stays; the certificate behind it can be replaced."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._current = self.prepared()
+        self.context = self.prepared()
+        self.context.sni_callback = self._choose  # also called when the client names no server
+
+    def prepared(self) -> ssl.SSLContext:
+        """A context with the files as they are now. Raises ConfigInvalid."""
+        listener = self._listener
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(listener.tls_certificate, listener.tls_key)
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            raise ConfigInvalid(
+                [
+                    f"{listener.url}: the certificate {listener.tls_certificate} with the key"
+                    f" {listener.tls_key} cannot be used: {error}"
+                ]
+            ) from None
+        return context
+
+    def replace(self, context: ssl.SSLContext) -> None:
+        """Use ``context``, made by :meth:`prepared`, for connections from now on."""
+        self._current = context
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+
+class Daemon:
+    """One run of the daemon: make one, call :meth:`run`, and exit.
+
+    Args:
+        config: what to run.
+        load: reads the configuration again, for SIGHUP; raises ConfigInvalid.
+        accept_loss: start even though acknowledged data is damaged.
+        progress: called during recovery, from another thread, with bytes done and in all.
+        ready: called with the URLs when the daemon is ready.
+        set_log_level: called when a reload changes ``log.level``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        *,
+        accept_loss: bool = False,
+        progress: Progress | None = None,
+        ready: Callable[[list[str]], None] | None = None,
+        set_log_level: Callable[[str], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._load = load
+        self._accept_loss = accept_loss
+        self._progress = progress
+        self._ready = ready
+        self._set_log_level = set_log_level
+        self._systemd = Systemd(os.environ)
+        self._status_at = 0.0
+        self._signals = 0
+        self._recovering = True
+        self._stop: asyncio.Event
+        self._hurry: asyncio.Event
+        self._broker: Broker
+        self._tls: list[ReloadableTls] = []
+        self._servers: list[Server] = []
+
+    async def run(self) -> None:
+        """Run until a signal. Raises what keeps it from starting, or BrokerFailed."""
+        self._stop, self._hurry = asyncio.Event(), asyncio.Event()
+        watch = LoopWatch(self._systemd, lambda: os._exit(BLOCKED_STATUS))
+        try:
+            with self._signal_handlers():
+                await self._run()
+        finally:
+            watch.close()
+
+    async def _run(self) -> None:
+        config = self._config
+        self._tls = [ReloadableTls(each) for each in config.listeners if each.tls_certificate]
+        log = FileLog(
+            config.data,
+            accept_loss=self._accept_loss,
+            segment_bytes=config.storage.segment_bytes,
+            cache_bytes_max=config.limits.cache_bytes_max,
+            read_cache_bytes_max=config.storage.read_cache_bytes,
+            ballast_bytes=config.limits.reserve_bytes,
+            disk_free_bytes_min=config.limits.disk_free_bytes_min,
+        )
+        logger.info("starting", extra={"fields": {"data": config.data, "pid": os.getpid()}})
+        async with Broker(
+            log=log, limits=config.limits, users=config.access_users(), progress=self._recovered
+        ) as broker:
+            self._broker, self._recovering = broker, False
+            fields = msgspec.to_builtins(broker.report)
+            level = logging.WARNING if fields and fields["accepted_loss"] else logging.INFO
+            logger.log(level, "recovered", extra={"fields": fields})
+            await self._declare_queues()
+            try:
+                await self._listen()
+                self._tell_ready()
+                await self._wait_for_the_end()
+            finally:
+                self._systemd.notify(STOPPING=1, STATUS="draining")
+                await self._drain()
+        logger.info("stopped")
+
+    def _recovered(self, done: int, total: int) -> None:
+        """Called while recovering, from another thread."""
+        if self._progress is not None:
+            self._progress(done, total)
+        now = time.monotonic()
+        if now - self._status_at >= 1.0:
+            self._status_at = now
+            share = f"{done / total:.0%}" if total else ""
+            self._systemd.notify(
+                STATUS=f"recovering {share}", EXTEND_TIMEOUT_USEC=_RECOVERY_TIMEOUT_USEC
+            )
+
+    async def _declare_queues(self) -> None:
+        """Have every queue of the configuration, with those settings."""
+        verbs = self._broker.verbs
+        for name, settings in self._config.queues.items():
+            try:
+                await verbs.declare_queue(name, settings)
+            except Conflict:
+                try:
+                    await verbs.update_queue(name, msgspec.structs.asdict(settings))
+                except (Conflict, InvalidArgument) as error:
+                    raise ConfigInvalid([f"queues.{name}: {error}"]) from None
+                logger.info("changed a queue as configured", extra={"fields": {"queue": name}})
+
+    async def _listen(self) -> None:
+        """Open every listener; those with TLS have a server each, for their certificate."""
+        grace = self._config.drain_ms / 1000
+        listeners = self._config.listeners
+        plain = tuple(each.url for each in listeners if not each.tls_certificate)
+        servers = [serve(self._broker, *plain, grace=grace)] if plain else []
+        with_tls = [each.url for each in listeners if each.tls_certificate]
+        for url, tls in zip(with_tls, self._tls, strict=True):
+            servers.append(serve(self._broker, url, tls=tls.context, grace=grace))
+        for server in servers:
+            self._servers.append(await server.__aenter__())
+
+    def _tell_ready(self) -> None:
+        urls = [url for server in self._servers for url in server.urls]
+        logger.info(f"ready: {' '.join(urls)}", extra={"fields": {"urls": urls}})
+        if self._ready is not None:
+            self._ready(urls)
+        self._systemd.notify(READY=1, STATUS="ready", MAINPID=os.getpid())
+
+    async def _wait_for_the_end(self) -> None:
+        stop = asyncio.ensure_future(self._stop.wait())
+        failed = asyncio.ensure_future(self._broker.failed())
+        try:
+            await asyncio.wait([stop, failed], return_when=asyncio.FIRST_COMPLETED)
+            if failed.done():
+                raise failed.result()
+        finally:
+            stop.cancel()
+            failed.cancel()
+
+    async def _drain(self) -> None:
+        """Let connections finish what they began, all at the same time; hurry when told to."""
+        connections = self._broker.connections()
+        if self._servers and connections:
+            logger.info("draining", extra={"fields": {"connections": connections}})
+        closing = [
+            asyncio.ensure_future(server.__aexit__(None, None, None)) for server in self._servers
+        ]
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        try:
+            while pending := [each for each in closing if not each.done()]:
+                await asyncio.wait([*pending, hurry], return_when=asyncio.FIRST_COMPLETED)
+                if hurry.done():
+                    for each in pending:
+                        each.cancel()
+                    await asyncio.wait(pending)
+        finally:
+            hurry.cancel()
+        for each in closing:
+            if not each.cancelled() and (error := each.exception()):
+                logger.warning("a listener did not close well", exc_info=error)
+
+    # --- signals ---
+
+    @contextlib.contextmanager
+    def _signal_handlers(self) -> Iterator[None]:
+        handlers: dict[str, Callable[[], None]] = {
+            "SIGTERM": partial(self._on_stop, "SIGTERM"),
+            "SIGINT": partial(self._on_stop, "SIGINT"),
+            "SIGHUP": self.reload,
+            "SIGUSR1": self.dump,
+        }
+        loop = asyncio.get_running_loop()
+        installed = []
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)
+            with contextlib.suppress(NotImplementedError):  # Windows
+                if number is not None:
+                    loop.add_signal_handler(number, handler)
+                    installed.append(number)
+        try:
+            yield
+        finally:
+            for number in installed:
+                loop.remove_signal_handler(number)
+
+    def _on_stop(self, name: str) -> None:
+        self._signals += 1
+        logger.info(f"got {name}" + (" again: not waiting" if self._signals > 1 else ": stopping"))
+        self._stop.set()
+        if self._signals > 1:
+            self._hurry.set()
+            if self._recovering:
+                os._exit(0)  # nothing was accepted yet, and recovery can be done again
+
+    def reload(self) -> None:
+        """Read the configuration again; put certificates, users and limits in force, or nothing."""
+        if self._recovering:
+            logger.warning("not reloaded: still recovering")
+            return
+        self._systemd.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        try:
+            self._reload()
+        except ConfigInvalid as error:
+            for problem in error.problems:
+                logger.error(f"not reloaded, nothing was changed: {problem}")
+        except BraidError as error:
+            logger.error(f"not reloaded, nothing was changed: {error}")
+        finally:
+            self._systemd.notify(READY=1)
+
+    def _reload(self) -> None:
+        new, old = self._load(), self._config
+        fixed = needs_restart(old, new)
+        if fixed:
+            raise ConfigInvalid([f"{key} can only be changed by a restart" for key in fixed])
+        contexts = [tls.prepared() for tls in self._tls]
+        self._broker.access.replace(new.access_users())
+        # From here on nothing can fail.
+        self._broker.core.limits = new.limits
+        for tls, context in zip(self._tls, contexts, strict=True):
+            tls.replace(context)
+        if self._set_log_level is not None:
+            self._set_log_level(new.log.level)
+        self._config = new
+        for line in changes(old, new):
+            logger.info(f"changed {line}")
+        fields = {"changes": len(changes(old, new)), "certificates": len(contexts)}
+        logger.info("reloaded", extra={"fields": fields})
+
+    def dump(self) -> None:
+        """Write what every task and thread does into the log."""
+        tasks = sorted(asyncio.all_tasks(), key=lambda task: task.get_name())
+        extra = {"fields": {"tasks": len(tasks)}, "stack_lines": list(stacks(tasks))}
+        logger.warning("state of all tasks and threads", extra=extra)
