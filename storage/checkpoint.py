@@ -285,7 +285,7 @@ def _read_sections(
             window = disk.pread(handle, start, _READ_BYTES)
             if len(window) < _SECTION.size:
                 raise Corrupt(replay_lsn, f"{path} ends after {sections} sections")
-        length, crc, kind, _ = _SECTION.unpack_from(window, at)
+        length, crc, kind, zero = _SECTION.unpack_from(window, at)
         body = at + _SECTION.size
         if len(window) - body < length:
             start, at, body = start + at, 0, _SECTION.size
@@ -293,7 +293,7 @@ def _read_sections(
                 raise Corrupt(replay_lsn, f"{path}: section {sections} is damaged")
             window = disk.pread(handle, start, max(_READ_BYTES, body + length))
         content = window[body : body + length]
-        if len(content) != length or crc32(content, crc32(_KIND.pack(kind, 0))) != crc:
+        if len(content) != length or crc32(content, crc32(_KIND.pack(kind, zero))) != crc:
             raise Corrupt(replay_lsn, f"{path}: section {sections} is damaged")
         if kind == END:
             if content != _COUNT.pack(sections):

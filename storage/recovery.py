@@ -326,16 +326,16 @@ class _Recovery:
         for header, buffer, at in scan.frames():
             segment = scan.segment
             assert segment is not None
+            self._boundary(header.lsn, header.prev_crc, 0)
             references = self._apply(header, buffer, at)
             segment.total += references
             self.frames += 1
-            self.boundaries.append(scan.position)
-            self.crcs.append(header.crc)
-            self.references.append(references)
+            self._boundary(scan.position, header.crc, references)
             durable = max(durable, header.durable_lsn)
             if self.progress is not None and not self.frames & 127:
                 self.progress(scan.position - manifest.replay_lsn, total)
         end = scan.position
+        self._boundary(end, scan.prev_crc, 0)
         if scan.reason and scan.segment is not None:
             for header in find_intact_frames(self.disk, self.directory, scan.segment, end):
                 durable = max(durable, header.durable_lsn)
@@ -343,6 +343,12 @@ class _Recovery:
             reason = scan.reason or "the log ends there"
             self._accept(Corrupt(end, f"{reason}, but all below {durable} had been acknowledged"))
         return end, durable
+
+    def _boundary(self, lsn: int, crc: int, references: int) -> None:
+        if lsn != self.boundaries[-1]:  # it is the end of the frame before, but behind a gap
+            self.boundaries.append(lsn)
+            self.crcs.append(crc)
+            self.references.append(references)
 
     def _apply(self, header: FrameHeader, buffer: bytes, at: int) -> int:
         """Apply the records of one frame; return how many references they came with."""

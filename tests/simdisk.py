@@ -121,11 +121,25 @@ class SimDisk:
     def after_kill(self) -> "SimDisk":
         """The same disk after the process died: the page cache is still there."""
         disk = SimDisk(self.capacity)
-        disk._directories = self._directories
-        disk._names = self._names
-        disk._stable_names = self._stable_names
-        disk._changes = self._changes
-        disk.reserved = self.reserved
+        disk._directories = set(self._directories)
+        copies: dict[int, _File] = {}
+
+        def copied(file: _File | None) -> _File:
+            assert file is not None
+            if id(file) not in copies:
+                copy = copies[id(file)] = _File()
+                copy.data, copy.stable = bytearray(file.data), bytearray(file.stable)
+                copy.dirty = set(file.dirty)
+                if file in self.reserved:
+                    disk.reserved[copy] = self.reserved[file]
+            return copies[id(file)]
+
+        disk._names = {name: copied(file) for name, file in self._names.items()}
+        disk._stable_names = {name: copied(file) for name, file in self._stable_names.items()}
+        disk._changes = [
+            (kind, source, target, None if file is None else copied(file))
+            for kind, source, target, file in self._changes
+        ]
         return disk
 
     def after_power_cut(self, rng: random.Random) -> "SimDisk":

@@ -5,9 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from braidmq.storage import Durability
+from braidmq.storage import Corrupt, Durability, FormatUnknown, recovery
+from braidmq.storage.checkpoint import read_manifest, write_manifest
+from braidmq.storage.frame import FrameHeader, decode_frame_header
+from braidmq.storage.writer import LogWriter
 from tests.simdisk import PowerCut, SimDisk
 from tests.unit.storage.support import (
+    SHARD,
     Driver,
     check,
     check_bodies,
@@ -103,9 +107,7 @@ def test_a_crash_at_every_call_of_recovery_twice_loses_nothing():
         for kill in (False, True):
             rng = random.Random(call)
             for step in range(100):
-                found = crashed.disk.after_kill() if kill else None
-                disk = (found or crashed.disk).after_power_cut(rng) if not kill else found
-                assert disk is not None
+                disk = crashed.disk.after_kill() if kill else crashed.disk.after_power_cut(rng)
                 one = reopened(crashed, disk)
                 disk.crash_at = step
                 try:
@@ -163,3 +165,335 @@ def test_work_goes_on_after_each_of_many_crashes():
             check_bodies(other)
             settled_prefix(other)
             driver = other
+
+
+def crashes_that_lose(seeds: int = 4) -> int:
+    """How many of the crashes of the first test go wrong, in whatever way."""
+    wrong = 0
+    for call in range(calls_of_script()):
+        crashed = crashed_at(call)
+        for rng in rngs(seeds, call):
+            try:
+                driver = reopened(crashed, crashed.disk.after_power_cut(rng))
+                driver.open()
+                check(driver)
+                check_bodies(driver)
+            except Exception:
+                wrong += 1
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (LogWriter, "_sync"),  # acknowledged before it is on disk
+        (SimDisk, "fsync_dir"),  # a rename, or a new segment, without its directory
+        (SimDisk, "fdatasync"),
+        (recovery, "frame_is_intact"),  # the CRC is not looked at
+    ],
+)
+def test_the_simulation_catches_a_bug_that_is_put_in(monkeypatch, owner, name):
+    assert crashes_that_lose(1) == 0
+    monkeypatch.setattr(owner, name, lambda *arguments: True)
+    assert crashes_that_lose() > 0
+
+
+def test_without_writing_the_tail_again_a_second_cut_takes_what_was_served(monkeypatch):
+    def reappend(self, handle, base, end, prev_crc, epoch):
+        result = original(self, handle, base, end, prev_crc, epoch)
+        monkeypatch.setattr(SimDisk, "fdatasync", lambda disk, handle: None)
+        return result
+
+    original = recovery._Recovery._reappend
+    wrong = 0
+    for call in range(calls_of_script()):
+        crashed = crashed_at(call)
+        driver = reopened(crashed, crashed.disk.after_kill())
+        with monkeypatch.context() as patched:
+            patched.setattr(recovery._Recovery, "_reappend", reappend)
+            driver.open()
+        monkeypatch.undo()
+        settled_prefix(driver)
+        try:
+            again = reopened(driver, driver.disk.after_power_cut(random.Random(call)))
+            again.open()
+            check(again)
+        except (AssertionError, Corrupt):
+            wrong += 1
+    assert wrong > 0
+
+
+# Torn tails and damage --------------------------------------------------------------------------
+
+
+def frames_of(disk: SimDisk, path: str) -> list[FrameHeader]:
+    """The headers of a whole segment."""
+    data = bytes(disk.content(path))
+    found = []
+    at = 0
+    while at < len(data):
+        header = decode_frame_header(data, at)
+        assert header is not None
+        found.append(header)
+        at += header.length
+    return found
+
+
+def last_segment(disk: SimDisk) -> str:
+    return max(name for name in disk.names() if "/wal-" in name)
+
+
+def with_unacknowledged_tail() -> tuple[Driver, SimDisk]:
+    """Three frames that were acknowledged, three that were only written, killed there."""
+    driver = Driver(SimDisk(), segment_bytes=1 << 20)
+    driver.open()
+    for level in [Durability.SYNC] * 3 + [Durability.OS] * 3:
+        driver.publish(70)
+        driver.publish(30)
+        driver.commit(level)
+    return driver, driver.disk.after_kill().copy()
+
+
+def test_a_tail_cut_at_every_byte_keeps_every_whole_frame():
+    driver, disk = with_unacknowledged_tail()
+    path = last_segment(disk)
+    headers = frames_of(disk, path)
+    whole = bytes(disk.content(path))
+    base = headers[0].lsn
+    for size in range(headers[3].lsn - base, len(whole) + 1):
+        other = disk.copy()
+        other.replace(path, whole[:size])
+        found = reopened(driver, other)
+        report = found.open()
+        frames = sum(1 for each in headers if each.lsn - base + each.length <= size)
+        assert report.frames == frames
+        assert len(found.ledger.slots) == 2 * frames
+        assert report.bytes_dropped == size - (report.end_lsn - base)
+        check_bodies(found)
+
+
+@pytest.mark.parametrize("filler", ["zeros", "garbage", "a stale frame"])
+def test_a_filled_tail_is_dropped(filler):
+    driver, disk = with_unacknowledged_tail()
+    path = last_segment(disk)
+    headers = frames_of(disk, path)
+    whole = bytes(disk.content(path))
+    for header in headers[3:]:
+        keep = header.lsn - headers[0].lsn
+        tail = {
+            "zeros": bytes(len(whole) - keep),
+            "garbage": random.Random(keep).randbytes(len(whole) - keep),
+            "a stale frame": whole[: headers[0].length],
+        }[filler]
+        other = disk.copy()
+        other.replace(path, whole[:keep] + tail)
+        found = reopened(driver, other)
+        assert found.open().bytes_dropped == len(tail)
+        assert len(found.ledger.slots) == 2 * headers.index(header)
+
+
+def test_a_bit_that_flips_in_what_was_not_acknowledged_ends_the_log_there():
+    driver, disk = with_unacknowledged_tail()
+    path = last_segment(disk)
+    headers = frames_of(disk, path)
+    for header in headers[3:]:
+        for offset in range(0, header.length, 7):
+            other = disk.copy()
+            other.damage(path, header.lsn - headers[0].lsn + offset, offset % 8)
+            found = reopened(driver, other)
+            assert found.open().end_lsn == header.lsn
+            assert len(found.ledger.slots) == 2 * headers.index(header)
+
+
+def test_a_bit_that_flips_in_what_was_acknowledged_is_refused():
+    driver, disk = with_unacknowledged_tail()
+    path = last_segment(disk)
+    headers = frames_of(disk, path)
+    # The third frame's durability is told by nobody but the fourth's header.
+    for header in headers[:3]:
+        for offset in range(0, header.length):
+            other = disk.copy()
+            other.damage(path, header.lsn - headers[0].lsn + offset, offset % 8)
+            found = reopened(driver, other)
+            with pytest.raises(Corrupt) as caught:
+                found.open()
+            assert caught.value.lsn == header.lsn
+            assert f"damaged at lsn {header.lsn}" in str(caught.value)
+
+
+def test_after_a_clean_close_damage_to_the_last_frame_is_refused():
+    driver = Driver(SimDisk())
+    driver.open()
+    driver.publish()
+    driver.commit()
+    driver.log.close()
+    disk = driver.disk
+    disk.damage(last_segment(disk), 70)
+    with pytest.raises(Corrupt, match="fails its CRC"):
+        reopened(driver, disk).open()
+
+
+def test_when_idle_a_frame_is_written_that_vouches_for_the_last_one():
+    driver = Driver(SimDisk())
+    driver.open()
+    driver.publish()
+    driver.commit()
+    for _ in range(3):
+        driver.run(driver.log.housekeep())
+    disk = driver.disk.after_kill()
+    headers = frames_of(disk, last_segment(disk))
+    assert [header.count for header in headers] == [1, 0]
+    assert headers[1].durable_lsn == headers[1].lsn
+    disk.damage(last_segment(disk), 70)
+    with pytest.raises(Corrupt):
+        reopened(driver, disk).open()
+
+
+def test_with_accept_loss_it_goes_on_and_says_what_was_lost():
+    driver, disk = with_unacknowledged_tail()
+    path = last_segment(disk)
+    header = frames_of(disk, path)[1]
+    disk.damage(path, header.lsn + 80)
+    found = reopened(driver, disk, accept_loss=True)
+    report = found.open()
+    assert report.accepted_loss is not None
+    assert f"damaged at lsn {header.lsn}" in report.accepted_loss
+    assert len(found.ledger.slots) == 2
+    assert report.end_lsn > header.lsn  # positions of lost records are never used again
+    settled_prefix(found)
+    found.next_seq = 100
+    found.publish()
+    found.commit()
+    # From now on it opens without the flag, before and after a checkpoint.
+    again = reopened(found, found.disk.after_power_cut(random.Random(1)))
+    again.open()
+    check(again)
+    check_bodies(again)
+    again.run(again.log.checkpoint())
+    last = reopened(again, again.disk.after_power_cut(random.Random(2)))
+    last.open()
+    check(last)
+    check_bodies(last)
+
+
+# What is missing --------------------------------------------------------------------------------
+
+
+def with_checkpoint() -> Driver:
+    driver = Driver(SimDisk())
+    driver.open()
+    for _ in range(12):
+        driver.publish(600)
+        driver.commit()
+    driver.run(driver.log.checkpoint())
+    for _ in range(6):
+        driver.publish(600)
+        driver.commit()
+    driver.log.close()
+    return driver
+
+
+def segments_of(disk: SimDisk) -> list[str]:
+    return [name for name in disk.names() if "/wal-" in name]
+
+
+def test_every_missing_segment_is_named():
+    driver = with_checkpoint()
+    names = segments_of(driver.disk)
+    assert len(names) > 6
+    for name in names:
+        disk = driver.disk.copy()
+        disk.remove(name)
+        with pytest.raises(Corrupt) as caught:
+            reopened(driver, disk).open()
+        text = str(caught.value)
+        assert "missing" in text or "ends there" in text or "acknowledged" in text
+
+
+def test_every_shortened_segment_is_refused():
+    driver = with_checkpoint()
+    for name in segments_of(driver.disk):
+        disk = driver.disk.copy()
+        disk.replace(name, bytes(disk.content(name))[:-1])
+        with pytest.raises(Corrupt):
+            reopened(driver, disk).open()
+
+
+def test_a_missing_or_damaged_manifest_is_never_an_empty_log():
+    driver = with_checkpoint()
+    path = f"{SHARD}/MANIFEST"
+    disk = driver.disk.copy()
+    disk.remove(path)
+    with pytest.raises(Corrupt, match="MANIFEST is missing, but there is data"):
+        reopened(driver, disk).open()
+    size = len(driver.disk.content(path))
+    for offset in range(size):
+        disk = driver.disk.copy()
+        disk.damage(path, offset, offset % 8)
+        with pytest.raises(Corrupt, match="MANIFEST is damaged"):
+            reopened(driver, disk).open()
+    for length in range(size):
+        disk = driver.disk.copy()
+        disk.replace(path, bytes(driver.disk.content(path))[:length])
+        with pytest.raises(Corrupt):
+            reopened(driver, disk).open()
+
+
+def test_a_missing_or_damaged_checkpoint_is_refused():
+    driver = with_checkpoint()
+    path = next(name for name in driver.disk.names() if "/ckpt-" in name)
+    disk = driver.disk.copy()
+    disk.remove(path)
+    with pytest.raises(Corrupt, match="is missing; MANIFEST names it"):
+        reopened(driver, disk).open()
+    whole = bytes(driver.disk.content(path))
+    for offset in range(len(whole)):
+        if offset in range(16, 24):
+            continue  # the epoch in the header is for people
+        disk = driver.disk.copy()
+        disk.damage(path, offset, offset % 8)
+        with pytest.raises((Corrupt, FormatUnknown)):
+            reopened(driver, disk).open()
+    for length in range(len(whole)):
+        disk = driver.disk.copy()
+        disk.replace(path, whole[:length])
+        with pytest.raises(Corrupt):
+            reopened(driver, disk).open()
+
+
+def test_another_format_is_refused_by_its_number():
+    driver = with_checkpoint()
+    manifest = read_manifest(driver.disk, SHARD)
+    manifest.version = 9
+    write_manifest(driver.disk, SHARD, manifest)
+    with pytest.raises(FormatUnknown, match="format 9; this BraidMQ reads format 1"):
+        reopened(driver, driver.disk).open()
+
+
+def test_opening_and_closing_leaves_no_trail_of_files():
+    driver = Driver(SimDisk())
+    driver.open()
+    driver.publish()
+    driver.commit()
+    driver.log.close()
+    for _ in range(5):
+        driver = reopened(driver, driver.disk)
+        assert driver.open().bytes_reappended == 0
+        driver.log.close()
+    assert len(segments_of(driver.disk)) == 2
+    assert read_manifest(driver.disk, SHARD).epoch == 6
+
+
+def test_a_record_larger_than_a_frame_or_a_window_survives():
+    driver = Driver(SimDisk(), segment_bytes=1 << 20)
+    driver.open()
+    for size in (10, 600_000, 5_000_000, 10):
+        driver.publish(size)
+    driver.commit()
+    found = reopened(driver, driver.disk.after_power_cut(random.Random(3)), cache_bytes_max=0)
+    report = found.open()
+    assert report.records == 4
+    check(found)
+    check_bodies(found)
+    sizes = sorted(len(found.body(key)) for key in found.ledger.slots)
+    assert sizes[-2:] == [600_000, 5_000_000]
