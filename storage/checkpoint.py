@@ -33,6 +33,7 @@ from .log import Job
 __all__ = [
     "KIND_MAX",
     "MANIFEST_NAME",
+    "SEGMENTS",
     "CheckpointFile",
     "Manifest",
     "SegmentEntry",

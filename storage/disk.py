@@ -82,6 +82,9 @@ class Disk(Protocol):
             Locked: somebody has it.
         """
 
+    def holder(self, path: str) -> str:
+        """Who has the lock file, found out by trying, for an instant; "" when nobody."""
+
     def note(self, lock: int, text: str) -> None:
         """Write into the lock file, for people: this process, and ``text``."""
 
@@ -190,13 +193,28 @@ class RealDisk:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = os.pread(handle, 100, 0).decode("ascii", "replace").strip()
             os.close(handle)
-            raise Locked(f"{path}: held by another process ({holder or 'unknown'})") from None
+            raise Locked(f"{path}: held by another process ({self.holder(path)})") from None
         state = os.fstat(handle)
         self._held[(state.st_dev, state.st_ino)] = handle
         self.note(handle, "opening")
         return handle
+
+    def holder(self, path: str) -> str:
+        try:
+            state = os.stat(path)
+        except FileNotFoundError:
+            return ""
+        if (state.st_dev, state.st_ino) in self._held:
+            return "this process"  # opening and closing it here would drop the lock
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return ""
+        except OSError:
+            return os.pread(handle, 100, 0).decode("ascii", "replace").strip() or "unknown"
+        finally:
+            os.close(handle)
 
     def note(self, lock: int, text: str) -> None:
         os.ftruncate(lock, 0)

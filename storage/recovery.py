@@ -56,7 +56,15 @@ from .record import LINK, MESSAGE, RECORD_BYTES_MIN
 from .segment import Segment, effective_segments, parse_segment_name, segment_name
 from .writer import clock
 
-__all__ = ["Opened", "Scan", "find_intact_frames", "load_segments", "open_directory", "recover"]
+__all__ = [
+    "Opened",
+    "Scan",
+    "check_table",
+    "find_intact_frames",
+    "load_segments",
+    "open_directory",
+    "recover",
+]
 
 _WINDOW_BYTES = 4 * 1024 * 1024
 _U32 = Struct("<I")
@@ -233,10 +241,14 @@ def load_segments(
     return segments, ignored
 
 
-def _check_table(
+def check_table(
     disk: Disk, directory: str, segments: list[Segment], entries: list[SegmentEntry], end: int
 ) -> None:
-    """What the checkpoint's segments held below ``end`` must still be there."""
+    """Take over ends and totals from the checkpoint; what it counts on below ``end`` must be there.
+
+    Raises:
+        Corrupt: a segment is missing or too short.
+    """
     by_base = {segment.base: segment for segment in segments}
     for entry in entries:
         segment = by_base.get(entry.base)
@@ -291,7 +303,7 @@ class _Recovery:
             if kind == SEGMENTS:
                 entries = decode_segment_table(content)
                 try:
-                    _check_table(
+                    check_table(
                         self.disk, self.directory, self.segments, entries, manifest.replay_lsn
                     )
                 except Corrupt as error:

@@ -1,0 +1,251 @@
+"""Reading a data directory offline: is everything there intact, and what does it say?
+
+Nothing is written and no lock is kept, so both work on a copy, on a read-only mount, and beside a
+running broker; then the end of the log moves while they look, which they say by ``holder``.
+
+Both are generators, so that whoever runs them can show progress and stop.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from .checkpoint import (
+    SEGMENTS,
+    Manifest,
+    decode_segment_table,
+    read_checkpoint,
+    read_manifest,
+)
+from .disk import Disk, RealDisk
+from .errors import Corrupt, FormatUnknown, StorageError
+from .frame import FRAME_BYTES, FrameHeader, decode_frame_header
+from .record import (
+    ACK,
+    DEFINITION,
+    DELAY,
+    LINK,
+    MESSAGE,
+    PURGE,
+    RECEIVE,
+    decode_ack,
+    decode_definition,
+    decode_delay,
+    decode_link,
+    decode_message,
+    decode_purge,
+    decode_receive,
+    record_is_intact,
+    record_type,
+    walk_records,
+)
+from .recovery import Scan, check_table, find_intact_frames, load_segments
+from .segment import Segment
+
+__all__ = ["Verification", "dump", "verify"]
+
+_SHARD = "shard-00"
+_REPORT_BYTES = 8 * 1024 * 1024
+
+_DECODERS: dict[int, tuple[str, Callable[[bytes, int, int], msgspec.Struct]]] = {
+    MESSAGE: ("message", decode_message),
+    LINK: ("link", decode_link),
+    ACK: ("ack", lambda buffer, at, _: decode_ack(buffer, at)),
+    RECEIVE: ("receive", lambda buffer, at, _: decode_receive(buffer, at)),
+    DELAY: ("delay", lambda buffer, at, _: decode_delay(buffer, at)),
+    PURGE: ("purge", lambda buffer, at, _: decode_purge(buffer, at)),
+    DEFINITION: ("definition", lambda buffer, at, _: decode_definition(buffer, at)),
+}
+
+
+class Verification(msgspec.Struct):
+    """How far :func:`verify` has come and what it has found; the same object each time."""
+
+    bytes_done: int = 0
+    bytes_total: int = 0
+    holder: str = ""  # who has the directory open; "" when nobody
+    epoch: int = 0
+    replay_lsn: int = 0
+    end_lsn: int = 0
+    segments: int = 0
+    frames: int = 0
+    records: int = 0
+    checkpoint_sections: int = 0
+    tail_bytes: int = 0  # behind the end: never acknowledged, dropped by the next opening
+    problems: list[str] = []
+
+
+class _Directory:
+    """What MANIFEST and the names say."""
+
+    def __init__(self, root: str, disk: Disk | None) -> None:
+        self.disk: Disk = RealDisk() if disk is None else disk
+        self.path = f"{root}/{_SHARD}"
+        self.holder = self.disk.holder(f"{root}/LOCK")
+        try:
+            self.manifest: Manifest = read_manifest(self.disk, self.path)
+        except FileNotFoundError:
+            raise StorageError(f"{root} holds no log: there is no {_SHARD}/MANIFEST") from None
+        self.segments, _ = load_segments(self.disk, self.path, self.manifest)
+        self.sections = 0
+        self.problems: list[str] = []
+        if self.manifest.checkpoint:
+            self._read_checkpoint()
+        for segment in self.segments[-1:]:
+            segment.end = segment.base + self.disk.size(f"{self.path}/{segment.name}")
+
+    def _read_checkpoint(self) -> None:
+        """Check the sections; take from the segment table where segments end."""
+        replay_lsn = self.manifest.replay_lsn
+        try:
+            for kind, content in read_checkpoint(self.disk, self.path, self.manifest):
+                self.sections += 1
+                if kind == SEGMENTS:
+                    entries = decode_segment_table(content)
+                    check_table(self.disk, self.path, self.segments, entries, replay_lsn)
+        except (Corrupt, FormatUnknown) as error:
+            self.problems.append(str(error))
+
+    def scan(self, segment: Segment, lsn: int) -> Scan:
+        """A walk over one segment from ``lsn`` on, trusting the first frame's link backwards."""
+        handle = self.disk.open(f"{self.path}/{segment.name}")
+        try:
+            head = self.disk.pread(handle, lsn - segment.base, FRAME_BYTES)
+        finally:
+            self.disk.close(handle)
+        header = decode_frame_header(head)
+        return Scan(self.disk, self.path, [segment], lsn, 0 if header is None else header.prev_crc)
+
+
+def verify(root: str, disk: Disk | None = None) -> Iterator[Verification]:
+    """Check every frame, record and checkpoint section in the data directory ``root``.
+
+    Yields the same :class:`Verification` now and then, at last when it is complete.
+
+    Raises:
+        StorageError: it is no data directory, or MANIFEST cannot be read.
+    """
+    directory = _Directory(root, disk)
+    manifest = directory.manifest
+    result = Verification(
+        holder=directory.holder,
+        epoch=manifest.epoch,
+        replay_lsn=manifest.replay_lsn,
+        segments=len(directory.segments),
+        bytes_total=sum(segment.size for segment in directory.segments),
+    )
+    result.checkpoint_sections = directory.sections
+    result.problems += directory.problems
+    yield result
+    durable = manifest.durable_lsn
+    crc: int | None = None
+    for segment in directory.segments:
+        last = segment is directory.segments[-1]
+        scan = directory.scan(segment, segment.base)
+        reported = result.bytes_done
+        for header, buffer, at in scan.frames():
+            follows = header.lsn == segment.base == result.end_lsn
+            if follows and crc is not None and header.prev_crc != crc:
+                result.problems.append(f"lsn {header.lsn}: does not follow the segment before")
+            _verify_records(header, buffer, at, result)
+            durable = max(durable, header.durable_lsn)
+            result.bytes_done += header.length
+            if result.bytes_done - reported >= _REPORT_BYTES:
+                reported = result.bytes_done
+                yield result
+            if scan.position >= segment.end:
+                break
+        crc = scan.prev_crc if scan.position == segment.end else None
+        result.end_lsn = scan.position
+        if scan.position < segment.end or scan.reason:
+            for header in find_intact_frames(
+                directory.disk, directory.path, segment, scan.position
+            ):
+                durable = max(durable, header.durable_lsn)
+            missing = segment.end - scan.position
+            if last and durable <= scan.position:
+                result.tail_bytes = missing
+            else:
+                reason = scan.reason or "the segment ends there"
+                result.problems.append(f"lsn {scan.position} in {segment.name}: {reason}")
+            result.bytes_done += missing
+    if durable > result.end_lsn and not result.problems:
+        result.problems.append(
+            f"lsn {result.end_lsn}: the log ends there, but all below {durable} was acknowledged"
+        )
+    yield result
+
+
+def _verify_records(header: FrameHeader, buffer: bytes, at: int, result: Verification) -> None:
+    start = at + FRAME_BYTES
+    count = 0
+    try:
+        for record in walk_records(buffer, start, start + header.payload_length):
+            count += 1
+            if not record_is_intact(buffer, record):
+                lsn = header.lsn + record - at
+                result.problems.append(f"lsn {lsn}: the record fails its CRC")
+        if count != header.count:
+            result.problems.append(f"lsn {header.lsn}: {count} records, not {header.count}")
+    except ValueError as error:
+        result.problems.append(f"lsn {header.lsn}: {error}")
+    result.frames += 1
+    result.records += count
+
+
+def dump(root: str, first_lsn: int = 0, disk: Disk | None = None) -> Iterator[dict[str, object]]:
+    """Yield every record from ``first_lsn`` on as a dict, damaged stretches as type "damaged".
+
+    The keys of all: lsn, type, epoch, frame (its LSN), frame_time_ms (when it was written); then
+    the fields of the type as ``record.py`` names them.
+
+    Raises:
+        StorageError: it is no data directory, or MANIFEST cannot be read.
+    """
+    directory = _Directory(root, disk)
+    for segment in directory.segments:
+        position = segment.base
+        while position < segment.end:
+            scan = directory.scan(segment, position)
+            for header, buffer, at in scan.frames():
+                yield from _dump_frame(header, buffer, at, first_lsn)
+                if scan.position >= segment.end:
+                    break
+            if scan.position >= segment.end:
+                break
+            position = segment.end
+            for found in find_intact_frames(directory.disk, directory.path, segment, scan.position):
+                position = min(found.lsn, segment.end)
+                break
+            if position > first_lsn:
+                reason = scan.reason or "the segment ends there"
+                yield {
+                    "lsn": scan.position,
+                    "type": "damaged",
+                    "reason": reason,
+                    "bytes": position - scan.position,
+                }
+
+
+def _dump_frame(
+    header: FrameHeader, buffer: bytes, at: int, first_lsn: int
+) -> Iterator[dict[str, object]]:
+    start = at + FRAME_BYTES
+    for record in walk_records(buffer, start, start + header.payload_length):
+        lsn = header.lsn + record - at
+        if lsn < first_lsn:
+            continue
+        kind = record_type(buffer, record)
+        row: dict[str, object] = {
+            "lsn": lsn,
+            "type": str(kind),
+            "epoch": header.epoch,
+            "frame": header.lsn,
+            "frame_time_ms": header.time_ms,
+        }
+        if kind in _DECODERS:
+            row["type"], decode = _DECODERS[kind]
+            fields = msgspec.structs.asdict(decode(buffer, record, lsn))
+            fields.pop("lsn", None)
+            row |= fields
+        yield row
