@@ -131,20 +131,28 @@ class FileLog:
     def open(
         self, replay: Replay, progress: Callable[[int, int], None] | None = None
     ) -> RecoveryReport:
-        """Lock, recover, load and apply all into ``replay``; then the log takes appends."""
+        """Lock, recover, load and apply all into ``replay``; then the log takes appends.
+
+        Raises:
+            Locked, Corrupt, FormatUnknown, OSError: see ``Log``.
+            DiskFull: there is no room for the little that opening writes.
+        """
         assert self._lock < 0 and not self._closed
         disk = self._disk
         disk.makedirs(self._root)
         self._lock = disk.lock(f"{self._root}/LOCK")
         try:
+            self._reserve.make_way()
             manifest = open_directory(disk, self._directory, disk.random(8))
             disk.fsync_dir(self._root)
             opened = recover(disk, self._directory, manifest, replay, progress, self._accept_loss)
             disk.note(self._lock, f"epoch {opened.manifest.epoch}")
             self._full = not self._reserve.restore()
-        except BaseException:
+        except BaseException as error:
             disk.close(self._lock)
             self._lock = -1
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise DiskFull(f"{self._root}: no room to open the log") from error
             raise
         self._replay = replay
         self._manifest = opened.manifest
@@ -410,6 +418,7 @@ class FileLog:
 
     def _checkpoint_steps(self) -> Iterator[Job]:
         commit = self._commit
+        self._flush()  # replay begins behind what is handed over
         while commit.base == self._checkpointed_lsn and self._manifest.checkpoint:
             if commit.empty:
                 return  # nothing was appended since the last one

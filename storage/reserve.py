@@ -37,6 +37,11 @@ class Reserve:
         except FileNotFoundError:
             pass
 
+    def make_way(self) -> None:
+        """Before opening: recovery writes too, so give up the file when there is little room."""
+        if self._disk.free_bytes(self._root) < self._free_bytes_min:
+            self.give_up()
+
     def restore(self) -> bool:
         """Make the file again when there is room; return whether new messages may be taken."""
         disk = self._disk
