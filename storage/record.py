@@ -21,6 +21,7 @@ The layout of each type stands above its pair of functions. To change one, follo
 from array import array
 from collections.abc import Iterable, Sequence
 from struct import Struct
+from struct import error as StructError
 from zlib import crc32
 
 import msgspec
@@ -82,7 +83,10 @@ _U32 = Struct("<I")
 
 
 def record_length(buffer: bytes | memoryview, at: int = 0) -> int:
-    """The length in bytes of the record at ``at``, its 8-byte prefix included."""
+    """The length in bytes of the record at ``at``, its 8-byte prefix included.
+
+    There must be four bytes at ``at``.
+    """
     length: int = _U32.unpack_from(buffer, at)[0]
     return length
 
@@ -182,6 +186,7 @@ def encode_message(
         flags |= GROUP
         options += _U64.pack(group)
     if dedup:
+        assert len(dedup) == 16
         flags |= DEDUP
         options += dedup
     if moved is not None:
@@ -254,34 +259,39 @@ def decode_message(buffer: bytes, at: int, lsn: int) -> MessageRecord:
     """Decode the message record at ``at``; ``lsn`` is its position in the log."""
     length = record_length(buffer, at)
     end = at + length
-    _, flags, count, attributes_length, time_ms = _MESSAGE_N.unpack_from(buffer, at + 8)
-    at += 24
-    targets: tuple[tuple[int, int], ...]
-    if count == 1:
-        targets = (_TARGET.unpack_from(buffer, at),)
-    else:
-        targets = tuple(_TARGET.iter_unpack(buffer[at : at + 12 * count]))
-    at += 12 * count
     due_ms = expire_ms = group = replaces = 0
     origin = lsn
     dedup = b""
-    if flags:
-        if flags & DUE:
-            due_ms = _U64.unpack_from(buffer, at)[0]
-            at += 8
-        if flags & EXPIRE:
-            expire_ms = _U64.unpack_from(buffer, at)[0]
-            at += 8
-        if flags & GROUP:
-            group = _U64.unpack_from(buffer, at)[0]
-            at += 8
-        if flags & DEDUP:
-            dedup = bytes(buffer[at : at + 16])
-            at += 16
-        if flags & MOVED:
-            origin, replaces = _MOVED.unpack_from(buffer, at)
-            at += 16
+    targets: tuple[tuple[int, int], ...]
+    try:
+        _, flags, count, attributes_length, time_ms = _MESSAGE_N.unpack_from(buffer, at + 8)
+        at += 24
+        if count == 1:
+            targets = (_TARGET.unpack_from(buffer, at),)
+        else:
+            targets = tuple(_TARGET.iter_unpack(buffer[at : at + 12 * count]))
+        at += 12 * count
+        if flags:
+            if flags & DUE:
+                due_ms = _U64.unpack_from(buffer, at)[0]
+                at += 8
+            if flags & EXPIRE:
+                expire_ms = _U64.unpack_from(buffer, at)[0]
+                at += 8
+            if flags & GROUP:
+                group = _U64.unpack_from(buffer, at)[0]
+                at += 8
+            if flags & DEDUP:
+                dedup = bytes(buffer[at : at + 16])
+                at += 16
+            if flags & MOVED:
+                origin, replaces = _MOVED.unpack_from(buffer, at)
+                at += 16
+    except StructError as error:
+        raise ValueError(f"a message record ends in its fields: {error}") from None
     body_at = at + attributes_length
+    if body_at > end or end > len(buffer):
+        raise ValueError("the fields of a message record do not fit in its length")
     return MessageRecord(
         lsn,
         origin,
@@ -313,6 +323,7 @@ def decode_message(buffer: bytes, at: int, lsn: int) -> MessageRecord:
 
 _SPAN = Struct("<BBHIQ")
 _SINGLES, _RANGES = 0, 1
+_SEQUENCES_MAX = 1 << 26  # in one record
 
 
 class AckRecord(msgspec.Struct, gc=False):
@@ -368,14 +379,22 @@ def _encode_span(kind: int, entity: int, value: int, sequences: Sequence[int]) -
 
 def _decode_span(buffer: bytes | memoryview, at: int) -> tuple[int, int, list[int]]:
     end = at + record_length(buffer, at)
-    _, shape, _, entity, value = _SPAN.unpack_from(buffer, at + 8)
+    try:
+        _, shape, _, entity, value = _SPAN.unpack_from(buffer, at + 8)
+    except StructError as error:
+        raise ValueError(f"a record of sequences ends in its fields: {error}") from None
     numbers = array("Q")
-    numbers.frombytes(bytes(buffer[at + 24 : end]))
+    numbers.frombytes(bytes(buffer[at + 24 : end]))  # ValueError when no multiple of 8
     if shape == _SINGLES:
         return entity, value, numbers.tolist()
+    if shape != _RANGES or len(numbers) % 2:
+        raise ValueError(f"sequences in shape {shape}, {len(numbers)} numbers")
     sequences: list[int] = []
     for index in range(0, len(numbers), 2):
-        sequences.extend(range(numbers[index], numbers[index + 1] + 1))
+        first, last = numbers[index], numbers[index + 1]
+        if not first <= last < first + _SEQUENCES_MAX - len(sequences):
+            raise ValueError(f"a range of sequences from {first} to {last}")
+        sequences.extend(range(first, last + 1))
     return entity, value, sequences
 
 
@@ -431,7 +450,7 @@ def decode_purge(buffer: bytes | memoryview, at: int) -> PurgeRecord:
 #
 #   r        LSN of the link that this copy replaces (flag MOVED), else 0
 #   attributes are laid over the message's own when it is delivered (why it is a dead letter);
-#   an empty map means that the record is not needed once it is applied
+#   the record is needed as long as the message is: its time is when the message came there
 
 _LINK = Struct("<BBHIIIQQQQQQ")
 
@@ -503,10 +522,15 @@ def encode_moved_link(link: LinkRecord) -> bytes:
 def decode_link(buffer: bytes | memoryview, at: int, lsn: int) -> LinkRecord:
     """Decode the LINK record at ``at``; ``lsn`` is its position in the log."""
     length = record_length(buffer, at)
-    _, _, _, size, source, target, source_seq, target_seq, message_lsn, time_ms, group, replaces = (
-        _LINK.unpack_from(buffer, at + 8)
-    )
+    try:
+        _, _, _, size, source, target, source_seq, target_seq, message_lsn, time_ms, group, old = (
+            _LINK.unpack_from(buffer, at + 8)
+        )
+    except StructError as error:
+        raise ValueError(f"a link record ends in its fields: {error}") from None
     start = at + 8 + _LINK.size
+    if start + size != at + length or at + length > len(buffer):
+        raise ValueError("the fields of a link record do not fit in its length")
     return LinkRecord(
         lsn,
         source,
@@ -516,7 +540,7 @@ def decode_link(buffer: bytes | memoryview, at: int, lsn: int) -> LinkRecord:
         message_lsn,
         time_ms,
         group,
-        replaces,
+        old,
         bytes(buffer[start : start + size]),
         length,
     )
@@ -547,5 +571,7 @@ def encode_definition(entity: int, content: bytes) -> bytes:
 def decode_definition(buffer: bytes | memoryview, at: int) -> DefinitionRecord:
     """Decode the DEFINITION record at ``at``."""
     end = at + record_length(buffer, at)
+    if not at + 16 <= end <= len(buffer):
+        raise ValueError("the fields of a definition record do not fit in its length")
     _, _, _, entity = _DEFINITION.unpack_from(buffer, at + 8)
     return DefinitionRecord(entity, bytes(buffer[at + 16 : end]))
