@@ -22,7 +22,7 @@ from .engine import Engine
 from .errors import BraidError, Conflict, InvalidArgument, LeaseLost, LimitExceeded, NotFound
 from .lease import Consumer, Sink
 from .limits import VISIBILITY_TIMEOUT_MS_MAX
-from .message import Browsed, Delivery, Outgoing, Receipt, Sent
+from .message import Browsed, Delivery, Outgoing, Receipt, Sent, is_text
 from .queue import Queue
 from .reading import Answer, Browse, ReadMany
 from .redrive import Redrive
@@ -65,7 +65,7 @@ class Core(Engine):
             if found.settings != settings:
                 raise Conflict(f"queue {name} exists with other {_difference(found, settings)}")
             return self._info(found)
-        self._declare_dead_letter(who, name, settings, now_ms)
+        self._declare_dead_letter(who, name, settings, "", now_ms)
         return self._info(self._declare(name, settings, now_ms))
 
     def _declare(self, name: str, settings: QueueSettings, now_ms: int) -> Queue:
@@ -78,9 +78,12 @@ class Core(Engine):
         return self.define(id, definition)
 
     def _declare_dead_letter(
-        self, who: Principal, name: str, settings: QueueSettings, now_ms: int
+        self, who: Principal, name: str, settings: QueueSettings, before: str, now_ms: int
     ) -> None:
-        """See to it that the queue named in ``dead_letter`` is there and fits."""
+        """See to it that the queue named in ``dead_letter`` is there and fits.
+
+        Whoever names another queue than ``before`` sends messages there from now on.
+        """
         target = settings.dead_letter
         if not target:
             return
@@ -92,7 +95,10 @@ class Core(Engine):
             self._declare(
                 target, QueueSettings(fifo=settings.fifo, durability=settings.durability), now_ms
             )
-        elif found.fifo != settings.fifo:
+            return
+        if target != before:
+            who.check("queue:Send", target)
+        if found.fifo != settings.fifo:
             raise InvalidArgument("a FIFO queue's dead letters go to a FIFO queue, and only they")
         elif found.logged != (settings.durability is not Durability.MEMORY):
             raise InvalidArgument("a memory queue's dead letters go to a memory queue")
@@ -104,7 +110,7 @@ class Core(Engine):
         who.check("queue:Declare", name)
         queue = self.queue(name)
         settings = queue.settings.changed(changes)
-        self._declare_dead_letter(who, name, settings, now_ms)
+        self._declare_dead_letter(who, name, settings, queue.settings.dead_letter, now_ms)
         definition = QueueDefinition(
             kind="queue", name=name, settings=settings, created_ms=queue.created_ms
         )
@@ -126,6 +132,7 @@ class Core(Engine):
             raise Conflict(f"queue {name} holds {queue.live} messages")
         self.log.append((encode_definition(queue.id, b""),))
         self.undefine(queue.id)
+        queue.forget_leases()
         self._unsettled.pop(queue, None)
         self.later(self._release_trash)
         queue.close_consumers(queue.not_found)
@@ -184,7 +191,7 @@ class Core(Engine):
         if len(messages) > self.limits.batch_messages_max:
             raise LimitExceeded(f"a batch has at most {self.limits.batch_messages_max} messages")
         results = queue.send(messages, now_ms)
-        self._changed(queue)
+        self.changed(queue)
         return queue.settings.durability, results
 
     def receive(
@@ -357,7 +364,7 @@ class Core(Engine):
         queue = self.queue(name)
         if not queue.settings.dead_letter:
             raise InvalidArgument(f"queue {name} has no dead-letter queue")
-        if len(reason) > _REASON_CHARACTERS_MAX:
+        if len(reason) > _REASON_CHARACTERS_MAX or not is_text(reason):
             raise InvalidArgument(f"a reason has at most {_REASON_CHARACTERS_MAX} characters")
         results: list[BraidError | None] = []
         for seq, token in receipts:

@@ -33,6 +33,8 @@ __all__ = ["Engine", "Kept"]
 Kept = Callable[[object, BraidError | None], None]
 
 _TRASH_PAGES = 4  # released in one go
+_OWN_HEADERS = Limits()  # the operator's limits are for what clients send
+_ALARMS_STALE = 64  # tolerated among the alarms
 
 
 def _nothing(queue: str, seq: int, error: StorageError) -> None:
@@ -106,6 +108,9 @@ class Engine(Registry):
         """Have the queue ticked at ``due_ms``."""
         earliest = not self._alarms or due_ms < self._alarms[0][0]
         heappush(self._alarms, (due_ms, queue.id, queue))
+        if len(self._alarms) > 2 * len(self.queues) + _ALARMS_STALE:
+            # Each queue counts on one of its entries only; the others would pile up.
+            self._alarms = sorted({each for each in self._alarms if each[2].alarm_ms == each[0]})
         if earliest:
             self._ask()
 
@@ -119,17 +124,21 @@ class Engine(Registry):
             self.on_work()
 
     def _progressed(self) -> None:
-        """More of the log is kept: queues may deliver what they hold."""
+        """More of the log is kept: queues may deliver what they hold.
+
+        Also those that wait for the rest: under steady load there always is a rest.
+        """
         done = []
         for queue, lsn in self._unsettled.items():
             if lsn < queue.frontier():
                 done.append(queue)
+            if queue.hungry:
                 self.wake(queue)
         for queue in done:
             del self._unsettled[queue]
 
-    def _changed(self, queue: Queue) -> None:
-        """Messages were put into a queue: deliver them when they are kept."""
+    def changed(self, queue: Queue) -> None:
+        """Messages were put into a queue, or moved in the log: deliver them when they are kept."""
         if queue.logged:
             self._unsettled[queue] = self.log.next_lsn - 1
         else:
@@ -224,7 +233,7 @@ class Engine(Registry):
                 DEAD_LETTER_RECEIVES: str(receives),
                 DEAD_LETTER_TIME: str(now_ms),
             },
-            self.limits,
+            _OWN_HEADERS,
         )
         self.move_message(queue, seq, target, attributes, now_ms)
         queue.counters.dead_lettered += 1
@@ -240,15 +249,15 @@ class Engine(Registry):
         target_lane = target.lane(seq >> LANE_SHIFT)
         target_seq = target_lane.base | target_lane.next
         record = encode_link(source.id, seq, target.id, target_seq, lsn, now_ms, group, attributes)
-        link = source.log.append((record,), 1 if attributes else 0)
+        link = source.log.append((record,), 1)
         _, old_link, size = source.remove(seq)
-        target.put_linked(target_seq, lsn, size, group, link if attributes else 0)
+        target.put_linked(target_seq, lsn, size, group, link)
         if old_link:
             source.log.release(old_link)
         if target.settings.retention_ms and not target.sweep_ms:
             target.sweep_ms = now_ms + target.settings.retention_ms
             target.set_alarm()
-        self._changed(target)
+        self.changed(target)
 
     def _step_redrives(self, now_ms: int) -> None:
         self._redrive_now_ms = now_ms

@@ -131,6 +131,7 @@ class FifoQueue(Queue):
         self.groups.clear()
         self._free.clear()
         self._passed = 0
+        self._last_due_ms = 0
 
     # Receive attempts -------------------------------------------------------------------------
 
@@ -251,6 +252,8 @@ class FifoQueue(Queue):
 
     def _ready_again(self, lane: Lane, number: int) -> None:
         hashed = lane.group(number)
+        if number < lane.cursor and not lane.receives(number):
+            self._wait(hashed, number)  # the search went past it while its first delay ran
         group = self.groups.get(hashed)
         if group is not None and not group.in_flight:
             self._free_group(lane, hashed, group)

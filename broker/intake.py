@@ -2,7 +2,7 @@
 
 from .errors import InvalidArgument, TooLarge
 from .limits import DELAY_MS_MAX, PRIORITY_MAX, RETENTION_MS_MAX, Limits
-from .message import PRIORITY_DEFAULT, Outgoing
+from .message import PRIORITY_DEFAULT, Outgoing, is_text
 
 __all__ = ["check_for_fifo", "check_for_standard"]
 
@@ -34,6 +34,8 @@ def check_for_fifo(message: Outgoing, limits: Limits) -> None:
         raise InvalidArgument("a FIFO queue delays all its messages alike: set it on the queue")
     if message.priority != PRIORITY_DEFAULT:
         raise InvalidArgument("a FIFO queue knows no priorities")
+    if not is_text(message.group + message.dedup_id):
+        raise InvalidArgument("groups and deduplication ids are UTF-8")
     if len(message.group.encode()) > limits.group_bytes_max:
         raise InvalidArgument(f"a group's name has at most {limits.group_bytes_max} bytes")
     if len(message.dedup_id.encode()) > limits.dedup_id_bytes_max:

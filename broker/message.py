@@ -40,6 +40,7 @@ __all__ = [
     "Receipt",
     "Sent",
     "check_attributes",
+    "is_text",
     "overlay",
     "pack_headers",
     "unpack_headers",
@@ -113,6 +114,15 @@ class Browsed(msgspec.Struct, gc=False):
     time_ms: int
     attributes: bytes
     body: bytes
+
+
+def is_text(value: str) -> bool:
+    """Whether it is Unicode: a Python string may hold lone surrogates, which UTF-8 has not."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def pack_headers(headers: Headers, limits: Limits) -> bytes:

@@ -112,10 +112,11 @@ class Queue(QueueState):
     def _make_room(self, size: int, now_ms: int) -> None:
         """Hold to the queue's limits before a message of ``size`` comes in."""
         settings = self.settings
+        fits = settings.overflow != "reject" and not 0 < settings.bytes_max < size
         while (settings.messages_max and self.live >= settings.messages_max) or (
             settings.bytes_max and self.bytes + size > settings.bytes_max
         ):
-            oldest = self._oldest_ready() if settings.overflow != "reject" else None
+            oldest = self._oldest_ready() if fits else None
             if oldest is None:
                 raise QueueFull(
                     f"queue {self.name} holds {self.live} messages, {self.bytes} bytes:"
@@ -474,6 +475,8 @@ class Queue(QueueState):
                 consumer.positions[lane.base] = number
         if number < lane.cursor:
             heappush(lane.returned, number)
+            if len(lane.returned) > 2 * lane.live:  # some stand there twice, or are gone
+                lane.returned = sorted({each for each in lane.returned if lane.slot(each)})
 
     def extend(
         self, receipts: Sequence[Receipt], lease_ms: int, now_ms: int
@@ -602,11 +605,9 @@ class Queue(QueueState):
 
     def oldest_ms(self) -> int:
         """When the oldest message was sent, if it can be told without reading; else 0."""
-        lane = self.lanes[0] if self.lanes else None
-        number = lane.first_live(0) if lane is not None else 0
-        if lane is None or number == lane.next:
-            return 0
-        return self.reader.time_ms(lane.slot(number) & LSN_MASK)
+        fronts = [(lane, lane.first_live(0)) for lane in self.lanes if lane.live]
+        times = [self.reader.time_ms(lane.slot(number) & LSN_MASK) for lane, number in fronts]
+        return min(times, default=0)
 
     def close_consumers(self, error: Callable[[], BraidError]) -> None:
         """The queue is going: tell everyone who waits."""

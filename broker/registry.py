@@ -69,6 +69,10 @@ class Registry:
         """Who the queues turn to."""
         raise NotImplementedError
 
+    def changed(self, queue: Queue) -> None:
+        """A live queue points at records that are not kept yet: deliver when they are."""
+        raise NotImplementedError
+
     # Apply ------------------------------------------------------------------------------------
 
     def define(self, id: int, definition: QueueDefinition) -> Queue:
@@ -165,14 +169,15 @@ class Registry:
         source = self._by_id.get(link.source)
         size = source.remove(link.source_seq)[2] if source is not None else 0
         if target is not None:
-            kept = lsn if link.attributes else 0
-            target.put_linked(link.target_seq, link.message_lsn, size, link.group, kept)
+            target.put_linked(link.target_seq, link.message_lsn, size, link.group, lsn)
 
     def _apply_move(self, queue: Queue | None, seq: int, old_lsn: int, new_lsn: int) -> None:
         """Compaction copied a record. Of old and new, the one that is not needed is released."""
         moved = queue is not None and queue.move(seq, old_lsn, new_lsn)
         if self._live:
             self.log.release(old_lsn if moved else new_lsn)
+            if queue is not None and moved:
+                self.changed(queue)
 
     # Checkpoint and recovery ------------------------------------------------------------------
 

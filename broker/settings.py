@@ -17,6 +17,7 @@ from .limits import (
     TAGS_MAX,
     VISIBILITY_TIMEOUT_MS_MAX,
 )
+from .message import is_text
 
 __all__ = ["QueueSettings", "check_name", "settings_from"]
 
@@ -26,7 +27,7 @@ _SCOPES = ("queue", "group")
 
 def check_name(name: str, what: str = "queue") -> None:
     """Refuse a name that is empty, too long, or holds control characters or wildcards."""
-    if not name or len(name.encode()) > NAME_BYTES_MAX:
+    if not name or not is_text(name) or len(name.encode()) > NAME_BYTES_MAX:
         raise InvalidArgument(f"a {what} name has 1 to {NAME_BYTES_MAX} bytes of UTF-8")
     if not name.isprintable() or any(c in "*#+? " for c in name) or name.startswith("$"):
         raise InvalidArgument(
@@ -81,8 +82,9 @@ class QueueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             )
         if len(self.tags) > TAGS_MAX:
             raise InvalidArgument(f"a queue has at most {TAGS_MAX} tags")
-        if any(len((k + v).encode()) > TAG_BYTES_MAX for k, v in self.tags.items()):
-            raise InvalidArgument(f"a tag has at most {TAG_BYTES_MAX} bytes, name and value")
+        tags = [name + value for name, value in self.tags.items()]
+        if not all(is_text(tag) and len(tag.encode()) <= TAG_BYTES_MAX for tag in tags):
+            raise InvalidArgument(f"a tag has at most {TAG_BYTES_MAX} bytes of UTF-8 in all")
 
     def changed(self, changes: dict[str, Any]) -> "QueueSettings":
         """These settings with ``changes`` laid over them, checked."""

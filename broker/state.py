@@ -133,14 +133,13 @@ class QueueState:
             self.expiring.add(expire_ms, seq)
 
     def put_linked(self, seq: int, lsn: int, size: int, group: int, link: int) -> None:
-        """A message that stands at ``lsn`` came by the link at ``link`` (0: it is not needed)."""
+        """A message that stands at ``lsn`` came by the link at ``link``."""
         lane = self.lane(seq >> LANE_SHIFT)
         if seq & _NUMBER_MASK < lane.next:
             return
         number = lane.append(lsn, size, group)
         self.bytes += size
-        if link:
-            lane.set_link(number, link)
+        lane.set_link(number, link)
 
     def remove(self, seq: int, size: int = -1) -> tuple[int, int, int]:
         """A message is gone: (its slot, its link, its size), all 0 if it was gone before."""
@@ -261,7 +260,7 @@ class QueueState:
         leased = [
             _PAIR.pack(seq, lease.receives) for seq, lease in list(self.leases.by_seq.items())
         ]
-        sections.append((COUNTS, _SECTION.pack(self.id, 0, 0) + b"".join(leased)))
+        counts = _SECTION.pack(self.id, 0, 0) + b"".join(leased)
         wheels = (self.delayed.sections(), self.expiring.sections())
         for which, wheel in enumerate(wheels):
             for key, bucket in wheel:
@@ -273,6 +272,7 @@ class QueueState:
         for lane, index in full:
             if index in lane.pages:
                 yield PAGE, self._page(lane, index)
+        yield COUNTS, counts  # behind all pages: it is loaded into them
 
     def _definition(self) -> bytes:
         lanes = {code: lane.next for code, lane in self.by_code.items()} if self.logged else {}
@@ -348,6 +348,7 @@ class QueueState:
 
     def references(self, first: int, end: int) -> Iterator[list[Reference]]:
         """Who needs a record with first <= lsn < end, some pages at a time."""
+        first = max(first, 1)  # slots and links of 0 point nowhere
         for lane in self.lanes:
             for index in list(lane.pages):
                 page = lane.pages.get(index)

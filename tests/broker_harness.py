@@ -14,11 +14,11 @@ from braidmq.broker.lease import Consumer
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Browsed, Delivery, Outgoing, Sent
 from braidmq.broker.settings import QueueSettings
-from braidmq.broker.verbs import QueueInfo
+from braidmq.broker.verbs import QueueInfo, RedriveInfo
 from braidmq.storage.log import Durability, Log
 from braidmq.storage.memory import MemoryLog
 
-__all__ = ["Clock", "Collector", "Harness"]
+__all__ = ["START_MS", "Clock", "Collector", "Harness", "sent"]
 
 START_MS = 1_700_000_000_000
 
@@ -67,6 +67,15 @@ class Collector:
         return taken
 
 
+def sent(results: list[Sent | BraidError]) -> list[Sent]:
+    """The results of a send that must have gone well."""
+    taken: list[Sent] = []
+    for result in results:
+        assert isinstance(result, Sent), result
+        taken.append(result)
+    return taken
+
+
 class Harness:
     """A core, its log and its clock."""
 
@@ -76,10 +85,11 @@ class Harness:
         limits: Limits | None = None,
         clock: Clock | None = None,
         settle: Callable[[], bool] | None = None,
+        memory: Log | None = None,
     ) -> None:
         self.clock = clock or Clock()
         self.log = log or MemoryLog()
-        self.core = Core(self.log, limits or Limits(), Access(), self._work)
+        self.core = Core(self.log, limits or Limits(), Access(), self._work, memory)
         self._asked = False
         self._settle_more = settle or (lambda: False)
         self.report = self.log.open(self.core)
@@ -176,6 +186,54 @@ class Harness:
         self.settle()
         return results
 
+    def extend(
+        self, *deliveries: Delivery, name: str = "q", lease_ms: int = 60_000
+    ) -> list[BraidError | None]:
+        receipts = [delivery.receipt for delivery in deliveries]
+        results = self.core.extend(SYSTEM, name, receipts, lease_ms, self.clock.ms)
+        self.settle()
+        return results
+
+    def dead_letter(
+        self, *deliveries: Delivery, name: str = "q", reason: str = ""
+    ) -> list[BraidError | None]:
+        receipts = [delivery.receipt for delivery in deliveries]
+        results = self.core.dead_letter(SYSTEM, name, receipts, reason, self.clock.ms)[1]
+        self.settle()
+        return results
+
+    def cancel(self, consumer: Consumer, *unprocessed: Delivery) -> None:
+        receipts = [delivery.receipt for delivery in unprocessed]
+        self.core.cancel(consumer, receipts, self.clock.ms)
+        self.settle()
+
+    def credit(self, consumer: Consumer, count: int) -> None:
+        self.core.credit(consumer, count)
+        self.settle()
+
+    def purge(self, name: str = "q") -> int:
+        count = self.core.purge(SYSTEM, name, self.clock.ms)[1]
+        self.settle()
+        return count
+
+    def update(self, name: str = "q", **changes: object) -> QueueInfo:
+        info = self.core.update_queue(SYSTEM, name, changes, self.clock.ms)
+        self.settle()
+        return info
+
+    def delete(self, name: str = "q", if_empty: bool = False) -> None:
+        self.core.delete_queue(SYSTEM, name, if_empty, self.clock.ms)
+        self.settle()
+
+    def redrive(
+        self, source: str = "dead", target: str = "", rate: float = 0, limit: int = 0
+    ) -> RedriveInfo:
+        return self.core.redrive(SYSTEM, source, target, rate, limit, self.clock.ms)
+
+    def progress(self) -> RedriveInfo:
+        """The redrive that was begun last."""
+        return self.core.list_redrives(SYSTEM)[-1]
+
     def nack(
         self, *deliveries: Delivery, name: str = "q", delay_ms: int = 0, counted: bool = True
     ) -> list[BraidError | None]:
@@ -208,6 +266,25 @@ class Harness:
         if isinstance(answer, BraidError):
             raise answer
         return answer
+
+    def waiting(self, count: int = 1, name: str = "q", wait_ms: int = 20_000) -> Collector:
+        """Begin a receive that may wait, and go on."""
+        sink = Collector()
+        self.core.receive(SYSTEM, name, sink, count, wait_ms, 0, "", "", None, self.clock.ms)
+        self.settle()
+        return sink
+
+    def bodies(self, name: str = "q", state: str = "all") -> list[bytes]:
+        """What is in a queue, in sequence order."""
+        return [message.body for message in self.browse(name, state=state)]
+
+    def drain(self, name: str = "q") -> list[bytes]:
+        """Receive and acknowledge all that is ready; the bodies in order of delivery."""
+        bodies: list[bytes] = []
+        while taken := self.receive(10, name):
+            bodies += [delivery.body for delivery in taken]
+            self.ack(*taken, name=name)
+        return bodies
 
     def info(self, name: str = "q") -> QueueInfo:
         return self.core.queue_info(SYSTEM, name)
