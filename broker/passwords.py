@@ -33,6 +33,7 @@ __all__ = [
     "FAILURES_TRACKED_MAX",
     "FAILURE_DELAY_SECONDS_MAX",
     "FAILURE_WINDOW_SECONDS",
+    "HASH_CHARACTERS_MAX",
     "PASSWORD_BYTES_MAX",
     "VERIFICATIONS_WAITING_MAX",
     "VERIFIED_CACHED_MAX",
@@ -149,7 +150,7 @@ class _ScryptHash(NamedTuple):
             return malformed
         if log_n >= 16 * r:  # RFC 7914 section 2: N < 2^(128 * r / 8)
             return malformed
-        if log_n > 20 or (r << log_n) // 8 > _MEMORY_KIB_MAX or p > _LANES_MAX:
+        if (r << log_n) // 8 > _MEMORY_KIB_MAX or p > _LANES_MAX:
             return f"needs more than {_MEMORY_KIB_MAX // 1024} MiB or {_LANES_MAX} lanes"
         return cls(log_n, r, p, salt, digest)
 
@@ -270,7 +271,9 @@ def hash_problem(password_hash: str) -> str | None:
     kind = _kind_of(password_hash)
     if kind is not None:
         return kind.problem(password_hash)
-    if password_hash.startswith("$argon2id$") and _argon2() is None:
+    if len(password_hash) > HASH_CHARACTERS_MAX or not password_hash.isascii():
+        return f"is not at most {HASH_CHARACTERS_MAX} characters of ASCII"
+    if password_hash.startswith("$argon2id$"):
         return "needs argon2-cffi: pip install 'braidmq[auth]'"
     return "is neither $argon2id$ nor $scrypt$"
 
@@ -329,8 +332,7 @@ class _Throttle:
     def end(self, key: bytes, attempts: _Attempts, matched: bool, now: float) -> None:
         attempts.running -= 1
         if matched:
-            attempts.failures = 0
-            if attempts.running == 0 and self._attempts.get(key) is attempts:
+            if self._attempts.get(key) is attempts:
                 del self._attempts[key]
             return
         attempts.failures += 1
@@ -426,7 +428,6 @@ class Verifier:
         It is some user's real one, always the same for the same name, so that also where hashes
         of different cost are in use the time tells nothing.
         """
-        self._notice_reload()
         if not self._decoys:
             hashes = (user.password_hash for user in self._access.users)
             usable = (stored for stored in hashes if hash_problem(stored) is None)
@@ -444,21 +445,19 @@ class Verifier:
             self._limiter = CapacityLimiter(VERIFICATION_THREADS)
         return await to_thread.run_sync(call, limiter=self._limiter)
 
-    def _notice_reload(self) -> None:
+    def _remembers(self, credential: bytes, now: float) -> bool:
         if self._version != self._access.version:
             self._version = self._access.version
             self._verified.clear()
             self._decoys = []
-
-    def _remembers(self, credential: bytes, now: float) -> bool:
-        self._notice_reload()
         until = self._verified.get(credential)
-        return until is not None and now < until
+        if until is None or now < until:
+            return until is not None
+        del self._verified[credential]
+        return False
 
     def _remember(self, credential: bytes, now: float) -> None:
-        self._notice_reload()
-        self._verified.pop(credential, None)
-        self._verified[credential] = now + VERIFIED_SECONDS  # now the youngest
+        self._verified[credential] = now + VERIFIED_SECONDS
         if len(self._verified) > VERIFIED_CACHED_MAX:
             del self._verified[next(iter(self._verified))]
 

@@ -126,6 +126,8 @@ NOT_TRUE = [
     "NOT missing",
     "missing = missing",
     "missing = region",
+    "NOT missing = region",
+    "NOT region = missing",
     "missing OR region = 'US'",
     "NOT (missing OR region = 'US')",
     "missing AND region = 'EU'",
@@ -326,6 +328,13 @@ def test_the_depth_is_limited(opening: str, closing: str) -> None:
     for more in (levels + 1, 10 * levels):
         with pytest.raises(InvalidArgument, match="at most 16 levels"):
             Selector.parse(opening * more + "a" + closing * more)
+
+
+def test_what_stands_before_it_does_not_deepen_the_limit() -> None:
+    before = "(a) AND NOT a AND -1 = a AND "
+    Selector.parse(before + "(" * SELECTOR_DEPTH_MAX + "a" + ")" * SELECTOR_DEPTH_MAX)
+    with pytest.raises(InvalidArgument, match="at most 16 levels"):
+        Selector.parse(before + "(" * (SELECTOR_DEPTH_MAX + 1) + "a")
 
 
 def test_the_depth_of_signs_is_limited() -> None:
