@@ -15,9 +15,11 @@ Everything below is plain synchronous code; this is where it meets ``asyncio``. 
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,6 +42,7 @@ __all__ = ["Broker", "LocalVerbs"]
 
 _HOUSEKEEPING_SECONDS = 1.0
 _SLICE_PAUSE_SECONDS = 0.001
+_MEMORY_LSN_FIRST = 1 << 59  # where queues without durability live, far above every file
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +176,8 @@ class Broker(BrokerFace):
         loop = self._loop = asyncio.get_running_loop()
         self._scheduler = _Scheduler(loop)
         self._failure = loop.create_future()
-        core = self._core = Core(self._log, self._limits, self.access, self._on_work)
+        memory = None if isinstance(self._log, MemoryLog) else MemoryLog(_MEMORY_LSN_FIRST)
+        core = self._core = Core(self._log, self._limits, self.access, self._on_work, memory)
         opening = loop.create_task(asyncio.to_thread(self._log.open, core, self._progress))
         try:
             self.report = await finish(opening)
@@ -181,8 +185,11 @@ class Broker(BrokerFace):
             if opening.exception() is None:
                 self._log.close()
             raise
-        self._log.start(self._scheduler)
+        core.instance = getattr(self._log, "instance", 0) or secrets.randbits(63)
+        core.version = _version()
+        core.on_damage = _report_damage
         self._running = True
+        core.start(self._scheduler)
         self._verbs = LocalVerbs(core, self.principal, self._scheduler.now_ms, self.connections)
         self._housekeeping = loop.create_task(self._keep_house())
         self._on_work()
@@ -213,7 +220,9 @@ class Broker(BrokerFace):
             self._running = False
             if self._timer is not None:
                 self._timer.cancel()
-            self._log.close()
+            core.log.close()
+            if core.memory is not core.log:
+                core.memory.close()
 
     # --- the core's turns ---
 
@@ -548,6 +557,17 @@ class LocalVerbs:
     async def broker_info(self) -> BrokerInfo:
         core = self._check_open()
         return core.broker_info(self._who, self._now_ms(), self._connections())
+
+
+def _version() -> str:
+    try:
+        return metadata.version("braidmq")
+    except metadata.PackageNotFoundError:  # run from a checkout that was not installed
+        return "unknown"
+
+
+def _report_damage(queue: str, sequence: int, error: StorageError) -> None:
+    logger.error("message %d of queue %s cannot be read: %s", sequence, queue, error)
 
 
 def _release(waiter: object, error: BraidError | None) -> None:

@@ -64,6 +64,9 @@ class Keeper(Protocol):
     def leave(self, connection: "Connection") -> None:
         """It is gone."""
 
+    def wake(self, connection: "Connection") -> None:
+        """Call its :meth:`Connection.look` once this loop turn is over."""
+
 
 class Connection(asyncio.Protocol):
     """Bytes between a transport and a session."""
@@ -164,7 +167,7 @@ class Connection(asyncio.Protocol):
         """Look after the session once this loop turn is over."""
         if not self._woken:
             self._woken = True
-            self._loop.call_soon(self._look)
+            self._keeper.wake(self)
 
     def authenticate(
         self, user: str, password: bytes, callback: Callable[[Principal | BraidError], None]
@@ -190,9 +193,8 @@ class Connection(asyncio.Protocol):
         """Close at once."""
         self._transport.abort()
 
-    # --- the rest ---
-
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Do what the session was woken for."""
         self._woken = False
         session = self._session
         if session is not None:
@@ -200,6 +202,8 @@ class Connection(asyncio.Protocol):
             if session.backlog:
                 session.proceed(now_ms)
             self._send(session, now_ms)
+
+    # --- the rest ---
 
     def _send(self, session: Session, now_ms: int) -> None:
         """Write what there is; then read on, stop reading, or close, as the session says."""

@@ -78,6 +78,7 @@ class Listener:
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._strangers: set[Connection] = set()
+        self._woken: list[Connection] = []
         self._empty = asyncio.Event()
         self._empty.set()
         self._connections_max = min(broker.limits.connections_max, _descriptors_max())
@@ -182,6 +183,23 @@ class Listener:
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+
+    def wake(self, connection: Connection) -> None:
+        """Look after a connection when this turn of the loop is over, with all others woken."""
+        if not self._woken:
+            self._loop.call_soon(self._look)
+        self._woken.append(connection)
+
+    def _look(self) -> None:
+        woken = self._woken
+        self._woken = []
+        for connection in woken:
+            try:
+                connection.look()
+            except Exception as error:  # a bug of ours; the others must not suffer for it
+                what = {"message": f"connection of {connection.peer}", "exception": error}
+                self._loop.call_exception_handler(what)
+                connection.abort()
 
     def authenticate(
         self,

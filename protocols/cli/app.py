@@ -22,8 +22,8 @@ __all__ = ["COMMANDS", "LazyGroup", "Root", "app", "group"]
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Messages": {
         "send": ("send", "Send messages to a queue."),
-        "receive": ("receive", "Receive messages from a queue."),
-        "peek": ("peek", "Look at messages of a queue without receiving them."),
+        "receive": ("receive", "Receive messages, print them, and acknowledge them."),
+        "peek": ("peek", "Look at messages without receiving them."),
         "ack": ("receive", "Acknowledge messages that were received with --no-ack."),
         "nack": ("receive", "Give back messages that were received with --no-ack."),
     },
@@ -34,7 +34,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": ("serve", "Run the broker."),
         "config": ("config", "Check, show and write the configuration."),
         "user": ("user", "Make users for the configuration."),
-        "log": ("log", "Look into a data directory while no broker runs on it."),
+        "log": ("log", "Look into a data directory; nothing is written."),
         "ping": ("status", "Measure the way to the broker and back."),
         "health": ("status", "Say whether the broker works."),
     },

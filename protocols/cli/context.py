@@ -27,13 +27,14 @@ def ls(output: Output) -> None:
             "url": each.url,
             "user": each.user,
             "password_file": each.password_file,
+            "ca_file": each.ca_file,
             "current": name == contexts.current,
         }
         for name, each in sorted(contexts.contexts.items())
     ]
     if not output.as_json:
         rows = [row | {"current": "*" if row["current"] else ""} for row in rows]
-    output.rows(rows, ("current", "name", "url", "user", "password_file"))
+    output.rows(rows, ("current", "name", "url", "user", "password_file", "ca_file"))
     if not rows:
         output.note("no contexts; braidmq context add makes one")
 
@@ -49,9 +50,12 @@ def ls(output: Output) -> None:
 @click.argument("url")
 @click.option("--user", default="", help="Who you are there.")
 @click.option("--password-file", default="", metavar="FILE", help="Holds your password.")
+@click.option("--ca-file", default="", metavar="FILE", help="Signed the broker's certificate.")
 @click.option("--use", "use_it", is_flag=True, help="Use it from now on.")
 @common
-def add(output: Output, name: str, url: str, user: str, password_file: str, use_it: bool) -> None:
+def add(
+    output: Output, name: str, url: str, user: str, password_file: str, ca_file: str, use_it: bool
+) -> None:
     """Save a broker's address under NAME. The first one is used at once."""
     if not name.isprintable() or not name.strip():
         raise click.BadParameter("a name has letters", param_hint="NAME")
@@ -64,9 +68,8 @@ def add(output: Output, name: str, url: str, user: str, password_file: str, use_
         )
     address = Target(url).address
     contexts = load_contexts()
-    if password_file:
-        password_file = str(Path(password_file).expanduser().absolute())
-    contexts.contexts[name] = Context(address, user, password_file)
+    files = [str(Path(f).expanduser().absolute()) if f else "" for f in (password_file, ca_file)]
+    contexts.contexts[name] = Context(address, user, *files)
     if use_it or not contexts.current:
         contexts.current = name
     save_contexts(contexts)

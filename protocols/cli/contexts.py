@@ -16,7 +16,7 @@ from .failures import CommandFailed
 
 __all__ = ["CONTEXT_KEYS", "Context", "Contexts", "contexts_path", "load_contexts", "save_contexts"]
 
-CONTEXT_KEYS = ("url", "user", "password_file")
+CONTEXT_KEYS = ("url", "user", "password_file", "ca_file")
 
 
 class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,6 +25,7 @@ class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     user: str = ""
     password_file: str = ""
+    ca_file: str = ""
 
 
 class Contexts(msgspec.Struct, forbid_unknown_fields=True):

@@ -5,25 +5,10 @@ it, and a test compares them.
 """
 
 import errno
+from functools import cache
 from typing import NamedTuple
 
 import click
-
-from ...broker.config import ConfigInvalid
-from ...broker.errors import (
-    BraidError,
-    BrokerFailed,
-    Conflict,
-    Disconnected,
-    InvalidArgument,
-    LeaseLost,
-    LimitExceeded,
-    NotFound,
-    PermissionDenied,
-    Unauthenticated,
-    Unavailable,
-)
-from ...storage.errors import Corrupt, DiskFull, FormatUnknown, Locked, LogFailed, StorageError
 
 __all__ = ["EXIT_STATUS", "CommandFailed", "Failure", "failure_of"]
 
@@ -63,36 +48,46 @@ class Failure(NamedTuple):
     next_step: str
 
 
-# The first row whose type matches decides, so a type stands before its base.
-_ERRORS: tuple[tuple[type[Exception], int, str, str], ...] = (
-    (ConfigInvalid, 78, "bad-config", "braidmq config check shows every problem"),
-    (InvalidArgument, 2, "", "see --help of the command"),
-    (NotFound, 3, "", "braidmq queue ls shows what there is"),
-    (Unauthenticated, 4, "", "give --user and --password-file, or a context that has them"),
-    (PermissionDenied, 4, "", "ask for a rule that allows it"),
-    (Conflict, 5, "", "braidmq queue show tells the settings it has"),
-    (LeaseLost, 1, "", "receive it again, and hold it for longer"),
-    (LimitExceeded, 1, "", "make room, or raise the limit"),
-    (Disconnected, 69, "", "is the daemon running there? start it with braidmq serve"),
-    (Unavailable, 75, "", "try again later"),
-    (BrokerFailed, 74, "", "look into the daemon's log, check the disk, restart the daemon"),
-    (BraidError, 1, "", ""),
-    (
-        Corrupt,
-        74,
-        "damaged-log",
-        "restore a backup, or look with braidmq log verify; --accept-loss starts without it",
-    ),
-    (Locked, 75, "locked", "stop the other daemon, or use another --data directory"),
-    (DiskFull, 75, "disk-full", "make room on the disk"),
-    (LogFailed, 74, "disk-failed", "check the disk, then restart the daemon"),
-    (FormatUnknown, 74, "format-unknown", "use the version that wrote it, or a newer one"),
-    (StorageError, 74, "storage", "braidmq log verify looks into a data directory"),
-    (TimeoutError, 69, "timeout", "is the broker busy, or the address wrong?"),
-    (BrokenPipeError, 141, "broken-pipe", ""),
-    (ConnectionError, 69, "unreachable", "is the daemon running there? braidmq serve starts it"),
-    (FileNotFoundError, 3, "no-file", ""),
-)
+_Row = tuple[type[Exception], int, str, str]
+
+
+@cache
+def _errors() -> tuple[_Row, ...]:
+    """(type, exit status, code or "" for the error's own, next step). The first that matches.
+
+    A function, so that the packages are loaded when something failed, not to print a help.
+    """
+    from ...broker import errors as broker
+    from ...broker.config import ConfigInvalid
+    from ...storage import errors as storage
+
+    running = "is the daemon running there? braidmq serve starts it"
+    return (
+        (ConfigInvalid, 78, "bad-config", "braidmq config check shows every problem"),
+        (broker.InvalidArgument, 2, "", "see --help of the command"),
+        (broker.NotFound, 3, "", "braidmq queue ls shows what there is"),
+        (broker.Unauthenticated, 4, "", "give --user and --password-file, or use a context"),
+        (broker.PermissionDenied, 4, "", "ask for a rule that allows it"),
+        (broker.Conflict, 5, "", "braidmq queue show tells the settings it has"),
+        (broker.LeaseLost, 1, "", "receive it again, and hold it for longer"),
+        (broker.LimitExceeded, 1, "", "make room, or raise the limit"),
+        (broker.Disconnected, 69, "", running),
+        (broker.Unavailable, 75, "", "try again later"),
+        (broker.BrokerFailed, 74, "", "look into the daemon's log, check the disk, restart it"),
+        (broker.BraidError, 1, "", ""),
+        (storage.Corrupt, 74, "damaged-log", "restore a backup; --accept-loss starts without it"),
+        (storage.Locked, 75, "locked", "stop the other daemon, or use another data directory"),
+        (storage.DiskFull, 75, "disk-full", "make room on the disk"),
+        (storage.LogFailed, 74, "disk-failed", "check the disk, then restart the daemon"),
+        (storage.FormatUnknown, 74, "format-unknown", "use the version that wrote it, or later"),
+        (storage.StorageError, 74, "storage", "braidmq log verify looks into a data directory"),
+        (TimeoutError, 69, "timeout", "is the broker busy, or the address wrong?"),
+        (BrokenPipeError, 141, "broken-pipe", ""),
+        (ConnectionError, 69, "unreachable", running),
+        (FileNotFoundError, 3, "no-file", ""),
+    )
+
+
 _SYSTEM_ERRORS: dict[int, tuple[int, str, str]] = {
     errno.EADDRINUSE: (75, "port-in-use", "stop what listens there, or choose another port"),
     errno.EADDRNOTAVAIL: (78, "bad-address", "listen on an address that this machine has"),
@@ -125,7 +120,7 @@ def failure_of(error: BaseException) -> Failure | None:
 
 
 def _table_failure(error: BaseException) -> Failure | None:
-    for kind, status, code, next_step in _ERRORS:
+    for kind, status, code, next_step in _errors():
         if isinstance(error, kind):
             code = code or str(getattr(error, "code", "failed"))
             return Failure(status, code, str(error) or kind.__name__, next_step)

@@ -67,6 +67,13 @@ _REMOTE = (
         type=click.Path(dir_okay=False, allow_dash=True),
         help="A file with your password in its first line; - is stdin.",
     ),
+    click.option(
+        "--ca-file",
+        metavar="FILE",
+        envvar="BRAIDMQ_CA_FILE",
+        show_envvar=True,
+        help="For braids://: who may have signed the broker's certificate, PEM.",
+    ),
 )
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -92,11 +99,12 @@ def remote(function: Command) -> Command:
         context: str | None,
         user: str | None,
         password_file: str | None,
+        ca_file: str | None,
         **values: Any,
     ) -> Any:
         from .target import find_target
 
-        target = find_target(url, context, user, password_file)
+        target = find_target(url, context, user, password_file, ca_file)
         return function(*args, target=target, **values)
 
     decorated: Command = command

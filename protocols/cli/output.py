@@ -112,7 +112,8 @@ class Output:
             return
         cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]
         head = [column.upper().replace("_", " ") for column in columns]
-        widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+        seen = cells if self.quiet else [head, *cells]
+        widths = [max(map(len, column)) for column in zip(*seen, strict=True)]
         right = [
             bool(rows) and all(isinstance(row.get(column), int | float) for row in rows)
             for column in columns

@@ -45,7 +45,10 @@ def peek(
     state: str,
     template: str,
 ) -> None:
-    """Look at messages of a queue, also at those in flight and delayed, without receiving them."""
+    """Look at messages without receiving them.
+
+    Those in flight and those delayed can be seen too.
+    """
     formatter = Formatter(template, output.as_json, output.on_terminal)
 
     async def look(broker: "BrokerFace") -> int:

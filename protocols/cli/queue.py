@@ -175,7 +175,8 @@ def show(target: Target, output: Output, name: str) -> None:
     if not output.as_json:
         settings = fields.pop("settings")
         for key, value in settings.items():
-            fields[key] = readable_ms(value) if key.endswith("_ms") and value else value
+            name = key.removesuffix("_ms")
+            fields[name] = readable_ms(value) if name != key and value else value
         for key in ("created_ms", "oldest_ms"):
             stamp = fields.pop(key)
             when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(stamp / 1000))

@@ -13,6 +13,8 @@ from ...broker.errors import BraidError
 from ...broker.limits import PRIORITY_MAX, Limits
 from ...broker.message import (
     CONTENT_TYPE,
+    DEDUP_ID,
+    GROUP_ID,
     PRIORITY_DEFAULT,
     Headers,
     Outgoing,
@@ -128,8 +130,9 @@ def _outgoing(
         if not separator or not name:
             raise click.BadParameter(f"{header!r}: write NAME=VALUE", param_hint="--header")
         named[name] = value
-    if content_type:
-        named[CONTENT_TYPE] = content_type
+    for name, value in (CONTENT_TYPE, content_type), (GROUP_ID, group), (DEDUP_ID, dedup_id):
+        if value:
+            named[name] = value  # a consumer finds the group and the id here
     return Outgoing(
         b"",
         pack_headers(named, Limits(headers_bytes_max=2**30)),  # the broker's limits decide

@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 
 class Target:
-    """A broker to talk to. ``shown`` is its address without the password."""
+    """A broker to talk to. ``address`` is its URL without user and password."""
 
-    __slots__ = ("_password", "address", "user")
+    __slots__ = ("_password", "address", "ca_file", "user")
 
-    def __init__(self, url: str, user: str = "", password: str = "") -> None:
+    def __init__(self, url: str, user: str = "", password: str = "", ca_file: str = "") -> None:
         try:
             parts = urlsplit(url)
             host = parts.netloc.rpartition("@")[2]
@@ -42,6 +42,7 @@ class Target:
                 "usage",
             )
         self.address = f"{parts.scheme}://{host}"
+        self.ca_file = ca_file
         self.user = user or in_url[0]
         self._password = password or ("" if user and user != in_url[0] else in_url[1])
 
@@ -59,7 +60,11 @@ class Target:
 
 
 def find_target(
-    url: str | None, context: str | None, user: str | None, password_file: str | None
+    url: str | None,
+    context: str | None,
+    user: str | None,
+    password_file: str | None,
+    ca_file: str | None,
 ) -> Target:
     """--url, else --context, else the context in use, else this machine."""
     if url and context and not _from_environment("context"):
@@ -75,8 +80,9 @@ def find_target(
             url = found.url
             user = user or found.user
             password_file = password_file or found.password_file
+            ca_file = ca_file or found.ca_file
     password = _read_password(password_file) if password_file else ""
-    return Target(url or LISTEN_DEFAULT, user or "", password)
+    return Target(url or LISTEN_DEFAULT, user or "", password, ca_file or "")
 
 
 def _from_environment(option: str) -> bool:
@@ -117,5 +123,15 @@ async def connected(target: Target) -> "AsyncIterator[BrokerFace]":
     """The broker there, as long as the block lasts."""
     from .. import connect
 
-    async with connect(target.url) as broker:
+    tls = None
+    if target.ca_file:
+        import ssl
+
+        try:
+            tls = ssl.create_default_context(cafile=target.ca_file)
+        except OSError as error:  # SSLError is one
+            raise CommandFailed(
+                f"--ca-file {target.ca_file} cannot be used: {error}", "give a PEM file", 2, "usage"
+            ) from None
+    async with connect(target.url, tls=tls) as broker:
         yield broker

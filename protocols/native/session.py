@@ -112,14 +112,16 @@ class NativeSession:
         self._open: dict[int, Consumer] = {}
         self._hungry: list[_Push] = []
         self._surplus: list[tuple[Consumer, list[Delivery]]] = []
-        self._who: Principal | None = None
+        self._who = cast("Principal", None)  # known once the state is OPEN
         self._state: _State = GREETING
         self._begun_ms = now_ms
         self._heard_ms = now_ms
         self._heartbeat_ms = 0
         self._hello = 0  # the request to answer with WELCOME
         self._more = False
-        self._congested = False
+        self._sends = False  # messages came in this turn
+        self._congested = False  # too much waits to be written
+        self._pending_bytes_high = core.limits.pending_bytes_max // 2
         self._peer_is_slow = False
 
     # --- what the carrier calls ---
@@ -210,7 +212,7 @@ class NativeSession:
             else:
                 text = f"no valid HELLO within {self._limits.handshake_ms_max} ms"
                 self._fail(Unauthenticated(text))
-        elif self._who is not None and not self._who.active:
+        elif self._state is OPEN and not self._who.active:
             self._fail(Unauthenticated("this user has no rights any more"))
 
     def pause_writing(self) -> None:
@@ -349,6 +351,7 @@ class NativeSession:
             "credit": limits.credit_max,
             "frame_bytes": limits.frame_bytes_max,
             "headers_bytes": limits.headers_bytes_max,
+            "headers_count": limits.headers_count_max,
             "receive_messages": limits.receive_messages_max,
             "receive_wait_ms": limits.receive_wait_ms_max,
             "requests_in_flight": limits.requests_in_flight_max,
@@ -367,17 +370,14 @@ class NativeSession:
         for message in request.messages:
             if message.attributes:
                 check_attributes(message.attributes, self._limits)
-        core = self._core
-        level, results = core.send(self._principal, request.queue, request.messages, now_ms)
+        level, results = self._core.send(self._who, request.queue, request.messages, now_ms)
         append_sent(self._answers(level), request.request, results)
-        if core.log.pending_bytes > self._limits.pending_bytes_max // 2 and not self._congested:
-            self._congested = True
-            core.when_kept(_SYNC, self._on_drained, None)
+        self._sends = True
 
     def on_receive(self, request: op.Receive, now_ms: int) -> None:
         self._check_new(request.request)
         self._open[request.request] = self._core.receive(
-            self._principal,
+            self._who,
             request.queue,
             self,
             request.max_messages,
@@ -395,7 +395,7 @@ class NativeSession:
             raise InvalidArgument(f"credit is at most {self._limits.credit_max}")
         push = _Push(request.request, request.credit)
         push.consumer = self._core.consume(
-            self._principal, request.queue, self, 0, request.selector, push, now_ms
+            self._who, request.queue, self, 0, request.selector, push, now_ms
         )
         self._open[request.request] = push.consumer
         self._hungry.append(push)
@@ -416,12 +416,12 @@ class NativeSession:
         append_frame(self._out, op.DoneReply(request.request))
 
     def on_ack(self, request: op.Ack, now_ms: int) -> None:
-        level, errors = self._core.ack(self._principal, request.queue, request.receipts, now_ms)
+        level, errors = self._core.ack(self._who, request.queue, request.receipts, now_ms)
         append_settled(self._answers(level), request.request, errors)
 
     def on_nack(self, request: op.Nack, now_ms: int) -> None:
         level, errors = self._core.nack(
-            self._principal,
+            self._who,
             request.queue,
             request.receipts,
             request.delay_ms,
@@ -432,19 +432,19 @@ class NativeSession:
 
     def on_extend(self, request: op.Extend, now_ms: int) -> None:
         errors = self._core.extend(
-            self._principal, request.queue, request.receipts, request.lease_ms, now_ms
+            self._who, request.queue, request.receipts, request.lease_ms, now_ms
         )
         append_settled(self._out, request.request, errors)
 
     def on_dead_letter(self, request: op.DeadLetter, now_ms: int) -> None:
         level, errors = self._core.dead_letter(
-            self._principal, request.queue, request.receipts, request.reason, now_ms
+            self._who, request.queue, request.receipts, request.reason, now_ms
         )
         append_settled(self._answers(level), request.request, errors)
 
     def on_browse(self, request: op.Browse, now_ms: int) -> None:
         self._core.browse(
-            self._principal,
+            self._who,
             request.queue,
             request.after,
             request.limit,
@@ -456,55 +456,50 @@ class NativeSession:
         self._unanswered += 1
 
     def on_purge(self, request: op.Purge, now_ms: int) -> None:
-        level, count = self._core.purge(self._principal, request.queue, now_ms)
+        level, count = self._core.purge(self._who, request.queue, now_ms)
         append_frame(self._answers(level), op.CountReply(request.request, count))
 
     def on_declare_queue(self, request: op.DeclareQueue, now_ms: int) -> None:
-        info = self._core.declare_queue(self._principal, request.queue, request.settings, now_ms)
+        info = self._core.declare_queue(self._who, request.queue, request.settings, now_ms)
         append_frame(self._answers(_SYNC), op.QueuesReply(request.request, [info]))
 
     def on_update_queue(self, request: op.UpdateQueue, now_ms: int) -> None:
-        info = self._core.update_queue(self._principal, request.queue, request.changes, now_ms)
+        info = self._core.update_queue(self._who, request.queue, request.changes, now_ms)
         append_frame(self._answers(_SYNC), op.QueuesReply(request.request, [info]))
 
     def on_delete_queue(self, request: op.DeleteQueue, now_ms: int) -> None:
-        self._core.delete_queue(self._principal, request.queue, request.if_empty, now_ms)
+        self._core.delete_queue(self._who, request.queue, request.if_empty, now_ms)
         append_frame(self._answers(_SYNC), op.DoneReply(request.request))
 
     def on_queue_info(self, request: op.QueueInfoRequest, now_ms: int) -> None:
-        info = self._core.queue_info(self._principal, request.queue)
+        info = self._core.queue_info(self._who, request.queue)
         append_frame(self._out, op.QueuesReply(request.request, [info]))
 
     def on_list_queues(self, request: op.ListQueues, now_ms: int) -> None:
         found = self._core.list_queues(
-            self._principal, request.prefix, request.after, min(request.limit, LIST_QUEUES_MAX)
+            self._who, request.prefix, request.after, min(request.limit, LIST_QUEUES_MAX)
         )
         append_frame(self._out, op.QueuesReply(request.request, found))
 
     def on_redrive(self, request: op.Redrive, now_ms: int) -> None:
         info = self._core.redrive(
-            self._principal, request.source, request.target, request.rate, request.limit, now_ms
+            self._who, request.source, request.target, request.rate, request.limit, now_ms
         )
         append_frame(self._out, op.RedrivesReply(request.request, [info]))
 
     def on_list_redrives(self, request: op.ListRedrives, now_ms: int) -> None:
-        found = self._core.list_redrives(self._principal)
+        found = self._core.list_redrives(self._who)
         append_frame(self._out, op.RedrivesReply(request.request, found))
 
     def on_cancel_redrive(self, request: op.CancelRedrive, now_ms: int) -> None:
-        info = self._core.cancel_redrive(self._principal, request.redrive)
+        info = self._core.cancel_redrive(self._who, request.redrive)
         append_frame(self._out, op.RedrivesReply(request.request, [info]))
 
     def on_broker_info(self, request: op.BrokerInfoRequest, now_ms: int) -> None:
-        info = self._core.broker_info(self._principal, now_ms, self._host.connections)
+        info = self._core.broker_info(self._who, now_ms, self._host.connections)
         append_frame(self._out, op.BrokerReply(request.request, info))
 
     # --- small things ---
-
-    @property
-    def _principal(self) -> "Principal":
-        assert self._who is not None
-        return self._who
 
     def _answers(self, level: Durability) -> bytearray:
         """The buffer for an answer that is due once ``level`` is reached."""
@@ -528,6 +523,11 @@ class NativeSession:
         if synced:
             self._kept_sync = bytearray()
             self._core.when_kept(_SYNC, self._on_kept, (synced, count))
+        if self._sends:
+            self._sends = False
+            if self._core.log.pending_bytes > self._pending_bytes_high and not self._congested:
+                self._congested = True
+                self._core.when_kept(_SYNC, self._on_drained, None)
 
     def _check_new(self, request: int) -> None:
         if request in self._open:
@@ -558,7 +558,7 @@ class NativeSession:
         self._surplus = []
         for consumer, deliveries in surplus:
             receipts = [delivery.receipt for delivery in deliveries]
-            self._core.nack(self._principal, consumer.queue_name, receipts, 0, False, now_ms)
+            self._core.nack(self._who, consumer.queue_name, receipts, 0, False, now_ms)
             append_deliveries(self._out, cast(int, consumer.tag), True, (), DELIVER_BYTES)
 
     def _let_go(self, now_ms: int) -> None:
