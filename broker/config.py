@@ -24,7 +24,6 @@ import msgspec
 from .access import Rule, User
 from .errors import InvalidArgument
 from .limits import Limits
-from .passwords import hash_problem
 from .settings import QueueSettings, check_name
 
 __all__ = [
@@ -469,6 +468,8 @@ def _dotted(path: Path) -> str:
 
 
 def _contradictions(config: Config) -> Iterator[tuple[Path, str]]:
+    from .passwords import hash_problem  # brings anyio: a client command needs none of it
+
     limits = config.limits
     frame_least = limits.body_bytes_max + limits.headers_bytes_max + _ENVELOPE_BYTES
     if limits.frame_bytes_max < frame_least:

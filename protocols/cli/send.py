@@ -130,9 +130,8 @@ def _outgoing(
         if not separator or not name:
             raise click.BadParameter(f"{header!r}: write NAME=VALUE", param_hint="--header")
         named[name] = value
-    for name, value in (CONTENT_TYPE, content_type), (GROUP_ID, group), (DEDUP_ID, dedup_id):
-        if value:
-            named[name] = value  # a consumer finds the group and the id here
+    known = {CONTENT_TYPE: content_type, GROUP_ID: group, DEDUP_ID: dedup_id}
+    named |= {name: text for name, text in known.items() if text}
     return Outgoing(
         b"",
         pack_headers(named, Limits(headers_bytes_max=2**30)),  # the broker's limits decide

@@ -1,0 +1,190 @@
+"""The configuration for people: what each key means, the example file, the table of the docs.
+
+A test holds ``KEYS`` to the structs of ``broker/config.py``: every key is there, and no other.
+"""
+
+from typing import Any
+
+import msgspec
+
+from ...broker.config import Config, Listener, Logging, Storage
+from ...broker.limits import Limits
+from ...broker.settings import QueueSettings
+from .output import readable_bytes, readable_ms
+
+__all__ = ["KEYS", "default_of", "example", "key_rows", "reference", "unit_of"]
+
+KEYS: dict[str, str] = {
+    "data": "Directory that holds the messages; made when it is missing.",
+    "listeners": "Where to listen: URLs, or tables with the keys below.",
+    "listeners.url": "`braid://HOST:PORT`, or `braids://` for TLS. Port 0: any free one.",
+    "listeners.tls_certificate": "PEM file with the certificate and its chain.",
+    "listeners.tls_key": "PEM file with the private key.",
+    "drain_ms": "How long connections may take to finish when the daemon stops.",
+    "log.level": "`debug`, `info`, `warning` or `error`.",
+    "log.format": "`text`, `json`, or `auto`: text on a terminal, JSON lines otherwise.",
+    "storage.segment_bytes": "Size of one file of the log.",
+    "storage.read_cache_bytes": "Memory for messages that were read back from disk.",
+    "limits.body_bytes_max": "Largest body of a message.",
+    "limits.headers_bytes_max": "Largest sum of a message's headers.",
+    "limits.headers_count_max": "Headers of a message.",
+    "limits.batch_messages_max": "Messages sent by one call.",
+    "limits.receive_messages_max": "Messages received by one call.",
+    "limits.receive_wait_ms_max": "How long one receive may wait.",
+    "limits.queues_max": "Queues.",
+    "limits.consumers_per_queue_max": "Consumers of one queue.",
+    "limits.credit_max": "Messages pushed to one consumer ahead of its acknowledgements.",
+    "limits.in_flight_messages_max": "Leased messages of one queue.",
+    "limits.fifo_lookahead_messages_max": "How far a FIFO queue looks for a free message group.",
+    "limits.group_bytes_max": "Length of a message group's name.",
+    "limits.dedup_id_bytes_max": "Length of a deduplication id.",
+    "limits.dedup_ids_max": "Deduplication ids remembered by one FIFO queue.",
+    "limits.dedup_window_ms": "How long a deduplication id is remembered.",
+    "limits.receive_attempts_max": "Receive attempt ids remembered by one FIFO queue.",
+    "limits.pending_bytes_max": "Bytes taken but not yet on disk; above half, senders are slowed.",
+    "limits.cache_bytes_max": "Memory for the newest messages.",
+    "limits.disk_free_bytes_min": "Below that much free disk, new messages are refused.",
+    "limits.reserve_bytes": "Disk kept aside, so that acknowledging goes on when it is full.",
+    "limits.browse_messages_max": "Messages looked at by one call.",
+    "limits.redrive_tasks_max": "Redrives that run at the same time.",
+    "limits.connections_max": "Connections.",
+    "limits.connections_unauthenticated_max": "Connections that have not logged in yet.",
+    "limits.frame_bytes_max": "Largest frame of the native protocol.",
+    "limits.frame_bytes_unauthenticated_max": "The same before login.",
+    "limits.handshake_ms_max": "How long a connection may take to log in.",
+    "limits.heartbeat_ms_max": "Longest silence of a connection.",
+    "limits.outbound_bytes_max": "Bytes waiting for one connection before pushing pauses.",
+    "limits.requests_in_flight_max": "Requests of one connection that wait for an answer.",
+    "users.NAME.password_hash": "What `braidmq user hash` prints. Empty: no password opens it.",
+    "users.NAME.rules": "What the user may do: a list of `{effect, actions, names}`.",
+    "queues.NAME.fifo": "Message groups in order, and deduplication. Fixed once declared.",
+    "queues.NAME.durability": "`sync`: on disk; `os`: survives the process; `memory`. Fixed.",
+    "queues.NAME.visibility_timeout_ms": "How long a received message is leased.",
+    "queues.NAME.delay_ms": "Every message waits so long before its first delivery.",
+    "queues.NAME.ttl_ms": "Time to live of messages that bring none. 0: no end.",
+    "queues.NAME.retention_ms": "No message is kept longer. 0: no end.",
+    "queues.NAME.max_receives": "After so many receives a message is a dead letter. 0: never.",
+    "queues.NAME.dead_letter": "Queue for dead letters; declared when it is missing.",
+    "queues.NAME.dead_letter_expired": "Expired messages become dead letters too.",
+    "queues.NAME.messages_max": "How many messages it holds. 0: no limit.",
+    "queues.NAME.bytes_max": "How many bytes it holds. 0: no limit.",
+    "queues.NAME.overflow": "When it is full: `reject`, `drop-oldest` or `dead-letter`.",
+    "queues.NAME.content_dedup": "FIFO: the body identifies a message that has no id.",
+    "queues.NAME.dedup_scope": "FIFO: an id is unique in the `queue` or in its `group`.",
+    "queues.NAME.tags": "Names and values for your own use.",
+}
+
+_STRUCTS: dict[str, Any] = {
+    "": Config,
+    "listeners": Listener,
+    "log": Logging,
+    "storage": Storage,
+    "limits": Limits,
+    "queues.NAME": QueueSettings,
+}
+
+_HEAD = """\
+# BraidMQ configuration. Every line that begins with "#" and a key shows a default.
+# A duration may be written "30s", "5m", "12h" or "4d", a size "64KiB" or "4MiB".
+# braidmq config check FILE says what is wrong with it.
+"""
+_USERS_AND_QUEUES = """
+# Who may log in. As long as there is no user, everybody on this machine may do everything, and
+# nobody else can connect. braidmq user hash NAME prints such a table.
+#
+# [users.alice]
+# password_hash = "$argon2id$..."
+# rules = [
+#     { effect = "allow", actions = ["queue:*"], names = ["orders", "orders-*"] },
+#     { effect = "deny", actions = ["queue:Delete"], names = ["*"] },
+# ]
+
+# Queues to declare at start.
+#
+# [queues.orders]
+# visibility_timeout_ms = "2m"
+# max_receives = 5
+# dead_letter = "orders-dlq"
+#
+# [queues."pay.fifo"]
+# fifo = true
+"""
+
+
+def default_of(key: str) -> object:
+    """The default of a key, as TOML holds it; None when it must be given."""
+    folder, _, name = key.rpartition(".")
+    if key == "listeners":
+        return [listener.url for listener in Config().listeners]
+    if folder == "users.NAME":
+        return "" if name == "password_hash" else []
+    fields = {field.name: field for field in msgspec.structs.fields(_STRUCTS[folder])}
+    if fields[name].required:
+        return None
+    if fields[name].default is msgspec.NODEFAULT:
+        return fields[name].default_factory()
+    value = fields[name].default
+    return value.name.lower() if hasattr(value, "name") else value
+
+
+def unit_of(key: str) -> str:
+    """What a number counts: ms, bytes, or nothing in particular."""
+    name = key.rpartition(".")[2]
+    if "_ms" in name:
+        return "ms"
+    return "bytes" if "bytes" in name else ""
+
+
+def key_rows() -> list[dict[str, Any]]:
+    """Every key with its default, unit and meaning."""
+    return [
+        {"key": key, "default": default_of(key), "unit": unit_of(key), "meaning": meaning}
+        for key, meaning in KEYS.items()
+    ]
+
+
+def _readable(value: object, unit: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value:
+        if unit == "ms":
+            return readable_ms(value)
+        if unit == "bytes":
+            return readable_bytes(value).replace(".0 ", " ")
+    return ""
+
+
+def _toml(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def reference() -> str:
+    """The table of the documentation."""
+    lines = ["| key | default | unit | meaning |", "|---|---|---|---|"]
+    for row in key_rows():
+        default = "required" if row["default"] is None else f"`{_toml(row['default'])}`"
+        readable = _readable(row["default"], row["unit"])
+        shown = f"{default} ({readable})" if readable else default
+        lines.append(f"| `{row['key']}` | {shown} | {row['unit']} | {row['meaning']} |")
+    return "\n".join(lines) + "\n"
+
+
+def example() -> str:
+    """A configuration file that says nothing but the defaults, in comments."""
+    lines = [_HEAD]
+    section = ""
+    for key, meaning in KEYS.items():
+        folder, _, name = key.rpartition(".")
+        if folder in ("listeners", "users.NAME", "queues.NAME"):
+            continue
+        if folder != section:
+            section = folder
+            lines.append(f"\n[{folder}]")
+        default = default_of(key)
+        readable = _readable(default, unit_of(key))
+        lines.append(f"# {meaning.replace('`', '')}" + (f" {readable}." if readable else ""))
+        lines.append(f"# {name} = {_toml(default)}")
+        if key == "listeners":
+            lines.append(
+                "# TLS: listeners = [{ url = "
+                '"braids://0.0.0.0:7450", tls_certificate = "cert.pem", tls_key = "key.pem" }]'
+            )
+    return "\n".join(lines) + "\n" + _USERS_AND_QUEUES

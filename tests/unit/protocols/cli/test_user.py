@@ -1,0 +1,46 @@
+"""braidmq user hash."""
+
+import tomllib
+
+from braidmq.broker.config import file_layer, load
+from braidmq.broker.passwords import verify
+
+
+def test_the_toml_is_a_configuration(offline):
+    toml = offline.ok("user", "hash", "al.ice", input="secret\r\nmore\n")
+    [user] = load(file_layer("f", toml)).config.access_users()
+    assert user.name == "al.ice" and verify(user.password_hash, "secret")
+    assert "secret" not in toml
+
+
+def test_only_the_hash_with_quiet_and_all_with_json(offline):
+    assert verify(offline.ok("user", "hash", "-q", input="secret").strip(), "secret")
+    fields = offline.json("user", "hash", "bob", input="secret")
+    assert fields["name"] == "bob" and tomllib.loads(fields["toml"])["users"]["bob"]
+
+
+def test_what_is_refused(offline):
+    assert "there is no password" in offline.fails(2, "user", "hash", input="")
+    assert "names that begin with '$'" in offline.fails(2, "user", "hash", "$x", input="p")
+    assert "1 to 1024 bytes" in offline.fails(2, "user", "hash", input="p" * 2_000)
+    result = offline("user", "hash", input=b"\xff\n")
+    assert result.exit_code == 2 and "is not UTF-8" in result.stderr
+
+
+def test_a_terminal_is_asked_twice(offline, monkeypatch):
+    from braidmq.protocols.cli import user as module
+
+    class Terminal:
+        def isatty(self):
+            return True
+
+    asked = {}
+
+    def prompt(text, **options):
+        asked.update(options)
+        return "secret"
+
+    monkeypatch.setattr(module.sys, "stdin", Terminal())
+    monkeypatch.setattr(module.click, "prompt", prompt)
+    assert module._password() == "secret"
+    assert asked["hide_input"] and asked["confirmation_prompt"] and asked["err"]
