@@ -36,7 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(["fcntl", "mmap"], FILES),
     **dict.fromkeys(["shutil", "tempfile"], FILES | TOOLS),
     **dict.fromkeys(["threading", "queue"], {"storage/writer.py"} | TOOLS),
-    **dict.fromkeys(["asyncio", "anyio", "random", "secrets", "uuid"], LOOP | EDGE),
+    # passwords.py: salts are random, and a hash takes a thread.
+    **dict.fromkeys(["anyio", "secrets"], LOOP | EDGE | {"broker/passwords.py"}),
+    **dict.fromkeys(["asyncio", "random", "uuid"], LOOP | EDGE),
     **dict.fromkeys(["socket", "select", "selectors", "ssl"], EDGE),
     **dict.fromkeys(["signal", "uvloop"], {"protocols/serve.py"} | TOOLS),
     **dict.fromkeys(["click", "multiprocessing", "subprocess"], TOOLS),
@@ -47,14 +49,20 @@ GOVERNED_METHODS = {"now": "time", "utcnow": "time", "today": "time"}
 
 # The hot modules take plain arguments: no await, no logging, no **kwargs.
 HOT = {
-    "storage/format.py",
     "storage/frame.py",
+    "storage/record.py",
     "storage/commit.py",
+    "storage/cache.py",
     "storage/log.py",
     "broker/index.py",
+    "broker/state.py",
     "broker/wheel.py",
+    "broker/lease.py",
+    "broker/reader.py",
     "broker/queue.py",
     "broker/fifo.py",
+    "broker/engine.py",
+    "broker/core.py",
     "protocols/native/frames.py",
     "protocols/native/session.py",
 }

@@ -23,11 +23,9 @@ from collections.abc import Sequence
 from struct import Struct as Layout
 from typing import Annotated, Final
 
-import msgpack
 import msgspec
 
 from ...broker.errors import BraidError, InvalidArgument, TooLarge
-from ...broker.limits import Limits
 from ...broker.message import Browsed, Delivery, Sent
 from .operations import OPERATIONS, Hello, Reply, Request
 
@@ -43,7 +41,6 @@ __all__ = [
     "append_frame",
     "append_sent",
     "append_settled",
-    "check_attributes",
     "decode_hello",
     "decode_reply",
     "decode_request",
@@ -205,24 +202,6 @@ def _what_is_wrong(payload: memoryview, error: Exception) -> Malformed | Refused
     if head.operation not in OPERATIONS.values():
         return Refused(head.request, InvalidArgument(f"unknown operation {head.operation}"))
     return Refused(head.request, InvalidArgument(f"operation {head.operation}: {error}"))
-
-
-def check_attributes(attributes: bytes, limits: Limits) -> None:
-    """Refuse a packed header map that is not one, or is over its limits."""
-    if len(attributes) > limits.headers_bytes_max:
-        raise TooLarge(f"headers have at most {limits.headers_bytes_max} bytes in all")
-    try:
-        headers = msgpack.unpackb(attributes, max_map_len=2**16, max_array_len=0, max_ext_len=0)
-    except (ValueError, msgpack.UnpackException) as error:
-        text = f"headers are one MessagePack map of text to text or bytes: {error}"
-        raise InvalidArgument(text) from None
-    if not isinstance(headers, dict):
-        raise InvalidArgument("headers are one MessagePack map of text to text or bytes")
-    if len(headers) > limits.headers_count_max:
-        raise TooLarge(f"a message has at most {limits.headers_count_max} headers")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not isinstance(value, str | bytes) or not name:
-            raise InvalidArgument("headers have text names and text or bytes values")
 
 
 # --- the replies worth a function of their own ---

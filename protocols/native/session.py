@@ -28,7 +28,7 @@ from ...broker.errors import (
     Unauthenticated,
     Unavailable,
 )
-from ...broker.message import Browsed, Delivery
+from ...broker.message import Browsed, Delivery, check_attributes
 from ...storage.log import Durability
 from ..session import Host
 from . import operations as op
@@ -42,7 +42,6 @@ from .frames import (
     append_frame,
     append_sent,
     append_settled,
-    check_attributes,
     decode_hello,
     decode_request,
 )
