@@ -21,6 +21,7 @@ from .index import HELD, LEASED, Lane
 from .intake import check_for_fifo
 from .lease import Consumer
 from .message import Delivery, Outgoing, Receipt, Sent
+from .overflow import make_room
 from .queue import Queue
 from .settings import QueueSettings
 
@@ -76,7 +77,7 @@ class FifoQueue(Queue):
                 )
         size = len(message.body) + len(message.attributes)
         if settings.messages_max or settings.bytes_max:
-            self._make_room(size, now_ms)
+            make_room(self, size, now_ms)
         due_ms = self._due_ms(now_ms)
         ttl_ms = message.ttl_ms or settings.ttl_ms
         expire_ms = now_ms + ttl_ms if ttl_ms else 0

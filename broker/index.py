@@ -13,6 +13,7 @@ messages were received before or are dead letters.
 
 from array import array
 from collections.abc import Iterator
+from heapq import heappop
 
 __all__ = [
     "FLAGS",
@@ -207,6 +208,15 @@ class Lane:
                     return index << PAGE_BITS | at
             number = (index + 1) << PAGE_BITS
         return end
+
+    def first_returned(self) -> int:
+        """The first ready number below the cursor, or -1."""
+        returned = self.returned
+        while returned:
+            if 0 < self.slot(returned[0]) < LEASED:
+                return returned[0]
+            heappop(returned)
+        return -1
 
     def live_numbers(self, first: int = 0) -> Iterator[int]:
         """Every live number from ``first`` on, in order. The lane may change meanwhile."""

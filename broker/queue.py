@@ -26,14 +26,14 @@ from .errors import (
     LeaseLost,
     LimitExceeded,
     NotFound,
-    QueueFull,
 )
-from .host import ACKED, DROPPED, EXPIRED, Counters, Host
+from .host import ACKED, EXPIRED, Counters, Host
 from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
 from .intake import check_for_standard
 from .lease import Consumer, Lease
 from .limits import DELAY_MS_MAX
 from .message import Delivery, Outgoing, Receipt, Sent, unpack_headers
+from .overflow import make_room
 from .reader import Reader
 from .settings import QueueSettings
 from .state import QueueState, lane_code
@@ -96,7 +96,7 @@ class Queue(QueueState):
         size = len(body) + len(attributes)
         check_for_standard(message, self.host.limits)
         if settings.messages_max or settings.bytes_max:
-            self._make_room(size, now_ms)
+            make_room(self, size, now_ms)
         delay_ms = message.delay_ms if message.delay_ms >= 0 else settings.delay_ms
         due_ms = now_ms + delay_ms if delay_ms else 0
         ttl_ms = message.ttl_ms or settings.ttl_ms
@@ -108,36 +108,6 @@ class Queue(QueueState):
         self.put(seq, lsn, size, due_ms, expire_ms, 0)
         self.counters.sent += 1
         return Sent(lsn, seq)
-
-    def _make_room(self, size: int, now_ms: int) -> None:
-        """Hold to the queue's limits before a message of ``size`` comes in."""
-        settings = self.settings
-        fits = settings.overflow != "reject" and not 0 < settings.bytes_max < size
-        while (settings.messages_max and self.live >= settings.messages_max) or (
-            settings.bytes_max and self.bytes + size > settings.bytes_max
-        ):
-            oldest = self._oldest_ready() if fits else None
-            if oldest is None:
-                raise QueueFull(
-                    f"queue {self.name} holds {self.live} messages, {self.bytes} bytes:"
-                    f" its limits are {settings.messages_max or 'no'} messages,"
-                    f" {settings.bytes_max or 'no'} bytes"
-                )
-            if settings.overflow == "dead-letter":
-                lane, number = self.locate(oldest)
-                assert lane is not None
-                self.host.bury(self, oldest, "overflow", lane.receives(number), now_ms)
-            else:
-                self.discard([oldest], DROPPED)
-                self.counters.dropped += 1
-
-    def _oldest_ready(self) -> int | None:
-        """The message to sacrifice: the oldest of the lowest priority that nobody holds."""
-        for lane in reversed(self.lanes):
-            for number in lane.live_numbers():
-                if not lane.slot(number) & LEASED:
-                    return lane.base | number
-        return None
 
     def discard(self, sequences: list[int], reason: int) -> None:
         """Take messages out for good that nobody holds, and log it."""
@@ -212,7 +182,8 @@ class Queue(QueueState):
             self.host.wake(self)
         elif not self.reader.loading:
             self._let_wait(now_ms)
-        self.reader.rest()
+        if budget < _DISPATCH_MESSAGES:
+            self.reader.rest()
         self.set_alarm()
 
     def _let_wait(self, now_ms: int) -> None:
@@ -331,13 +302,9 @@ class Queue(QueueState):
     def _find_ready(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
         """The next message to deliver, or None."""
         for lane in self.lanes:
-            returned = lane.returned
-            while returned:
-                slot = lane.slot(returned[0])
-                if 0 < slot < LEASED:
-                    break
-                heappop(returned)
-            number = returned[0] if returned else self._advance(lane)
+            number = lane.first_returned() if lane.returned else -1
+            if number < 0:
+                number = self._advance(lane)
             if number < lane.next and self._is_kept(lane, number, frontier):
                 return lane, number
         return None
@@ -557,6 +524,7 @@ class Queue(QueueState):
                 self.expire(lane.base | number, now_ms)
             else:
                 self.sweep_ms = now_ms + 1
+        self.reader.rest()
 
     def next_due(self) -> int | None:
         """When :meth:`tick` should be called next."""
