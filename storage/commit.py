@@ -39,6 +39,7 @@ class Frame:
     __slots__ = (
         "count",
         "end",
+        "live",
         "lsn",
         "parts",
         "payload",
@@ -53,7 +54,8 @@ class Frame:
         self.payload_length = payload_length
         self.payload: bytes | None = None
         self.count = count
-        self.references = 0
+        self.references = 0  # that its records came with
+        self.live = 0  # of these, and of those adopted since, how many were not released yet
         self.end = lsn + FRAME_BYTES + payload_length + -payload_length % 8
         self.segment_base = -1  # which file it goes to, set when the batch is sealed
 
@@ -128,6 +130,7 @@ class Commit:
         self._length = 0
         self._count = 0
         self._references = 0
+        self._live = 0  # beyond the references: adopted less released
         self.next_lsn = lsn + FRAME_BYTES
 
     @property
@@ -188,6 +191,7 @@ class Commit:
         """Close the open frame and begin the next."""
         frame = Frame(self._frame_lsn, self._parts, self._length, self._count)
         frame.references = self._references
+        frame.live = self._references + self._live
         self.records += self._count
         self.frames += 1
         self._open.frames.append(frame)
@@ -216,13 +220,13 @@ class Commit:
             self._rouse()
 
     def count(self, lsn: int, change: int) -> None:
-        """Add to, or take from, the references of a record that is still in the open batch."""
+        """Add to, or take from, what is live of a record that is still in the open batch."""
         if lsn >= self._frame_lsn:
-            self._references += change
+            self._live += change
             return
         for frame in reversed(self._open.frames):
             if lsn >= frame.lsn:
-                frame.references += change
+                frame.live += change
                 return
         raise AssertionError(f"lsn {lsn} is not in the open batch")
 

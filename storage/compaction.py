@@ -65,6 +65,7 @@ def compact_segment(
     wanted: dict[int, list[Reference]] = {}
     for references in replay.references(segment.base, segment.end):
         for reference in references:
+            assert segment.base < reference.lsn < segment.end
             wanted.setdefault(reference.lsn, []).append(reference)
         yield None
     moved = step_records = step_bytes = 0

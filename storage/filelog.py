@@ -20,6 +20,7 @@ Rules:
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from functools import partial
 
 from .cache import FrameCache
@@ -270,7 +271,7 @@ class FileLog:
         segments = self._segments
         written_lsn = commit.written_lsn
         for frame in batch.frames:
-            frame.segment_base = segments.place(frame.lsn, frame.end, frame.references)
+            frame.segment_base = segments.place(frame.lsn, frame.end, frame.references, frame.live)
             self._cache.add(frame, written_lsn)
         if batch.frames or commit.durable_lsn < batch.end:
             self._workers[0].submit(partial(self._writer.commit, batch, self._report_batch))
@@ -541,4 +542,4 @@ class FileLog:
         statistics.segments = len(items)
         statistics.bytes_in_segments = sum(each.size for each in items)
         statistics.bytes_live_estimate = sum(each.live_bytes for each in items)
-        return statistics
+        return copy(statistics)

@@ -12,6 +12,7 @@ Rules:
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from functools import partial
 
 from .errors import Corrupt, LogClosed, StorageError
@@ -208,7 +209,7 @@ class MemoryLog:
         """Counters since the beginning; what is held counts as one segment."""
         self._statistics.bytes_in_segments = self._bytes
         self._statistics.bytes_live_estimate = self._bytes
-        return self._statistics
+        return copy(self._statistics)
 
     def close(self) -> None:
         """Answer who waits, forget everything."""

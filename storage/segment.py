@@ -134,8 +134,11 @@ class Segments:
         """The segment that is written now."""
         return self.items[-1]
 
-    def place(self, lsn: int, end: int, references: int) -> int:
-        """Decide which segment the frame [lsn, end) goes to; return that segment's base."""
+    def place(self, lsn: int, end: int, references: int, live: int) -> int:
+        """Decide which segment the frame [lsn, end) goes to; return that segment's base.
+
+        Its records came with ``references``; of these ``live`` were not released meanwhile.
+        """
         active = self.items[-1]
         assert lsn == active.end
         if active.size and end - active.base > self.segment_bytes:
@@ -143,7 +146,7 @@ class Segments:
             self.items.append(active)
             self._bases.append(lsn)
         active.end = end
-        active.live += references
+        active.live += live
         active.total += references
         return active.base
 

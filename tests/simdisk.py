@@ -331,6 +331,9 @@ class SimDisk:
         self.locks.add(path)
         return self._handle(path)
 
+    def holder(self, path: str) -> str:
+        return self.notes.get(path, "held") if path in self.locks else ""
+
     def note(self, lock: int, text: str) -> None:
         path = self._handles[lock]
         assert isinstance(path, str)

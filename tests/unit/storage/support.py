@@ -114,7 +114,7 @@ class Ledger:
         for start in range(0, len(keys), self.page):
             found = []
             for key in keys[start : start + self.page]:
-                lsn = self.slots.get(key, 0)
+                lsn = self.slots.get(key, -1)
                 if first <= lsn < end:
                     found.append(Reference(lsn, MESSAGE, *key))
             yield found

@@ -1,0 +1,177 @@
+"""The open batch: positions, the cut of frames, frontiers that only rise, waiters in order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from braidmq.storage import Durability, LogFailed
+from braidmq.storage.commit import RECORD_BYTES_MAX, Batch, Commit
+from braidmq.storage.frame import FRAME_BYTES
+from braidmq.storage.record import encode_message
+
+
+def nothing(argument: object, error: object) -> None:
+    raise AssertionError("the commit itself calls nobody")
+
+
+def written(commit: Commit, batch: Batch) -> list[object]:
+    waiters = commit.written(batch)
+    if batch.sync:
+        waiters += commit.durable(batch)
+    commit.complete(batch)
+    return [argument for _, _, argument in waiters]
+
+
+@given(st.lists(st.integers(10, 400), min_size=1, max_size=40))
+def test_every_record_stands_where_its_lsn_says(sizes):
+    commit = Commit(1000, lambda: None, payload_bytes_max=512)
+    lsns = [commit.append((bytes([n % 251]) * size,)) for n, size in enumerate(sizes)]
+    batch = commit.seal(5)
+    assert batch is not None
+    assert lsns == sorted(lsns)
+    log = bytearray(batch.end)
+    position = batch.base
+    for frame in batch.frames:
+        assert frame.lsn == position
+        assert frame.payload_length <= 512
+        assert frame.end % 8 == 0 and frame.end - frame.lsn < FRAME_BYTES + 512 + 8
+        extent = frame.extent()
+        assert extent.start == frame.lsn + FRAME_BYTES
+        log[extent.start : extent.end] = extent.buffer
+        position = frame.end
+    assert batch.end == position == commit.base == commit.frame_lsn
+    for number, (lsn, size) in enumerate(zip(lsns, sizes, strict=True)):
+        assert log[lsn : lsn + size] == bytes([number % 251]) * size
+    assert sum(frame.count for frame in batch.frames) == len(sizes) == commit.records
+
+
+def test_a_record_over_the_limit_of_a_frame_has_one_of_its_own():
+    commit = Commit(0, lambda: None, payload_bytes_max=100)
+    for size in (20, 500, 20, 30):
+        commit.append((bytes(size),))
+    batch = commit.seal(5)
+    assert batch is not None
+    assert [frame.payload_length for frame in batch.frames] == [20, 500, 50]
+
+
+def test_a_record_over_the_limit_of_records_is_refused_and_changes_nothing():
+    class Huge(bytes):
+        def __len__(self) -> int:
+            return RECORD_BYTES_MAX + 1
+
+    commit = Commit(0, lambda: None)
+    lsn = commit.next_lsn
+    with pytest.raises(ValueError, match="the limit is"):
+        commit.append((Huge(),))
+    assert commit.next_lsn == lsn
+    assert commit.empty
+
+
+def test_it_wakes_once_and_not_while_a_batch_is_in_flight():
+    wakes: list[int] = []
+    commit = Commit(0, lambda: wakes.append(1))
+    commit.append((b"x" * 10,))
+    commit.append((b"x" * 10,))
+    assert len(wakes) == 1
+    batch = commit.seal(5)
+    assert batch is not None
+    commit.append((b"x" * 10,))
+    commit.wait(Durability.SYNC, nothing, "later")
+    assert len(wakes) == 1
+    commit.written(batch)
+    assert commit.complete(batch)  # more is waiting: the caller goes on
+    batch = commit.seal(6)
+    assert batch is not None
+    assert written(commit, batch) == ["later"]
+    assert commit.idle
+    assert commit.seal(7) is None
+    commit.append((b"x" * 10,))
+    assert len(wakes) == 2
+
+
+def test_waiters_of_both_levels_are_told_apart():
+    commit = Commit(0, lambda: None)
+    commit.append((b"x" * 10,))
+    for number in range(6):
+        level = Durability.SYNC if number % 2 else Durability.OS
+        commit.wait(level, nothing, number)
+        commit.append((b"x" * 10,))
+    batch = commit.seal(5)
+    assert batch is not None and batch.sync
+    assert [argument for _, _, argument in commit.written(batch)] == [0, 2, 4]
+    assert commit.written_lsn == batch.end and commit.durable_lsn == 0
+    assert [argument for _, _, argument in commit.durable(batch)] == [1, 3, 5]
+    assert commit.durable_lsn == batch.end
+    assert not commit.complete(batch)
+
+
+def test_only_one_batch_is_in_flight_and_only_that_one_completes():
+    commit = Commit(0, lambda: None)
+    commit.append((b"x" * 10,))
+    batch = commit.seal(5)
+    assert batch is not None
+    with pytest.raises(AssertionError):
+        commit.seal(5)
+    with pytest.raises(AssertionError):
+        commit.written(Batch(0))
+    with pytest.raises(AssertionError):
+        commit.complete(batch)  # it was never written
+
+
+def test_failing_returns_everybody_in_order_and_refuses_what_comes():
+    commit = Commit(0, lambda: None)
+    for number in range(4):
+        commit.append((b"x" * 10,))
+        commit.wait(Durability.SYNC if number % 2 else Durability.OS, nothing, number)
+        if number == 1:
+            commit.seal(5)
+    error = LogFailed("disk")
+    assert [argument for _, _, argument in commit.fail(error)] == [0, 1, 2, 3]
+    for _ in range(2):
+        with pytest.raises(LogFailed):
+            commit.append((b"x" * 10,))
+    with pytest.raises(LogFailed):
+        commit.append((bytes(600_000),))
+    with pytest.raises(LogFailed):
+        commit.request_sync()
+    assert commit.empty
+    assert commit.fail(error) == []
+
+
+def test_references_of_open_records_are_counted_in_their_frame():
+    commit = Commit(0, lambda: None, payload_bytes_max=100)
+    lsns = [commit.append((bytes(60),), references=2) for _ in range(3)]
+    for lsn in lsns:
+        commit.count(lsn, -1)
+    commit.count(lsns[1], 5)
+    with pytest.raises(AssertionError):
+        commit.count(-1, 1)
+    batch = commit.seal(5)
+    assert batch is not None
+    assert [frame.references for frame in batch.frames] == [2, 2, 2]
+    assert [frame.live for frame in batch.frames] == [1, 6, 1]
+
+
+def test_an_open_record_is_found_alone_and_a_cut_one_with_its_frame():
+    commit = Commit(0, lambda: None, payload_bytes_max=300)
+    records = [encode_message([(1, n)], 5, b"", b"x" * (n % 90)) for n in range(30)]
+    lsns = [commit.append(parts) for parts in records]
+    for lsn, parts in zip(lsns, records, strict=True):
+        extent = commit.find(lsn)
+        assert extent is not None
+        at = lsn - extent.start
+        assert extent.buffer[at:].startswith(b"".join(parts))
+    assert commit.find(lsns[-1] + 1) is None
+    assert commit.find(0) is None or commit.find(0).start == FRAME_BYTES
+
+
+def test_an_empty_frame_can_be_cut_only_when_nothing_is_open():
+    commit = Commit(0, lambda: None)
+    commit.cut_empty()
+    commit.request_sync()
+    batch = commit.seal(5)
+    assert batch is not None
+    assert (batch.frames[0].count, batch.end) == (0, FRAME_BYTES)
+    commit.append((b"x" * 10,))
+    with pytest.raises(AssertionError):
+        commit.cut_empty()

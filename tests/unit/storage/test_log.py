@@ -1,0 +1,255 @@
+"""The contract of the log, held to every log there is.
+
+To hold another log to it, add how to make it to ``LOGS``.
+"""
+
+from array import array
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from braidmq.storage import (
+    Durability,
+    Extent,
+    FileLog,
+    Log,
+    LogClosed,
+    MemoryLog,
+    Reference,
+    StorageError,
+)
+from braidmq.storage.record import encode_ack, encode_message, record_is_intact
+from tests.simdisk import SimDisk, StepScheduler, StepWorker, run_steps
+
+
+class Nothing:
+    """A broker without state."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+
+    def load(self, kind: int, content: bytes) -> None:
+        raise AssertionError
+
+    def apply(self, lsn: int, kind: int, buffer: bytes, at: int) -> None:
+        raise AssertionError
+
+    def finish(self) -> None:
+        self.finished += 1
+
+    def snapshot(self) -> Iterator[tuple[int, bytes]]:
+        return iter(())
+
+    def references(self, first: int, end: int) -> Iterator[list[Reference]]:
+        return iter(())
+
+
+class Bench:
+    def __init__(self, make: Callable[["Bench"], Log]) -> None:
+        self.scheduler = StepScheduler()
+        self.workers: list[StepWorker] = []
+        self.log = make(self)
+        self.calls: list[tuple[object, type[StorageError] | None]] = []
+
+    def worker(self, name: str) -> StepWorker:
+        self.workers.append(StepWorker(name))
+        return self.workers[-1]
+
+    def settle(self) -> None:
+        while self.scheduler.step() or any(worker.step() for worker in self.workers):
+            pass
+
+    def called(self, argument: object, error: StorageError | None) -> None:
+        self.calls.append((argument, None if error is None else type(error)))
+
+    def fetched(self, argument: object, extent: Extent | None, error: StorageError | None) -> None:
+        assert (extent is None) is (error is not None)
+        self.calls.append((argument, None if error is None else type(error)))
+        self.extent = extent
+
+    def publish(self, body: bytes = b"body", references: int = 1) -> int:
+        return self.log.append(encode_message([(1, 1)], 5, b"", body), references)
+
+
+LOGS: dict[str, Callable[[Bench], Log]] = {
+    "files": lambda bench: FileLog("/data", disk=SimDisk(), writer=bench.worker),
+    "memory": lambda bench: MemoryLog(),
+    "memory beside files": lambda bench: MemoryLog(first_lsn=1 << 60),
+}
+
+
+@pytest.fixture(params=LOGS)
+def bench(request: pytest.FixtureRequest) -> Bench:
+    bench = Bench(LOGS[request.param])
+    replay = Nothing()
+    report = bench.log.open(replay)
+    assert replay.finished == 1
+    assert (report.records, report.accepted_loss) == (0, None)
+    bench.log.start(bench.scheduler)
+    return bench
+
+
+def test_lsns_rise_and_0_is_none(bench: Bench):
+    expected = bench.log.next_lsn
+    assert expected > 0
+    lsns = []
+    for size in (0, 1, 1000, 600_000, 7):
+        assert bench.log.next_lsn >= expected
+        lsns.append(bench.publish(bytes(size)))
+        assert lsns[-1] >= expected
+        expected = lsns[-1] + size
+        if size == 1000:
+            bench.settle()
+    assert lsns == sorted(set(lsns))
+    assert lsns[0] > 0
+
+
+def test_appending_changes_nothing_by_itself(bench: Bench):
+    log = bench.log
+    progress: list[tuple[int, int]] = []
+    log.on_progress = lambda: progress.append((log.written_lsn, log.durable_lsn))
+    before = (log.written_lsn, log.durable_lsn)
+    lsn = bench.publish()
+    assert (log.written_lsn, log.durable_lsn) == before
+    assert log.pending_bytes > 0
+    assert progress == []
+    log.wait(Durability.SYNC, bench.called, "durable")
+    assert bench.calls == []
+    bench.settle()
+    assert bench.calls == [("durable", None)]
+    assert log.durable_lsn > lsn and log.written_lsn >= log.durable_lsn
+    assert log.pending_bytes == 0
+    assert progress and progress[-1] == (log.written_lsn, log.durable_lsn)
+
+
+@pytest.mark.parametrize("level", list(Durability))
+def test_waiters_of_a_level_are_called_once_in_order(bench: Bench, level: Durability):
+    for number in range(20):
+        bench.publish()
+        bench.log.wait(level, bench.called, number)
+        if number % 6 == 0:
+            bench.scheduler.step()
+    bench.settle()
+    assert bench.calls == [(number, None) for number in range(20)]
+    bench.log.wait(level, bench.called, "again")
+    assert len(bench.calls) == 20  # never from within the call
+    bench.settle()
+    assert bench.calls[20:] == [("again", None)]
+
+
+def test_before_seal_is_called_for_each_commit_and_may_append(bench: Bench):
+    sealed: list[int] = []
+
+    def before_seal() -> None:
+        if len(sealed) < 5:
+            sealed.append(bench.log.append((encode_ack(1, 0, [1]),)))
+            bench.log.wait(Durability.SYNC, bench.called, sealed[-1])
+
+    bench.log.before_seal = before_seal
+    bench.publish()
+    bench.settle()
+    assert bench.calls[0] == (sealed[0], None)
+
+
+def test_a_failing_callback_harms_nobody_else(bench: Bench):
+    def bad(argument: object, error: StorageError | None) -> None:
+        raise ZeroDivisionError
+
+    bench.publish()
+    bench.log.wait(Durability.OS, bad, 0)
+    bench.log.wait(Durability.OS, bench.called, 1)
+    with pytest.raises(ZeroDivisionError):
+        bench.settle()
+    bench.settle()
+    assert bench.calls == [(1, None)]
+
+
+def test_a_record_can_be_got_and_fetched_while_it_is_needed(bench: Bench):
+    lsns = {bench.publish(bytes(size)): size for size in (0, 10, 700_000, 5)}
+    for _ in range(2):
+        for lsn, size in lsns.items():
+            extent = bench.log.get(lsn)
+            assert extent is not None and extent.start <= lsn < extent.end
+            assert record_is_intact(extent.buffer, lsn - extent.start)
+            bench.log.fetch(lsn, bench.fetched, size)
+            assert bench.calls == []
+            bench.settle()
+            assert bench.calls == [(size, None)]
+            assert bench.extent is not None
+            assert record_is_intact(bench.extent.buffer, lsn - bench.extent.start)
+            bench.calls.clear()
+        bench.log.wait(Durability.SYNC, bench.called, None)
+        bench.settle()
+        bench.calls.clear()
+
+
+def test_what_never_was_is_none_and_an_error(bench: Bench):
+    bench.publish()
+    bench.settle()
+    lsn = bench.log.next_lsn + 1_000_000
+    assert bench.log.get(lsn) is None
+    bench.log.fetch(lsn, bench.fetched, "fetch")
+    assert bench.calls == []
+    bench.settle()
+    assert [argument for argument, error in bench.calls if error is not None] == ["fetch"]
+
+
+def test_references_are_adopted_and_released(bench: Bench):
+    one, three = bench.publish(), bench.publish(references=3)
+    bench.log.adopt(one)
+    bench.settle()
+    bench.log.adopt(three)
+    bench.log.adopt_many(array("Q", [one, three, three]))
+    for _ in range(2):
+        bench.log.release(one)
+    for _ in range(5):
+        bench.log.release(three)
+    for lsn in (one, three):  # one is left of each
+        assert bench.log.get(lsn) is not None
+    bench.log.release(one)
+    bench.log.release(three)
+    assert bench.log.statistics().bytes_live_estimate == 0
+
+
+def test_maintenance_runs_to_its_end(bench: Bench):
+    for _ in range(10):
+        bench.publish()
+    bench.settle()
+    assert not bench.log.checkpoint_due()
+    assert not bench.log.compaction_due()
+    for jobs in (bench.log.housekeep(), bench.log.checkpoint(), bench.log.compact()):
+        run_steps(jobs, bench.settle)
+    bench.log.admit()
+    statistics = bench.log.statistics()
+    assert statistics.records == 10
+    assert statistics.commits >= 1
+    assert statistics.bytes_appended > 0
+
+
+def test_close_answers_who_waits_and_then_everything_is_closed(bench: Bench):
+    bench.publish()
+    bench.log.wait(Durability.SYNC, bench.called, "waited")
+    bench.log.close()
+    bench.log.close()
+    bench.settle()
+    assert bench.calls == [("waited", None)]
+    for call in (bench.log.admit, bench.publish):
+        with pytest.raises(LogClosed):
+            call()
+    bench.log.wait(Durability.SYNC, bench.called, "late")
+    bench.log.fetch(64, bench.fetched, "fetch")
+    bench.settle()
+    assert bench.calls[1:] == [("late", LogClosed), ("fetch", LogClosed)]
+
+
+def test_the_logs_satisfy_the_protocol():
+    logs: list[Log] = [MemoryLog(), FileLog("/data", disk=SimDisk())]
+    assert len(logs) == 2
+
+
+def test_the_numbers_on_disk_stay():
+    assert [(level.name, level.value) for level in Durability] == [
+        ("MEMORY", 0),
+        ("OS", 1),
+        ("SYNC", 2),
+    ]
