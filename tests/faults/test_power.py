@@ -1,0 +1,97 @@
+"""Real power cuts under load: what was acknowledged as ``sync`` is there when power is back.
+
+The negative control runs the same with fdatasync and fsync made into nothing for that process: an
+audit that does not notice that would notice nothing.
+"""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from .campaign import Campaign, cycles, figures
+from .daemon import Daemon, NotStarted
+from .powercut import LossyDisk, lossy_disk, why_not
+
+pytestmark = [pytest.mark.slow]
+
+CONTROL_CYCLES_MAX = 20
+
+
+@pytest.fixture
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LossyDisk]:
+    kind = request.param
+    if reason := why_not(kind):
+        pytest.skip(reason)
+    with lossy_disk(kind, tmp_path) as mounted:
+        yield mounted
+
+
+def lying_disk(scratch: Path) -> tuple[Sequence[str], Mapping[str, str]]:
+    """A command prefix and an environment in which nothing is ever synced."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is not None:
+        library = scratch / "nosync.so"
+        source = Path(__file__).with_name("nosync.c")
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+        return (), {"LD_PRELOAD": str(library)}
+    if shutil.which("eatmydata"):
+        return ("eatmydata",), {}
+    if shutil.which("strace"):
+        inject = ("-e", "inject=fdatasync,fsync:retval=0")
+        return ("strace", "-f", "-qqq", "-o", "/dev/null", *inject), {}
+    pytest.skip("no negative control: none of cc, eatmydata and strace is here")
+
+
+async def power_cycle(campaign: Campaign, disk: LossyDisk, daemon: Daemon) -> None:
+    """Load, a power cut in the middle of it, and power again."""
+    rng = campaign.rng
+
+    async def cut(running: Daemon) -> None:
+        await asyncio.sleep(rng.uniform(0.05, 0.5))
+        for _ in range(rng.choice([0, 0, 1, 3])):
+            disk.write_back(campaign.data, rng)
+        disk.cut()
+        if rng.random() < 0.5:
+            await running.kill()
+        else:
+            # It finds out by itself: every write fails now, so nothing more may be confirmed.
+            assert await running.wait() == 74, running.log
+
+    await campaign.cycle(cut, daemon)
+    campaign.journal.power_cut_runs.add(campaign.journal.run)
+    disk.umount()
+    disk.mount()
+
+
+@pytest.mark.parametrize("disk", ["ext4", "xfs"], indirect=True)
+async def test_power_cuts_under_load(disk, tmp_path, request):
+    campaign = Campaign(disk.path / "data", tmp_path, seed=2)
+    for _ in range(cycles(10)):
+        await power_cycle(campaign, disk, campaign.daemon())
+    await campaign.finish()
+    assert campaign.journal.counts["acked"] > 100
+    campaign.verdict(request)
+
+
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
+async def test_the_audit_notices_when_nothing_is_synced(disk, tmp_path, request):
+    prefix, environment = lying_disk(tmp_path)
+    campaign = Campaign(disk.path / "data", tmp_path, seed=3)
+    noticed = ""
+    for count in range(1, CONTROL_CYCLES_MAX + 1):
+        try:
+            await power_cycle(campaign, disk, campaign.daemon(prefix, environment))
+            await campaign.finish()
+        except NotStarted as refused:
+            assert refused.status == 74, refused.log
+            noticed = f"refused to start in cycle {count}"
+        if campaign.journal.counts["lost"]:
+            noticed = f"cycle {count}, lost {campaign.journal.counts['lost']}"
+        if noticed:
+            break
+    figures(request, f"negative control noticed: {noticed}; {campaign.line}")
+    assert noticed, "without any fdatasync nothing seemed to be lost: the audit is blind"
