@@ -26,8 +26,9 @@ STOREYS = {"storage": 0, "broker": 1, "protocols": 2, "benchmarks": 3}
 FILES = {"storage/disk.py"}
 LOOP = {"broker/runtime.py", "broker/face.py"}
 SERVER = {"protocols/serve.py", "protocols/listener.py", "protocols/connection.py"}
+DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}
 TOOLS = {"protocols/cli/*", "benchmarks/*"}
-EDGE = SERVER | {"protocols/native/client.py"} | TOOLS
+EDGE = SERVER | DAEMON | {"protocols/native/client.py"} | TOOLS
 MAY_IMPORT: dict[str, set[str]] = {
     "os": FILES | EDGE,
     "pathlib": FILES | LOOP | EDGE,
@@ -35,12 +36,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "concurrent": LOOP | TOOLS,
     **dict.fromkeys(["fcntl", "mmap"], FILES),
     **dict.fromkeys(["shutil", "tempfile"], FILES | TOOLS),
-    **dict.fromkeys(["threading", "queue"], {"storage/writer.py"} | TOOLS),
+    **dict.fromkeys(["threading", "queue"], {"storage/writer.py"} | DAEMON | TOOLS),
     # passwords.py: salts are random, and a hash takes a thread.
     **dict.fromkeys(["anyio", "secrets"], LOOP | EDGE | {"broker/passwords.py"}),
     **dict.fromkeys(["asyncio", "random", "uuid"], LOOP | EDGE),
     **dict.fromkeys(["socket", "select", "selectors", "ssl"], EDGE),
-    **dict.fromkeys(["signal", "uvloop"], {"protocols/serve.py"} | TOOLS),
+    **dict.fromkeys(["signal", "uvloop"], {"protocols/serve.py"} | DAEMON | TOOLS),
     **dict.fromkeys(["click", "multiprocessing", "subprocess"], TOOLS),
 }
 # Calls that read the world without an import of their own, and the row above that governs them.
