@@ -282,7 +282,10 @@ class FileLog:
         """From a worker: have ``report`` called by the owner."""
         self._reports.append(report)
         assert self._scheduler is not None
-        self._scheduler.soon_from_thread(self._collect)
+        try:
+            self._scheduler.soon_from_thread(self._collect)
+        except RuntimeError:
+            pass  # the owner's loop is closed already; close() collects what there is
 
     def _report_batch(self, batch: Batch, stage: int) -> None:
         self._report(partial(self._on_batch, batch, stage))

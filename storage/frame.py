@@ -23,7 +23,7 @@ To change the format:
 1. Raise ``VERSION`` and say in this docstring what changed.
 2. Keep reading the version before: branch on the frame's version in ``recovery.py`` where records
    are handed out, never inside the functions below or those of ``record.py``.
-3. Add a data directory written by the old version to ``tests/data`` (``make golden`` writes it
+3. Add a data directory written by the old version to ``tests/data`` (``make_golden.py`` writes it
    before the change) and let ``tests/unit/storage/test_golden.py`` open it.
 4. Say in CHANGELOG.md whether an older BraidMQ can still open the directory.
 """

@@ -1,7 +1,7 @@
 """The log as a contract: what the broker asks of it, and what it asks of the broker.
 
 Two implementations stand here, ``filelog.py`` (a directory) and ``memory.py`` (nothing on disk);
-``tests/unit/storage/test_log_contract.py`` holds both, and any third one, to this page.
+``tests/unit/storage/test_log.py`` holds both, and any third one, to this page.
 
 Rules:
 

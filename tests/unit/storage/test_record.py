@@ -66,7 +66,7 @@ messages = st.fixed_dictionaries(
 )
 
 DECODERS = {
-    MESSAGE: lambda buffer, at: decode_message(buffer, at, 7),
+    MESSAGE: lambda buffer, at: decode_message(bytes(buffer), at, 7),
     LINK: lambda buffer, at: decode_link(buffer, at, 7),
     ACK: decode_ack,
     RECEIVE: decode_receive,

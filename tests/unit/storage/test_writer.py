@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from functools import partial
 
 from braidmq.storage import Durability
 from braidmq.storage.commit import Batch, Commit
@@ -141,7 +142,7 @@ def test_a_thread_runs_tasks_in_order_and_ends_when_told():
     seen: list[int] = []
     names: set[str] = set()
     for number in range(100):
-        worker.submit(lambda number=number: seen.append(number))
+        worker.submit(partial(seen.append, number))
     worker.submit(lambda: names.add(threading.current_thread().name))
     worker.wait_idle()
     assert seen == list(range(100))
