@@ -368,7 +368,10 @@ class NativeSession:
     def on_send(self, request: op.Send, now_ms: int) -> None:
         for message in request.messages:
             if message.attributes:
-                check_attributes(message.attributes, self._limits)
+                try:
+                    check_attributes(message.attributes, self._limits)
+                except RecursionError:
+                    raise InvalidArgument("headers are nested too deeply") from None
         level, results = self._core.send(self._who, request.queue, request.messages, now_ms)
         append_sent(self._answers(level), request.request, results)
         self._sends = True
