@@ -21,6 +21,7 @@ from .message import (
     DEAD_LETTER_REASON,
     DEAD_LETTER_RECEIVES,
     DEAD_LETTER_TIME,
+    OWN_HEADERS,
     pack_headers,
 )
 from .queue import Queue
@@ -33,7 +34,6 @@ __all__ = ["Engine", "Kept"]
 Kept = Callable[[object, BraidError | None], None]
 
 _TRASH_PAGES = 4  # released in one go
-_OWN_HEADERS = Limits()  # the operator's limits are for what clients send
 _ALARMS_STALE = 64  # tolerated among the alarms
 
 
@@ -233,7 +233,7 @@ class Engine(Registry):
                 DEAD_LETTER_RECEIVES: str(receives),
                 DEAD_LETTER_TIME: str(now_ms),
             },
-            _OWN_HEADERS,
+            OWN_HEADERS,
         )
         self.move_message(queue, seq, target, attributes, now_ms)
         queue.counters.dead_lettered += 1

@@ -20,7 +20,18 @@ from .host import Host
 from .index import HELD, LEASED, Lane
 from .intake import check_for_fifo
 from .lease import Consumer
-from .message import Delivery, Outgoing, Receipt, Sent
+from .message import (
+    DEDUP_ID,
+    GROUP_ID,
+    OWN_HEADERS,
+    Delivery,
+    Headers,
+    Outgoing,
+    Receipt,
+    Sent,
+    overlay,
+    pack_headers,
+)
 from .overflow import make_room
 from .queue import Queue
 from .settings import QueueSettings
@@ -75,7 +86,8 @@ class FifoQueue(Queue):
                     f"queue {self.name} remembers {len(self.dedup)} deduplication ids,"
                     " as many as it may"
                 )
-        size = len(message.body) + len(message.attributes)
+        attributes = _with_ids(message)
+        size = len(message.body) + len(attributes)
         if settings.messages_max or settings.bytes_max:
             make_room(self, size, now_ms)
         due_ms = self._due_ms(now_ms)
@@ -86,7 +98,7 @@ class FifoQueue(Queue):
         parts = encode_message(
             ((self.id, seq),),
             now_ms,
-            message.attributes,
+            attributes,
             message.body,
             due_ms,
             expire_ms,
@@ -266,3 +278,13 @@ class FifoQueue(Queue):
             del self.groups[hashed]
         elif not lane.slot(first) & HELD:
             heappush(self._free, (first, hashed))
+
+
+def _with_ids(message: Outgoing) -> bytes:
+    """The message's headers with its group and deduplication id among them."""
+    ids: Headers = {}
+    if message.group:
+        ids[GROUP_ID] = message.group
+    if message.dedup_id:
+        ids[DEDUP_ID] = message.dedup_id
+    return overlay(message.attributes, pack_headers(ids, OWN_HEADERS))

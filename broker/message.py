@@ -29,6 +29,7 @@ __all__ = [
     "DEAD_LETTER_TIME",
     "DEDUP_ID",
     "GROUP_ID",
+    "OWN_HEADERS",
     "PRIORITY_DEFAULT",
     "REPLY_TO",
     "TRACEPARENT",
@@ -64,6 +65,7 @@ Headers = dict[str, str | bytes]
 Receipt = tuple[int, int]  # (sequence number, lease token): proves that a message is yours
 
 
+OWN_HEADERS = Limits()  # for headers that the broker sets; the operator's are for clients'
 _DECODER = msgspec.msgpack.Decoder(dict[str, Any])  # a union of str and bytes it has not
 
 
