@@ -243,26 +243,38 @@ def load_segments(
 
 def check_table(
     disk: Disk, directory: str, segments: list[Segment], entries: list[SegmentEntry], end: int
-) -> None:
-    """Take over ends and totals from the checkpoint; what it counts on below ``end`` must be there.
+) -> list[Segment]:
+    """Take over ends and totals from the checkpoint's table, and take out what it does not name.
+
+    That is what nobody needed when the checkpoint, whose replay begins at ``end``, was taken: the
+    process died before it was unlinked. It is returned.
 
     Raises:
-        Corrupt: a segment is missing or too short.
+        Corrupt: a segment that the checkpoint counts on is missing or too short.
     """
+    named = {entry.base for entry in entries}
+    dead = [each for each in segments if each.base < end and each.base not in named]
+    segments[:] = [each for each in segments if each.base >= end or each.base in named]
     by_base = {segment.base: segment for segment in segments}
+    problem: Corrupt | None = None
     for entry in entries:
         segment = by_base.get(entry.base)
         name = segment_name(entry.base, entry.epoch)
         if entry.base >= end:
             continue
         if segment is None or segment.epoch != entry.epoch:
-            raise Corrupt(entry.base, f"{directory}/{name} is missing")
+            problem = problem or Corrupt(entry.base, f"{directory}/{name} is missing")
+            continue
         segment.total = entry.total
         if entry.end < end:
             segment.end = entry.end  # what followed it was reclaimed, perhaps
         missing = min(entry.end, end) - entry.base - disk.size(f"{directory}/{name}")
         if missing > 0:
-            raise Corrupt(entry.base, f"{directory}/{name} is {missing} bytes too short")
+            text = f"{directory}/{name} is {missing} bytes too short"
+            problem = problem or Corrupt(entry.base, text)
+    if problem is not None:
+        raise problem
+    return dead
 
 
 class _Recovery:
@@ -303,9 +315,10 @@ class _Recovery:
             if kind == SEGMENTS:
                 entries = decode_segment_table(content)
                 try:
-                    check_table(
+                    dead = check_table(
                         self.disk, self.directory, self.segments, entries, manifest.replay_lsn
                     )
+                    self.ignored += [segment.name for segment in dead]
                 except Corrupt as error:
                     self._accept(error)
             else:
