@@ -29,7 +29,7 @@ _FILE = click.argument("file", required=False, envvar="BRAIDMQ_CONFIG")
 )
 @_FILE
 @common
-def check(output: Output, file: str | None) -> None:
+def _check(output: Output, file: str | None) -> None:
     """Say whether the daemon would start with this file and this environment.
 
     Exit status 78, and every problem, when it would not. FILE is also BRAIDMQ_CONFIG.
@@ -66,7 +66,7 @@ def check(output: Output, file: str | None) -> None:
 @_FILE
 @click.option("--origin", is_flag=True, help="Say where each value comes from.")
 @common
-def show(output: Output, file: str | None, origin: bool) -> None:
+def _show(output: Output, file: str | None, origin: bool) -> None:
     """Show every value that the daemon would run with; secrets are hidden."""
     loaded, warnings = read_configuration(file)
     for warning in warnings:
@@ -91,7 +91,7 @@ def show(output: Output, file: str | None, origin: bool) -> None:
 )
 @click.argument("file", required=False)
 @common
-def init(output: Output, file: str | None) -> None:
+def _init(output: Output, file: str | None) -> None:
     """Write an example with every key and its default; to stdout without FILE."""
     text = example()
     if file is None:
@@ -111,6 +111,6 @@ def init(output: Output, file: str | None) -> None:
 
 @config.command("keys", epilog=examples("braidmq config keys --json"))
 @common
-def keys(output: Output) -> None:
+def _keys(output: Output) -> None:
     """List every key with its default, unit and meaning."""
     output.rows(key_rows(), ("key", "default", "unit", "meaning"))

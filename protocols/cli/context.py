@@ -18,7 +18,7 @@ context = group("Keep the addresses of brokers under names.")
 
 @context.command("ls", epilog=examples("braidmq context ls --json"))
 @common
-def ls(output: Output) -> None:
+def _ls(output: Output) -> None:
     """List the contexts; the one in use has a star."""
     contexts = load_contexts()
     rows = [
@@ -53,7 +53,7 @@ def ls(output: Output) -> None:
 @click.option("--ca-file", default="", metavar="FILE", help="Signed the broker's certificate.")
 @click.option("--use", "use_it", is_flag=True, help="Use it from now on.")
 @common
-def add(
+def _add(
     output: Output, name: str, url: str, user: str, password_file: str, ca_file: str, use_it: bool
 ) -> None:
     """Save a broker's address under NAME. The first one is used at once."""
@@ -80,7 +80,7 @@ def add(
 @context.command("use", epilog=examples("braidmq context use shop"))
 @click.argument("name")
 @common
-def use(output: Output, name: str) -> None:
+def _use(output: Output, name: str) -> None:
     """Use a context from now on."""
     contexts = load_contexts()
     found = contexts.find(name)
@@ -94,7 +94,7 @@ def use(output: Output, name: str) -> None:
 @click.argument("name")
 @yes_option
 @common
-def rm(output: Output, name: str, yes: bool) -> None:
+def _rm(output: Output, name: str, yes: bool) -> None:
     """Forget a context."""
     contexts = load_contexts()
     contexts.find(name)

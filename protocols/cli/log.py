@@ -32,18 +32,17 @@ _DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=
 )
 @_DIRECTORY
 @common
-def verify(output: Output, directory: str) -> None:
+def _verify(output: Output, directory: str) -> None:
     """Check every byte of a data directory.
 
     Exit status 74 when something is damaged that was acknowledged. A torn end is no damage: it
     was never acknowledged, and the next start drops it.
     """
-    from ...storage.tools import Verification
-    from ...storage.tools import verify as verify_directory
+    from ...storage.tools import Verification, verify
 
     progress = Progress(output, "verify", "bytes")
     result = Verification()
-    for result in verify_directory(directory):
+    for result in verify(directory):
         progress.update(result.bytes_done, result.bytes_total)
     progress.finish()
     fields: dict[str, Any] = msgspec.to_builtins(result)
@@ -79,7 +78,7 @@ def verify(output: Output, directory: str) -> None:
 @click.option("--type", "kind", default="", metavar="TYPE", help="Only records of that type.")
 @click.option("-n", "--count", type=click.IntRange(1), default=None, help="At most so many.")
 @common
-def dump(output: Output, directory: str, first: int, kind: str, count: int | None) -> None:
+def _dump(output: Output, directory: str, first: int, kind: str, count: int | None) -> None:
     """Print every record of a data directory, one a line."""
     for number, record in enumerate(_records(directory, first, kind), 1):
         output.raw(json_line(_plain(record)) if output.as_json else _line(record))
@@ -88,9 +87,9 @@ def dump(output: Output, directory: str, first: int, kind: str, count: int | Non
 
 
 def _records(directory: str, first: int, kind: str) -> Iterator[dict[str, object]]:
-    from ...storage.tools import dump as dump_directory
+    from ...storage.tools import dump
 
-    for record in dump_directory(directory, first):
+    for record in dump(directory, first):
         if not kind or record["type"] == kind:
             yield record
 

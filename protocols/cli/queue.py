@@ -148,7 +148,7 @@ async def all_queues(verbs: "Verbs", prefix: str) -> "list[QueueInfo]":
 )
 @click.argument("prefix", default="")
 @remote
-def ls(target: Target, output: Output, prefix: str) -> None:
+def _ls(target: Target, output: Output, prefix: str) -> None:
     """List queues, all or those whose names begin with PREFIX."""
     infos = run(target, lambda broker: all_queues(broker.verbs, prefix))
     rows = [queue_fields(info) for info in infos]
@@ -168,7 +168,7 @@ def ls(target: Target, output: Output, prefix: str) -> None:
 )
 @click.argument("name")
 @remote
-def show(target: Target, output: Output, name: str) -> None:
+def _show(target: Target, output: Output, name: str) -> None:
     """Show the settings and counters of a queue."""
     info = run(target, lambda broker: broker.verbs.queue_info(name))
     fields = queue_fields(info)
@@ -197,7 +197,7 @@ def show(target: Target, output: Output, name: str) -> None:
 @click.argument("name")
 @_settings_options(changing=False)
 @remote
-def declare(target: Target, output: Output, name: str, **values: Any) -> None:
+def _declare(target: Target, output: Output, name: str, **values: Any) -> None:
     """Make a queue. With the same settings as before nothing happens."""
     from ...broker.settings import settings_from
 
@@ -218,7 +218,7 @@ def declare(target: Target, output: Output, name: str, **values: Any) -> None:
 @click.argument("name")
 @_settings_options(changing=True)
 @remote
-def update(target: Target, output: Output, name: str, **values: Any) -> None:
+def _update(target: Target, output: Output, name: str, **values: Any) -> None:
     """Change settings of a queue; what is not given stays."""
     changes = _given(values)
     if not changes:
@@ -239,7 +239,7 @@ def update(target: Target, output: Output, name: str, **values: Any) -> None:
 @click.option("--if-empty", is_flag=True, help="Only if there is no message in it.")
 @yes_option
 @remote
-def rm(target: Target, output: Output, names: tuple[str, ...], if_empty: bool, yes: bool) -> None:
+def _rm(target: Target, output: Output, names: tuple[str, ...], if_empty: bool, yes: bool) -> None:
     """Remove queues and all their messages."""
     confirm(f"Remove {', '.join(names)} and all messages in there?", yes)
 
@@ -262,7 +262,7 @@ def rm(target: Target, output: Output, names: tuple[str, ...], if_empty: bool, y
 @click.argument("name")
 @yes_option
 @remote
-def purge(target: Target, output: Output, name: str, yes: bool) -> None:
+def _purge(target: Target, output: Output, name: str, yes: bool) -> None:
     """Delete all messages of a queue, also those in flight."""
     confirm(f"Delete all messages of {name}?", yes)
     count = run(target, lambda broker: broker.verbs.purge(name))
@@ -286,7 +286,7 @@ def purge(target: Target, output: Output, name: str, yes: bool) -> None:
 @click.option("--limit", type=int, default=0, help="Move at most so many.")
 @click.option("--wait/--no-wait", default=True, help="Stay until it is done.")
 @remote
-def redrive(
+def _redrive(
     target: Target,
     output: Output,
     source: str,
@@ -330,7 +330,7 @@ async def _follow(verbs: "Verbs", info: "RedriveInfo", output: Output) -> "Redri
 
 @queue.command("redrives", epilog=examples("braidmq queue redrives --json"))
 @remote
-def redrives(target: Target, output: Output) -> None:
+def _redrives(target: Target, output: Output) -> None:
     """List redrives that run, or ended lately."""
     infos = run(target, lambda broker: broker.verbs.list_redrives())
     rows = [redrive_fields(info) for info in infos]
@@ -340,7 +340,7 @@ def redrives(target: Target, output: Output) -> None:
 @queue.command("redrive-cancel", epilog=examples("braidmq queue redrive-cancel 3"))
 @click.argument("id", type=int)
 @remote
-def redrive_cancel(target: Target, output: Output, id: int) -> None:
+def _redrive_cancel(target: Target, output: Output, id: int) -> None:
     """Stop a redrive; what was moved stays moved."""
     info = run(target, lambda broker: broker.verbs.cancel_redrive(id))
     output.document(redrive_fields(info))
@@ -360,7 +360,7 @@ def redrive_cancel(target: Target, output: Output, id: int) -> None:
 )
 @click.option("--interval", type=duration, default=2_000, show_default="2s", help="Between looks.")
 @remote
-def top(target: Target, output: Output, prefix: str, count: int | None, interval: int) -> None:
+def _top(target: Target, output: Output, prefix: str, count: int | None, interval: int) -> None:
     """Watch the busiest queues: messages a second in, out and acknowledged."""
 
     async def watch(broker: "BrokerFace") -> None:

@@ -92,9 +92,10 @@ def ping(target: Target, output: Output, count: int, interval: int) -> None:
 )
 @remote
 def health(target: Target, output: Output) -> None:
-    """Say whether the broker works: exit status 0, or the one that says what is wrong.
+    """Say whether the broker works.
 
-    It needs the right broker:Describe once users are defined.
+    The exit status is 0, or says what is wrong. Once there are users it needs the right
+    broker:Describe.
     """
 
     info = run(target, lambda broker: broker.verbs.broker_info())

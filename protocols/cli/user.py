@@ -27,7 +27,7 @@ user = group("Make users for the configuration.")
 )
 @click.argument("name", default="alice")
 @common
-def hash(output: Output, name: str) -> None:
+def _hash(output: Output, name: str) -> None:
     """Read a password, print its hash as a piece of TOML for the configuration.
 
     The password is asked for, or read from stdin, first line. With -q only the hash is printed.

@@ -4,7 +4,7 @@ import click
 import pytest
 
 from braidmq.broker.limits import Limits
-from braidmq.broker.message import Browsed, Delivery, pack_headers
+from braidmq.broker.message import Browsed, Delivery, Headers, pack_headers
 from braidmq.protocols.cli.format import (
     FIELDS,
     Formatter,
@@ -13,7 +13,7 @@ from braidmq.protocols.cli.format import (
     receipt_text,
 )
 
-HEADERS = {"group-id": "g", "dedup-id": b"\xff", "x": "ä", "b": b"text"}
+HEADERS: Headers = {"group-id": "g", "dedup-id": b"\xff", "x": "ä", "b": b"text"}
 ATTRIBUTES = pack_headers(HEADERS, Limits())
 DELIVERY = Delivery(7, 42, 3, 255, 1_700_000_000_123, ATTRIBUTES, b"body\x1b\n")
 BROWSED = Browsed(7, "ready", 0, 255, 1_700_000_000_123, b"", b"\xff")

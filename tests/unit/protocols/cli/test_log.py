@@ -31,7 +31,7 @@ def damage(data):
 
 
 def test_verify_a_good_one(offline, data):
-    *steps, result = offline.lines("log", "verify", str(data))
+    *_, result = offline.lines("log", "verify", str(data))
     assert result["event"] == "result" and result["problems"] == [] and result["records"] >= 31
     shown = offline("log", "verify", str(data))
     assert shown.exit_code == 0 and "is intact" in shown.stderr and "problems" in shown.stdout
@@ -45,7 +45,9 @@ def test_verify_a_damaged_one(offline, data):
     assert json.loads(result.stdout.splitlines()[-1])["problems"]
     assert json.loads(result.stderr)["error"] == "damaged-log"
     result = offline("log", "verify", str(data))
-    assert result.exit_code == 74 and "damaged: " in result.stdout and "--accept-loss" in result.stderr
+    assert (
+        result.exit_code == 74 and "damaged: " in result.stdout and "--accept-loss" in result.stderr
+    )
 
 
 def test_dump(offline, data):

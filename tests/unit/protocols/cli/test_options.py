@@ -10,7 +10,7 @@ from braidmq.protocols.cli.options import confirm, duration, examples, size
 
 def leaves() -> list[tuple[str, ...]]:
     """Every command as it is typed."""
-    found = []
+    found: list[tuple[str, ...]] = []
     context = click.Context(app)
     for rows in COMMANDS.values():
         for name in rows:

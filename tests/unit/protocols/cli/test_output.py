@@ -118,9 +118,10 @@ def test_a_bar_on_a_terminal(monkeypatch, clock):
 
 def test_no_bar_where_nobody_looks(monkeypatch, clock, capsys):
     Progress(Output(False, False), "moving").update(1, 2)
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     Progress(Output(False, True), "moving").update(1, 2)
-    assert sys.stderr.getvalue() == "" and capsys.readouterr().out == ""
+    assert terminal.getvalue() == "" and capsys.readouterr().out == ""
 
 
 def test_a_line_a_second_with_json(clock, capsysbinary):

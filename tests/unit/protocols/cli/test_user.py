@@ -40,7 +40,7 @@ def test_a_terminal_is_asked_twice(offline, monkeypatch):
         asked.update(options)
         return "secret"
 
-    monkeypatch.setattr(module.sys, "stdin", Terminal())
-    monkeypatch.setattr(module.click, "prompt", prompt)
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("click.prompt", prompt)
     assert module._password() == "secret"
     assert asked["hide_input"] and asked["confirmation_prompt"] and asked["err"]

@@ -1,0 +1,263 @@
+"""The daemon: certificates, and whole runs within this process."""
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trustme
+
+from braidmq.broker.access import Rule
+from braidmq.broker.config import Account, Config, ConfigInvalid, Listener
+from braidmq.broker.errors import BrokerFailed
+from braidmq.broker.limits import Limits
+from braidmq.broker.passwords import hash_password
+from braidmq.broker.settings import QueueSettings
+from braidmq.protocols import connect
+from braidmq.protocols.daemon import Daemon, ReloadableTls
+from braidmq.storage.errors import Locked
+
+SMALL = Limits(reserve_bytes=2**20, disk_free_bytes_min=0)
+LOOPBACK = (Listener(url="braid://127.0.0.1:0"),)
+SECONDS = 30
+
+
+# --- certificates ---
+
+
+def certify(folder: Path, authority: trustme.CA, *names: str) -> Listener:
+    issued = authority.issue_cert(*names)
+    issued.private_key_pem.write_to_path(str(folder / "key"))
+    (folder / "cert").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    return Listener(
+        url="braids://127.0.0.1:0",
+        tls_certificate=str(folder / "cert"),
+        tls_key=str(folder / "key"),
+    )
+
+
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> list[Any]:
+    """A handshake in memory; the names in the certificate that the client got."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname=name),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(10):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    certificate = ends[0].getpeercert()
+    assert certificate
+    names: Any = certificate["subjectAltName"]
+    return [value for _, value in names]
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "one.example"])
+def test_new_connections_get_the_new_certificate(tmp_path, name):
+    """With a server name in the handshake, and without one, as for an address."""
+    authority = trustme.CA()
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    tls = ReloadableTls(certify(tmp_path, authority, name))
+    assert shake_hands(tls.context, client, name) == [name]
+    certify(tmp_path, authority, name, "new.example")
+    assert shake_hands(tls.context, client, name) == [name]
+    tls.replace(tls.prepared())
+    assert set(shake_hands(tls.context, client, name)) == {name, "new.example"}
+
+
+def test_certificates_that_cannot_be_used(tmp_path):
+    listener = certify(tmp_path, trustme.CA(), "one.example")
+    (tmp_path / "key").write_text("no key")
+    with pytest.raises(ConfigInvalid, match="cannot be used"):
+        ReloadableTls(listener)
+    with pytest.raises(ConfigInvalid, match="No such file"):
+        ReloadableTls(msgspec.structs.replace(listener, tls_key=str(tmp_path / "missing")))
+
+
+# --- a whole run ---
+
+
+def config(tmp_path: Path, **changes: Any) -> Config:
+    values: dict[str, Any] = {"data": str(tmp_path / "data"), "listeners": LOOPBACK}
+    return Config(**(values | {"limits": SMALL, "drain_ms": 100} | changes))
+
+
+class Run:
+    """A daemon in this process, and what it told."""
+
+    def __init__(self, given: Config, **options: Any) -> None:
+        self.next = given
+        self.levels: list[str] = []
+        self.urls: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self.daemon = Daemon(
+            given,
+            lambda: self.load(),
+            ready=self.urls.set_result,
+            set_log_level=self.levels.append,
+            **options,
+        )
+        self.task = asyncio.create_task(self.daemon.run())
+
+    def load(self) -> Config:
+        return self.next
+
+    async def __aenter__(self) -> "Run":
+        waiting: list[asyncio.Future[Any]] = [self.urls, self.task]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if self.task.done():
+            await self.task
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.daemon._on_stop("test")
+        await self.task
+
+    @property
+    def url(self) -> str:
+        return self.urls.result()[0]
+
+
+async def test_it_serves_declares_and_stops(tmp_path):
+    queues = {"orders": QueueSettings(max_receives=3, dead_letter="dlq")}
+    seen: list[tuple[int, int]] = []
+    given = config(tmp_path, queues=queues)
+    async with Run(given, progress=lambda *step: seen.append(step)) as run:
+        async with connect(run.url) as client:
+            assert [info.name async for info in client.queues()] == ["dlq", "orders"]
+            await client.queue("orders").send(b"kept")
+    async with Run(given) as run:
+        async with connect(run.url) as client:
+            [message] = await client.queue("orders").receive()
+            assert message.body == b"kept"
+
+
+async def test_queues_follow_the_configuration(tmp_path):
+    async with Run(config(tmp_path, queues={"a": QueueSettings()})):
+        pass
+    changed = config(tmp_path, queues={"a": QueueSettings(delay_ms=5)})
+    async with Run(changed) as run, connect(run.url) as client:
+        assert (await client.verbs.queue_info("a")).settings.delay_ms == 5
+    with pytest.raises(ConfigInvalid, match=r"queues\.a: fifo cannot be changed"):
+        async with Run(config(tmp_path, queues={"a": QueueSettings(fifo=True)})):
+            pass
+
+
+async def test_what_keeps_it_from_starting_is_raised(tmp_path):
+    async with Run(config(tmp_path)):
+        with pytest.raises(Locked):
+            async with Run(config(tmp_path)):
+                pass
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listeners = (*LOOPBACK, Listener(url=f"braid://127.0.0.1:{taken.getsockname()[1]}"))
+        with pytest.raises(OSError, match="cannot listen"):
+            async with Run(config(tmp_path, listeners=listeners)):
+                pass
+    async with Run(config(tmp_path)):
+        pass
+
+
+async def test_a_failed_log_is_the_end(tmp_path):
+    run = await Run(config(tmp_path)).__aenter__()
+    run.daemon._broker._fail(OSError("fdatasync"))
+    with pytest.raises(BrokerFailed, match="fdatasync"):
+        await run.task
+
+
+async def test_reload_takes_all(tmp_path, caplog):
+    caplog.set_level("INFO", logger="braidmq")
+    async with Run(config(tmp_path)) as run:
+        rules = (Rule("allow", ("queue:*",), ("*",)),)
+        run.next = config(
+            tmp_path,
+            limits=msgspec.structs.replace(SMALL, queues_max=1),
+            users={"alice": Account(password_hash=hash_password("secret"), rules=rules)},
+        )
+        run.daemon.reload()
+        async with connect(run.url.replace("//", "//alice:secret@")) as client:
+            await client.declare_queue("a")
+            with pytest.raises(Exception, match="1"):
+                await client.declare_queue("b")
+        with pytest.raises(Exception, match="needs a user"):
+            async with connect(run.url):
+                pass
+    assert run.levels == ["info"]
+    assert "changed limits.queues_max: 100000 -> 1" in caplog.text
+    assert "changed users.alice.password_hash: added, '(hidden)'" in caplog.text
+    assert "reloaded" in caplog.text
+
+
+async def test_reload_takes_nothing_when_something_is_wrong(tmp_path, caplog):
+    async with Run(config(tmp_path)) as run:
+        limits = msgspec.structs.replace(SMALL, queues_max=1)
+        run.next = config(tmp_path, limits=limits, drain_ms=5)
+        run.daemon.reload()
+
+        def fail() -> Config:
+            raise ConfigInvalid(["first problem", "second problem"])
+
+        run.load = fail  # type: ignore[method-assign]
+        run.daemon.reload()
+        async with connect(run.url) as client:
+            await client.declare_queue("a")
+            await client.declare_queue("b")
+    assert "nothing was changed: drain_ms can only be changed by a restart" in caplog.text
+    assert "nothing was changed: first problem" in caplog.text
+    assert "nothing was changed: second problem" in caplog.text
+    assert not run.levels
+
+
+async def test_reload_with_a_bad_certificate_changes_nothing(tmp_path, caplog):
+    listener = certify(tmp_path, trustme.CA(), "127.0.0.1")
+    given = config(tmp_path, listeners=(*LOOPBACK, listener))
+    async with Run(given) as run:
+        assert [url.partition(":")[0] for url in run.urls.result()] == ["braid", "braids"]
+        (tmp_path / "cert").write_text("damaged")
+        run.next = msgspec.structs.replace(
+            given, limits=msgspec.structs.replace(SMALL, queues_max=1)
+        )
+        run.daemon.reload()
+        assert run.daemon._broker.core.limits.queues_max == SMALL.queues_max
+    assert "cannot be used" in caplog.text
+
+
+async def test_a_connection_has_time_to_finish_and_a_second_signal_does_not_wait(tmp_path):
+    run = await Run(config(tmp_path, drain_ms=3_600_000)).__aenter__()
+    host, port = run.url.removeprefix("braid://").split(":")
+    # Somebody who never says anything would be waited for.
+    _, writer = await asyncio.open_connection(host, int(port))
+    run.daemon._on_stop("SIGTERM")
+    run.daemon._on_stop("SIGTERM")
+    await asyncio.wait_for(run.task, SECONDS)
+    writer.close()
+
+
+async def test_dump_writes_into_the_log(tmp_path, caplog):
+    async with Run(config(tmp_path)) as run:
+        run.daemon.dump()
+    [record] = [r for r in caplog.records if "state of all tasks" in r.getMessage()]
+    assert record.fields["tasks"] >= 2
+
+
+async def test_reload_before_it_is_ready_is_put_off(tmp_path, caplog):
+    daemon = Daemon(config(tmp_path), lambda: Config())
+    daemon.reload()
+    assert "not reloaded: still recovering" in caplog.text
+
+
+async def test_recovery_is_told_to_systemd(tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(SECONDS)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        daemon = Daemon(config(tmp_path), lambda: Config())
+        daemon._recovered(43, 100)
+        assert b"STATUS=recovering 43%\nEXTEND_TIMEOUT_USEC=" in manager.recv(200)
