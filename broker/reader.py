@@ -24,12 +24,14 @@ class Reader:
         loading: a read is under way; nothing else is read until ``loaded(error)`` was called.
     """
 
-    __slots__ = ("_extent", "_loaded", "_log", "loading")
+    __slots__ = ("_extent", "_link_extent", "_loaded", "_log", "loading")
 
     def __init__(self, log: Log, loaded: Callable[[StorageError | None], None]) -> None:
         self._log = log
         self._loaded = loaded
+        # What was read last, kept until it is used: the log's cache may be too small for both.
         self._extent = _NOWHERE
+        self._link_extent = _NOWHERE
         self.loading = False
 
     def read(self, lsn: int, link_lsn: int = 0, retention_ms: int = 0) -> MessageContent | None:
@@ -48,11 +50,14 @@ class Reader:
         message = decode_content(extent.buffer, lsn - extent.start, lsn)
         came_ms = message.time_ms
         if link_lsn:
-            found = self._log.get(link_lsn)
-            if found is None:
-                self._fetch(link_lsn)
-                return None
-            link = decode_link(found.buffer, link_lsn - found.start, link_lsn)
+            extent = self._link_extent
+            if not extent.start <= link_lsn < extent.end:
+                found = self._log.get(link_lsn)
+                if found is None:
+                    self._fetch(link_lsn, True)
+                    return None
+                self._link_extent = extent = found
+            link = decode_link(extent.buffer, link_lsn - extent.start, link_lsn)
             message.attributes = overlay(message.attributes, link.attributes)
             message.expire_ms = 0
             came_ms = link.time_ms
@@ -64,7 +69,7 @@ class Reader:
     def rest(self) -> None:
         """Nothing more is to be read for now: hold no memory."""
         if not self.loading:
-            self._extent = _NOWHERE
+            self._extent = self._link_extent = _NOWHERE
 
     def time_ms(self, lsn: int) -> int:
         """When the message at ``lsn`` was sent, or 0 when it is not in memory."""
@@ -73,12 +78,14 @@ class Reader:
             return 0
         return decode_content(extent.buffer, lsn - extent.start, lsn).time_ms
 
-    def _fetch(self, lsn: int) -> None:
+    def _fetch(self, lsn: int, link: bool = False) -> None:
         self.loading = True
-        self._log.fetch(lsn, self._fetched, lsn)
+        self._log.fetch(lsn, self._fetched, link)
 
-    def _fetched(self, lsn: object, extent: Extent | None, error: StorageError | None) -> None:
+    def _fetched(self, link: object, extent: Extent | None, error: StorageError | None) -> None:
         self.loading = False
-        if extent is not None and extent.start == lsn:
+        if extent is not None and link:
+            self._link_extent = extent
+        elif extent is not None:
             self._extent = extent
         self._loaded(error)
