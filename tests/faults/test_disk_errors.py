@@ -1,0 +1,209 @@
+"""The disk says no: EIO ends the daemon before it confirms anything more, a full disk does not.
+
+After each failed sync power is cut as well, where that can be done: the kernel drops what it could
+not write, so whatever was confirmed after the failure would be missing then.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .audit import Entry, Journal, body_of
+from .campaign import Campaign, cycles, figures
+from .daemon import Daemon, NotStarted
+from .load import Load, drain
+from .powercut import LossyDisk, lossy_disk, tmpfs, why_no_mount, why_not
+from .strace import inject, why_no_strace
+from .wire import SEND, Gone, Refusal, Wire
+
+pytestmark = [pytest.mark.slow]
+
+WRITES = "pwrite64,pwritev,pwritev2"
+FREE_AGAIN_SECONDS_MAX = 30.0  # a hang, not a measure
+
+
+@pytest.fixture
+def traced() -> None:
+    if reason := why_no_strace():
+        pytest.skip(reason)
+
+
+@contextmanager
+def a_disk(scratch: Path) -> Iterator[tuple[Path, LossyDisk | None]]:
+    """Where to put the data, on a disk that can lose power if that is possible here."""
+    if why_not("ext4"):
+        yield scratch / "data", None
+        return
+    with lossy_disk("ext4", scratch) as disk:
+        yield disk.path / "data", disk
+
+
+async def until_it_ends(daemon: Daemon) -> None:
+    """Wait for the daemon to give up by itself, as it must after a failed write."""
+    assert await daemon.wait() == 74, daemon.log
+
+
+@pytest.mark.parametrize(
+    ("calls", "when"),
+    [("fdatasync", "once"), ("fdatasync", "forever"), (WRITES, "once")],
+    ids=["fdatasync-once", "fdatasync-forever", "write-once"],
+)
+async def test_eio_ends_it_before_it_confirms_more(traced, tmp_path, request, calls, when):
+    with a_disk(tmp_path) as (data, disk):
+        campaign = Campaign(data, tmp_path, seed=6)
+        for _ in range(cycles(2)):
+            count = campaign.rng.randint(4, 60)
+            prefix = inject(calls, "error=EIO", f"{count}+" if when == "forever" else f"{count}")
+            await campaign.cycle(until_it_ends, campaign.daemon(prefix))
+            if disk is not None:
+                disk.cut()
+                campaign.journal.power_cut_runs.add(campaign.journal.run)
+                disk.umount()
+                disk.mount()
+        await campaign.finish()
+        campaign.verdict(request)
+
+
+async def test_eio_on_every_fsync_keeps_it_from_starting(traced, tmp_path):
+    daemon = Daemon(tmp_path / "data", tmp_path, inject("fsync,fdatasync", "error=EIO", "1+"))
+    with pytest.raises(NotStarted) as refused:
+        await daemon.start()
+    assert refused.value.status == 74
+    assert "Traceback" not in refused.value.log
+
+
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+async def test_a_write_that_stops_half_way(tmp_path, request):
+    """RLIMIT_FSIZE: the kernel writes a part of a frame, and refuses the rest with EFBIG."""
+    campaign = Campaign(tmp_path / "data", tmp_path, seed=7)
+    no_reserve = {"BRAIDMQ_LIMITS__RESERVE_BYTES": "0"}
+    for _ in range(cycles(2)):
+        size = campaign.rng.randint(20_000, 120_000)
+        prefix = [sys.executable, "-c", LIMITED, str(size)]
+        await campaign.cycle(until_it_ends, campaign.daemon(prefix, no_reserve))
+    await campaign.finish()
+    assert campaign.dropped_bytes, "no write stopped half way"
+    campaign.verdict(request)
+
+
+# --- a full disk ---
+
+
+def fill(directory: Path, leave: int) -> Path:
+    """Take all but ``leave`` bytes of the disk."""
+    path = directory / "filler"
+    state = os.statvfs(directory)
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - leave)
+    return path
+
+
+async def send_some(port: int, journal: Journal, numbers: range) -> str:
+    """Send messages one by one; return the code of the first refusal, or an empty text."""
+    wire = await Wire.open(port)
+    try:
+        for number in numbers:
+            entry = Entry("standard", "to-full", number, {})
+            journal.invoke(entry)
+            message = [body_of("to-full", number, 4_000)]
+            try:
+                reply = await wire.call(SEND, "standard", [message])
+            except Refusal as refusal:
+                journal.fail(entry)
+                return refusal.code
+            if reply[2][0] is None:
+                journal.fail(entry)
+                return str(reply[3][0][1])
+            journal.ok(entry, reply[2][0][0], False)
+    finally:
+        wire.abort()
+    return ""
+
+
+async def until_taken(port: int, journal: Journal, first: int) -> float:
+    """Send until it is taken again; how many seconds that took."""
+    began = time.monotonic()
+    while refused := await send_some(port, journal, range(first, first + 1)):
+        assert refused == "storage-full"
+        assert time.monotonic() - began < FREE_AGAIN_SECONDS_MAX, "it does not recover by itself"
+        first += 1
+        await asyncio.sleep(0.1)
+    return time.monotonic() - began
+
+
+async def test_a_full_disk_refuses_publishers_and_nobody_else(tmp_path, request):
+    if reason := why_no_mount():
+        pytest.skip(f"a full disk cannot be made here: {reason}")
+    with tmpfs(tmp_path / "small", "12m") as directory:
+        campaign = Campaign(directory / "data", tmp_path, seed=8)
+        journal = campaign.journal
+        async with campaign.daemon() as daemon:
+            await campaign.begun(daemon)
+            assert not await send_some(daemon.port, journal, range(100))
+            filler = fill(directory, leave=1_500_000)
+            assert await send_some(daemon.port, journal, range(100, 2_000)) == "storage-full"
+            settled = journal.counts["settled"]
+            async with Load(daemon.port, journal, campaign.rng):
+                await asyncio.sleep(1.0)
+            assert journal.counts["settled"] > settled, "consumers were held up"
+            assert journal.counts["refused storage-full"], "publishers were not told"
+            assert daemon.running, daemon.log
+            filler.unlink()
+            seconds = await until_taken(daemon.port, journal, 10_000)
+            async with Load(daemon.port, journal, campaign.rng):
+                await asyncio.sleep(0.3)
+        await campaign.finish()
+        figures(request, f"{seconds:.1f} s from room to taking again, {campaign.line}")
+        assert not journal.broken, "\n".join(journal.findings)
+
+
+async def test_killed_on_a_full_disk(tmp_path, request):
+    """It starts on the full disk, or says that there is no room; it never loses or invents."""
+    if reason := why_no_mount():
+        pytest.skip(f"a full disk cannot be made here: {reason}")
+    with tmpfs(tmp_path / "small", "12m") as directory:
+        campaign = Campaign(directory / "data", tmp_path, seed=9)
+        journal = campaign.journal
+        started = refused = 0
+        for count in range(cycles(3)):
+            async with campaign.daemon() as daemon:
+                await campaign.begun(daemon)
+                first = count * 10_000
+                await send_some(daemon.port, journal, range(first, first + 50))
+                filler = fill(directory, leave=1_200_000)
+                async with Load(daemon.port, journal, campaign.rng):
+                    await asyncio.sleep(campaign.rng.uniform(0.1, 0.6))
+                    await daemon.kill()
+            free = os.statvfs(directory)
+            if rest := free.f_bavail:
+                with filler.open("ab") as file:
+                    os.posix_fallocate(file.fileno(), 0, file.tell() + rest * free.f_frsize)
+            reserve_left = (campaign.data / "ballast").exists()
+            try:
+                async with campaign.daemon() as daemon:
+                    journal.run += 1
+                    started += 1
+                    try:
+                        await drain(daemon.port, journal)
+                    except (Gone, Refusal):  # the reserve was not enough for all of it
+                        await until_it_ends(daemon)
+            except NotStarted as no_room:
+                assert no_room.status == 75, no_room.log
+                assert not reserve_left, "the reserve is there for this, and was not used"
+                refused += 1
+            filler.unlink()
+        await campaign.finish()
+        figures(request, f"on the full disk started {started}, refused {refused}, {campaign.line}")
+        assert not journal.broken, "\n".join(journal.findings)

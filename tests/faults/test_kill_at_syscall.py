@@ -1,0 +1,57 @@
+"""The process dies at the n-th call that changes the disk: no step of the log may be in between.
+
+A kill at a random time mostly hits a process that waits. strace hits the very call: a write, a
+sync, the rename of MANIFEST, the unlink of a segment, while it starts, works and stops.
+"""
+
+import asyncio
+import signal
+
+import pytest
+
+from .campaign import Campaign, cycles
+from .daemon import Daemon, NotStarted
+from .strace import inject, why_no_strace
+
+pytestmark = [pytest.mark.slow]
+
+# What it calls, and how often it does in a short run (start, load, checkpoint at the end).
+POINTS = {
+    "fdatasync": 40,
+    "fsync": 8,
+    "pwrite64,pwritev,pwritev2": 60,
+    "rename,renameat,renameat2": 3,
+    "unlink,unlinkat": 5,
+    "fallocate": 1,
+}
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+async def test_kill_9_at_the_nth_system_call(tmp_path, request):
+    if reason := why_no_strace():
+        pytest.skip(reason)
+    campaign = Campaign(tmp_path / "data", tmp_path, seed=10)
+    rng = campaign.rng
+    points: set[tuple[str, int]] = set()
+
+    for count in range(cycles(10)):
+        calls = [*POINTS][count % len(POINTS)]
+        when = rng.randint(1, POINTS[calls])
+
+        async def stop(daemon: Daemon, point: tuple[str, int] = (calls, when)) -> None:
+            await asyncio.sleep(rng.uniform(0.1, 0.3))
+            daemon.signal(signal.SIGTERM)
+            status = await daemon.wait()
+            assert status in (0, *KILLED), daemon.log
+            if status:
+                points.add(point)
+
+        try:
+            await campaign.cycle(stop, campaign.daemon(inject(calls, "signal=SIGKILL", str(when))))
+        except NotStarted as killed:
+            assert killed.status in KILLED, killed.log
+            points.add((calls, when))
+    await campaign.finish()
+    assert points, "no kill ever hit"
+    request.node.name += f" ({len(points)} different calls)"
+    campaign.verdict(request)
