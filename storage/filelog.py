@@ -263,8 +263,14 @@ class FileLog:
         commit = self._commit
         if commit.in_flight is not None or commit.error is not None:
             return
+        try:
+            self.before_seal()
+        finally:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        commit = self._commit
         assert self._scheduler is not None
-        self.before_seal()
         batch = commit.seal(self._scheduler.now_ms())
         if batch is None:
             return
@@ -309,10 +315,17 @@ class FileLog:
             waiters += commit.durable(batch)
         if stage == DURABLE or not batch.sync:
             self._on_done(batch)
-            if commit.complete(batch):
+            more = commit.complete(batch)
+        else:
+            more = False
+        try:
+            if more:
                 self._flush()
-        self._tell(waiters, None)
-        self.on_progress()
+        finally:  # what a callback of the owner's raises is his; nobody else waits for ever
+            try:
+                self._tell(waiters, None)
+            finally:
+                self.on_progress()
 
     def _on_done(self, batch: Batch) -> None:
         statistics = self._statistics

@@ -130,13 +130,17 @@ class MemoryLog:
     def _flush(self) -> None:
         if self._error is not None:
             return
-        self.before_seal()
-        self._awake = False
-        self._durable_lsn = self._next_lsn
-        waiters, self._waiters = self._waiters, []
-        self._statistics.commits += 1
-        self._tell(waiters, None)
-        self.on_progress()
+        try:
+            self.before_seal()
+        finally:
+            self._awake = False
+            self._durable_lsn = self._next_lsn
+            waiters, self._waiters = self._waiters, []
+            self._statistics.commits += 1
+            try:
+                self._tell(waiters, None)
+            finally:
+                self.on_progress()
 
     def _tell(self, waiters: Iterable[_Waiter], error: StorageError | None) -> None:
         waiters = iter(waiters)

@@ -164,6 +164,28 @@ def test_a_failing_callback_harms_nobody_else(bench: Bench):
     assert bench.calls == [(1, None)]
 
 
+def test_a_hook_that_fails_stops_nothing(bench: Bench):
+    def bad() -> None:
+        raise ZeroDivisionError
+
+    log = bench.log
+    for hook in ("before_seal", "on_progress"):
+        setattr(log, hook, bad)
+        for number in range(3):
+            bench.publish()
+            log.wait(Durability.SYNC, bench.called, number)
+        for _ in range(20):
+            try:
+                bench.settle()
+            except ZeroDivisionError:
+                continue
+            break
+        assert bench.calls == [(number, None) for number in range(3)]
+        bench.calls.clear()
+        setattr(log, hook, lambda: None)
+    assert log.pending_bytes == 0
+
+
 def test_a_record_can_be_got_and_fetched_while_it_is_needed(bench: Bench):
     lsns = {bench.publish(bytes(size)): size for size in (0, 10, 700_000, 5)}
     for _ in range(2):
