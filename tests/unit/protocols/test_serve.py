@@ -1,0 +1,137 @@
+"""``serve``: open for as long as the block lasts, and then properly closed."""
+
+# ruff: noqa: ASYNC110  - these tests wait for what others do
+
+import asyncio
+import ssl
+
+import pytest
+import trustme
+
+from braidmq.broker import Broker, Disconnected, InvalidArgument, Limits, Unauthenticated, User
+from braidmq.broker.access import Rule
+from braidmq.broker.passwords import hash_password
+from braidmq.protocols import Server, connect, serve
+
+
+@pytest.fixture
+async def broker():
+    async with Broker() as broker:
+        yield broker
+
+
+async def test_the_ports_that_the_system_chose_can_be_read(broker):
+    async with serve(broker, "braid://127.0.0.1:0", "braid://127.0.0.1:0") as server:
+        assert isinstance(server, Server)
+        assert len(set(server.urls)) == 2
+        assert not any(url.endswith(":0") for url in server.urls)
+    assert serve(broker).urls == []
+    assert serve(broker).connections == serve(broker).connections_refused == 0
+
+
+async def test_connections_are_counted(broker):
+    async with serve(broker, "braid://127.0.0.1:0") as server, connect(server.urls[0]) as remote:
+        assert server.connections == 1
+        assert (await remote.info()).connections == 1
+        assert (await broker.info()).connections == 1
+    assert (await broker.info()).connections == 0
+
+
+async def test_at_the_end_what_was_begun_is_answered(broker):
+    async with connect_to(broker, resume=False) as (server, remote):
+        queue = await remote.declare_queue("q")
+        sending = [asyncio.ensure_future(queue.send(b"x")) for _ in range(10)]
+        waiting = asyncio.ensure_future(queue.receive(wait=20))
+        while not (await broker.queue("q").info()).sent:
+            await asyncio.sleep(0)
+        await server.__aexit__(None, None, None)
+        assert len(await asyncio.gather(*sending)) == 10
+        waiting.cancel()
+        with pytest.raises(Disconnected):
+            await queue.send(b"x")
+
+
+class connect_to:
+    """A server whose end the test decides, and a client."""
+
+    def __init__(self, broker, **options):
+        self.server = serve(broker, "braid://127.0.0.1:0")
+        self.options = options
+
+    async def __aenter__(self):
+        await self.server.__aenter__()
+        self.remote = connect(self.server.urls[0], **self.options)
+        await self.remote.__aenter__()
+        return self.server, self.remote
+
+    async def __aexit__(self, *error):
+        await self.remote.__aexit__(None, None, None)
+
+
+async def test_who_stays_beyond_the_grace_is_cut(broker):
+    async with serve(broker, "braid://127.0.0.1:0", grace=0.01) as server:
+        port = int(server.urls[0].rsplit(":", 1)[1])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        while not server.connections:
+            await asyncio.sleep(0.001)
+    assert server.connections == 0
+    writer.close()
+
+
+async def test_the_daemon_port_is_free_again_afterwards(broker):
+    async with serve(broker, "braid://127.0.0.1:0") as server:
+        url = server.urls[0]
+    async with serve(broker, url) as server:
+        assert server.urls == [url]
+
+
+async def test_a_message_must_fit_into_a_frame():
+    async with Broker(limits=Limits(frame_bytes_max=1_000_000)) as broker:
+        with pytest.raises(InvalidArgument, match="frame_bytes_max"):
+            async with serve(broker, "braid://127.0.0.1:0"):
+                pass
+
+
+async def test_tls():
+    authority = trustme.CA()
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(ours)
+    theirs = ssl.create_default_context()
+    authority.configure_trust(theirs)
+    async with Broker() as broker, serve(broker, "braids://127.0.0.1:0", tls=ours) as server:
+        async with connect(server.urls[0], tls=theirs) as remote:
+            queue = await remote.declare_queue("q")
+            await queue.send(b"x" * 100_000)
+            (message,) = await queue.receive()
+            assert len(message.body) == 100_000
+        with pytest.raises(Disconnected):
+            async with connect(server.urls[0]):
+                pass
+        plain = server.urls[0].replace("braids", "braid")
+        with pytest.raises(Disconnected):
+            async with connect(plain, timeout=2):
+                pass
+
+
+@pytest.fixture(scope="module")
+def users():
+    may_send = Rule("allow", ("queue:Send",), ("orders",))
+    return [User("ada", hash_password("right"), (may_send,))]
+
+
+async def test_users_log_in_and_may_do_what_their_rules_say(users):
+    from braidmq.broker import PermissionDenied
+
+    async with Broker(users=users) as broker, serve(broker, "braid://127.0.0.1:0") as server:
+        await broker.declare_queue("orders")
+        address = server.urls[0].removeprefix("braid://")
+        for login in ("", "ada:wrong@", "eve:right@"):
+            with pytest.raises(Unauthenticated):
+                async with connect(f"braid://{login}{address}"):
+                    pass
+        async with connect(f"braid://ada:right@{address}") as remote:
+            await remote.queue("orders").send(b"x")
+            with pytest.raises(PermissionDenied):
+                await remote.queue("orders").receive()
+            with pytest.raises(PermissionDenied):
+                await remote.declare_queue("other")
