@@ -181,7 +181,7 @@ class FifoQueue(Queue):
             number = self._next_of_free(lane)
         if number < 0:
             number = self._search(lane, frontier)
-        return (lane, number) if number >= 0 and self._is_kept(lane, number, frontier) else None
+        return (lane, number) if number >= 0 else None
 
     def _next_of_taken(self, lane: Lane) -> int:
         """The next waiting message of a group that this receive has messages of, or -1."""

@@ -36,7 +36,7 @@ from .message import Delivery, Outgoing, Receipt, Sent, unpack_headers
 from .overflow import make_room
 from .reader import Reader
 from .settings import QueueSettings
-from .state import QueueState, lane_code
+from .state import LANE_SHIFT, NUMBER_MASK, QueueState, lane_code
 
 __all__ = ["Queue"]
 
@@ -86,7 +86,8 @@ class Queue(QueueState):
                 results.append(error)
         if self.settings.retention_ms and not self.sweep_ms:
             self.sweep_ms = now_ms + self.settings.retention_ms
-        self.set_alarm()
+        if self.sweep_ms or self.delayed or self.expiring:
+            self.set_alarm()
         return results
 
     def _send_one(self, message: Outgoing, now_ms: int) -> Sent:
@@ -246,8 +247,11 @@ class Queue(QueueState):
             lane, number = found
             page = lane.pages[number >> PAGE_BITS]
             at = number & PAGE_MASK
+            slot = page.slots[at]
             link = page.links[at] if page.links is not None else 0
-            message = read(page.slots[at], link, retention_ms)
+            if slot >= frontier or link >= frontier:
+                break  # not as durable yet as the queue promises
+            message = read(slot, link, retention_ms)
             if message is None:
                 self._read_seq = lane.base | number
                 break
@@ -255,7 +259,7 @@ class Queue(QueueState):
             receives = page.counts[at] if page.counts is not None else 0
             if not self._is_due(consumer, lane, number, message, receives, now_ms):
                 continue
-            page.slots[at] |= LEASED
+            page.slots[at] = slot | LEASED
             self._took(consumer, lane, number)
             seq = lane.base | number
             size = len(message.body) + len(message.attributes)
@@ -305,7 +309,7 @@ class Queue(QueueState):
             number = lane.first_returned() if lane.returned else -1
             if number < 0:
                 number = self._advance(lane)
-            if number < lane.next and self._is_kept(lane, number, frontier):
+            if number < lane.next:
                 return lane, number
         return None
 
@@ -313,16 +317,12 @@ class Queue(QueueState):
         number = lane.cursor = lane.first_ready(lane.cursor)
         return number
 
-    def _is_kept(self, lane: Lane, number: int, frontier: int) -> bool:
-        """Whether a ready message is as durable as the queue promises."""
-        return lane.slot(number) < frontier and lane.link(number) < frontier
-
     def _find_matching(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
         """The next message that the consumer's selector was not asked about yet."""
         for lane in self.lanes:
             number = lane.first_ready(consumer.positions.get(lane.base, 0))
             consumer.positions[lane.base] = number
-            if number < lane.next and self._is_kept(lane, number, frontier):
+            if number < lane.next:
                 return lane, number
         return None
 
@@ -367,21 +367,18 @@ class Queue(QueueState):
                 continue
             results.append(None)
             gone.append(seq)
-            self.forget(seq, lease.size)
+            lane = self.by_code[seq >> LANE_SHIFT]
+            number = seq & NUMBER_MASK
+            self._lease_ended(lane, number, False)
+            slot, link, size = lane.remove(number, lease.size)
+            self.bytes -= size
+            self._release(slot, link)
         if gone:
             self.counters.acknowledged += len(gone)
             if self.logged:
                 self.log.append((encode_ack(self.id, ACKED, gone),))
             self._settled()
         return results
-
-    def forget(self, seq: int, size: int) -> None:
-        """Take out a message whose lease has just ended."""
-        lane, number = self.locate(seq)
-        assert lane is not None
-        self._lease_ended(lane, number, stays=False)
-        slot, link, _ = self.remove(seq, size)
-        self._release(slot, link)
 
     def _lease_ended(self, lane: Lane, number: int, stays: bool) -> None:
         """A message is in nobody's hands any more (FIFO: its group goes on)."""

@@ -35,6 +35,7 @@ __all__ = [
     "COUNTS",
     "DEDUP",
     "LANE_SHIFT",
+    "NUMBER_MASK",
     "PAGE",
     "QUEUE",
     "WHEEL",
@@ -47,7 +48,7 @@ __all__ = [
 QUEUE, PAGE, COUNTS, WHEEL, DEDUP = 1, 2, 3, 4, 5
 
 LANE_SHIFT = 48
-_NUMBER_MASK = (1 << LANE_SHIFT) - 1
+NUMBER_MASK = (1 << LANE_SHIFT) - 1
 _PAGE = Struct("<IBBHQ")
 _SECTION = Struct("<IIQ")
 _PAIR = Struct("<QQ")
@@ -108,19 +109,19 @@ class QueueState:
 
     def locate(self, seq: int) -> tuple[Lane | None, int]:
         """The lane and number of a sequence; the lane is None when there is none such."""
-        return self.by_code.get(seq >> LANE_SHIFT), seq & _NUMBER_MASK
+        return self.by_code.get(seq >> LANE_SHIFT), seq & NUMBER_MASK
 
     def slot(self, seq: int) -> int:
         """The slot of a sequence, 0 when the message is gone."""
         lane = self.by_code.get(seq >> LANE_SHIFT)
-        return lane.slot(seq & _NUMBER_MASK) if lane is not None else 0
+        return lane.slot(seq & NUMBER_MASK) if lane is not None else 0
 
     # Apply ------------------------------------------------------------------------------------
 
     def put(self, seq: int, lsn: int, size: int, due_ms: int, expire_ms: int, group: int) -> None:
         """A message stands at ``lsn``. Nothing happens if it was put before."""
         lane = self.lane(seq >> LANE_SHIFT)
-        number = seq & _NUMBER_MASK
+        number = seq & NUMBER_MASK
         if number < lane.next:
             return
         assert number == lane.next, "sequence numbers have no gaps"
@@ -135,7 +136,7 @@ class QueueState:
     def put_linked(self, seq: int, lsn: int, size: int, group: int, link: int) -> None:
         """A message that stands at ``lsn`` came by the link at ``link``."""
         lane = self.lane(seq >> LANE_SHIFT)
-        if seq & _NUMBER_MASK < lane.next:
+        if seq & NUMBER_MASK < lane.next:
             return
         number = lane.append(lsn, size, group)
         self.bytes += size
@@ -194,7 +195,7 @@ class QueueState:
         for bound in bounds:
             lane = self.by_code.get(bound >> LANE_SHIFT)
             if lane is not None:
-                pages = lane.drop_below(bound & _NUMBER_MASK)
+                pages = lane.drop_below(bound & NUMBER_MASK)
                 self.bytes -= sum(page.bytes for page in pages)
                 gone.extend(pages)
         self.held = sum(
