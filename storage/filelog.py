@@ -214,6 +214,10 @@ class FileLog:
     # Appending --------------------------------------------------------------------------------
 
     @property
+    def instance(self) -> int:
+        return int.from_bytes(self._manifest.instance, "little") >> 1 or 1
+
+    @property
     def next_lsn(self) -> int:
         return self._commit.next_lsn
 

@@ -161,6 +161,13 @@ class Log(Protocol):
     before_seal: Callable[[], None]  # set by the owner: last chance to append to this commit
 
     @property
+    def instance(self) -> int:
+        """Which log this is: a number made by chance with the directory, from 1 to 2**63 - 1.
+
+        0 when the log does not outlive the process. Known after :meth:`open`.
+        """
+
+    @property
     def next_lsn(self) -> int:
         """Where the next record will stand, at the earliest."""
 

@@ -57,6 +57,10 @@ class MemoryLog:
         self._statistics = LogStatistics(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
 
     @property
+    def instance(self) -> int:
+        return 0
+
+    @property
     def next_lsn(self) -> int:
         return self._next_lsn
 

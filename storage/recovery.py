@@ -242,39 +242,40 @@ def load_segments(
 
 
 def check_table(
-    disk: Disk, directory: str, segments: list[Segment], entries: list[SegmentEntry], end: int
-) -> list[Segment]:
-    """Take over ends and totals from the checkpoint's table, and take out what it does not name.
+    disk: Disk,
+    directory: str,
+    segments: list[Segment],
+    entries: list[SegmentEntry],
+    manifest: Manifest,
+) -> tuple[list[Segment], list[tuple[int, int, Corrupt]]]:
+    """Take over ends and totals from the checkpoint's table, and compare it with what is there.
 
-    That is what nobody needed when the checkpoint, whose replay begins at ``end``, was taken: the
-    process died before it was unlinked. It is returned.
-
-    Raises:
-        Corrupt: a segment that the checkpoint counts on is missing or too short.
+    Returns, and takes out of ``segments``, those that it does not name: nobody needed them when
+    the checkpoint was taken, but the process died before they were unlinked. Returns, as
+    (from, to, error), what it does name and what is not there, unless that was accepted before.
     """
+    end = manifest.replay_lsn
     named = {entry.base for entry in entries}
     dead = [each for each in segments if each.base < end and each.base not in named]
     segments[:] = [each for each in segments if each.base >= end or each.base in named]
     by_base = {segment.base: segment for segment in segments}
-    problem: Corrupt | None = None
+    missing: list[tuple[int, int, Corrupt]] = []
     for entry in entries:
-        segment = by_base.get(entry.base)
-        name = segment_name(entry.base, entry.epoch)
         if entry.base >= end:
             continue
-        if segment is None or segment.epoch != entry.epoch:
-            problem = problem or Corrupt(entry.base, f"{directory}/{name} is missing")
-            continue
-        segment.total = entry.total
-        if entry.end < end:
-            segment.end = entry.end  # what followed it was reclaimed, perhaps
-        missing = min(entry.end, end) - entry.base - disk.size(f"{directory}/{name}")
-        if missing > 0:
-            text = f"{directory}/{name} is {missing} bytes too short"
-            problem = problem or Corrupt(entry.base, text)
-    if problem is not None:
-        raise problem
-    return dead
+        segment = by_base.get(entry.base)
+        name = segment_name(entry.base, entry.epoch)
+        start, stop = entry.base, min(entry.end, end)
+        text = f"{directory}/{name} is missing"
+        if segment is not None and segment.epoch == entry.epoch:
+            segment.total = entry.total
+            if entry.end < end:
+                segment.end = entry.end  # what followed it was reclaimed, perhaps
+            start += disk.size(f"{directory}/{name}")
+            text = f"{directory}/{name} is {stop - start} bytes too short"
+        if start < stop and (start, stop) not in manifest.gaps:
+            missing.append((start, stop, Corrupt(entry.base, text)))
+    return dead, missing
 
 
 class _Recovery:
@@ -314,13 +315,13 @@ class _Recovery:
         for kind, content in read_checkpoint(self.disk, self.directory, manifest):
             if kind == SEGMENTS:
                 entries = decode_segment_table(content)
-                try:
-                    dead = check_table(
-                        self.disk, self.directory, self.segments, entries, manifest.replay_lsn
-                    )
-                    self.ignored += [segment.name for segment in dead]
-                except Corrupt as error:
+                dead, missing = check_table(
+                    self.disk, self.directory, self.segments, entries, manifest
+                )
+                self.ignored += [segment.name for segment in dead]
+                for start, stop, error in missing:
                     self._accept(error)
+                    manifest.gaps.append((start, stop))
             else:
                 self.replay.load(kind, content)
         self.checkpoint_bytes = self.disk.size(f"{self.directory}/{manifest.checkpoint}")

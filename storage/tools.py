@@ -96,13 +96,15 @@ class _Directory:
 
     def _read_checkpoint(self) -> None:
         """Check the sections; take from the segment table where segments end."""
-        replay_lsn = self.manifest.replay_lsn
         try:
             for kind, content in read_checkpoint(self.disk, self.path, self.manifest):
                 self.sections += 1
                 if kind == SEGMENTS:
                     entries = decode_segment_table(content)
-                    check_table(self.disk, self.path, self.segments, entries, replay_lsn)
+                    _, missing = check_table(
+                        self.disk, self.path, self.segments, entries, self.manifest
+                    )
+                    self.problems += [str(error) for _, _, error in missing]
         except (Corrupt, FormatUnknown) as error:
             self.problems.append(str(error))
 

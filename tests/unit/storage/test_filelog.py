@@ -213,6 +213,16 @@ def ledger_of(log: FileLog) -> Ledger:
     return ledger
 
 
+def test_the_number_of_a_log_stays_its_own(tmp_path: Path):
+    numbers = []
+    for name in ("one", "one", "other"):
+        log = FileLog(str(tmp_path / name), ballast_bytes=0, disk_free_bytes_min=0)
+        log.open(ledger_of(log))
+        numbers.append(log.instance)
+        log.close()
+    assert numbers[0] == numbers[1] != numbers[2]
+
+
 def test_a_failed_opening_gives_the_lock_back():
     driver = opened()
     driver.publish()

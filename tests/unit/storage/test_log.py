@@ -89,6 +89,11 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     return bench
 
 
+def test_a_log_that_lasts_has_a_number_of_its_own(bench: Bench):
+    assert (bench.log.instance == 0) is isinstance(bench.log, MemoryLog)
+    assert 0 <= bench.log.instance < 1 << 63
+
+
 def test_lsns_rise_and_0_is_none(bench: Bench):
     expected = bench.log.next_lsn
     assert expected > 0
