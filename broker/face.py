@@ -218,6 +218,7 @@ class MessageConsumer:
         self._settled = 0
         self._closed = False
         self._managed = False
+        self._closing: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> "MessageConsumer":
         self._managed = True
@@ -233,7 +234,12 @@ class MessageConsumer:
         await self.close()
 
     async def __aiter__(self) -> AsyncIterator[Message]:
+        task = None if self._managed else asyncio.current_task()
         try:
+            if task is not None:
+                # An exception leaves this generator where it is until it is collected, which a
+                # task that keeps its exception may put off for ever.
+                task.add_done_callback(self._on_task_done)
             consumption = await self._open()
             while not self._closed:
                 if not self._ready:
@@ -241,8 +247,12 @@ class MessageConsumer:
                     continue
                 yield Message(self._queue, self._ready.pop(), self)
         finally:
-            if not self._managed:
+            if task is not None:
+                task.remove_done_callback(self._on_task_done)
                 await self.close()
+
+    def _on_task_done(self, task: "asyncio.Task[object]") -> None:
+        self._closing = asyncio.ensure_future(self.close())
 
     async def close(self) -> None:
         """Give everything back that is not settled. Closing twice is fine."""
@@ -256,9 +266,9 @@ class MessageConsumer:
             await finish(asyncio.ensure_future(consumption.close(receipts)))
 
     async def _open(self) -> Consumption:
+        if self._closed:
+            raise InvalidArgument("this consumer was closed")
         if self._consumption is None:
-            if self._closed:
-                raise InvalidArgument("this consumer was closed")
             verbs = self._queue.broker.verbs
             opening = asyncio.ensure_future(
                 verbs.consume(self._queue.name, self._prefetch, self._where)
