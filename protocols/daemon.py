@@ -137,8 +137,10 @@ class Daemon:
             log=log, limits=config.limits, users=config.access_users(), progress=self._recovered
         ) as broker:
             self._broker, self._recovering = broker, False
+            assert broker.report is not None
             fields = msgspec.to_builtins(broker.report)
-            level = logging.WARNING if fields and fields["accepted_loss"] else logging.INFO
+            fields["seconds"] = round(broker.report.seconds, 3)
+            level = logging.WARNING if broker.report.accepted_loss else logging.INFO
             logger.log(level, "recovered", extra={"fields": fields})
             await self._declare_queues()
             try:

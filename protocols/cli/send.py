@@ -13,8 +13,6 @@ from ...broker.errors import BraidError
 from ...broker.limits import PRIORITY_MAX, Limits
 from ...broker.message import (
     CONTENT_TYPE,
-    DEDUP_ID,
-    GROUP_ID,
     PRIORITY_DEFAULT,
     Headers,
     Outgoing,
@@ -130,8 +128,8 @@ def _outgoing(
         if not separator or not name:
             raise click.BadParameter(f"{header!r}: write NAME=VALUE", param_hint="--header")
         named[name] = value
-    known = {CONTENT_TYPE: content_type, GROUP_ID: group, DEDUP_ID: dedup_id}
-    named |= {name: text for name, text in known.items() if text}
+    if content_type:
+        named[CONTENT_TYPE] = content_type
     return Outgoing(
         b"",
         pack_headers(named, Limits(headers_bytes_max=2**30)),  # the broker's limits decide

@@ -100,6 +100,7 @@ def health(target: Target, output: Output) -> None:
 
     info = run(target, lambda broker: broker.verbs.broker_info())
     fields: dict[str, Any] = {"status": "ok"} | msgspec.to_builtins(info)
+    fields["instance"] = f"{info.instance:016x}"  # the first half of every message's id
     problem = str(info.log.get("error") or "")
     if problem:
         fields |= {"status": "failed"}
