@@ -1,3 +1,3 @@
-"""Load tools, and the peers they are measured beside."""
+"""Load tools: what a broker does under load, measured beside what the machine can do at all."""
 
 __all__: list[str] = []

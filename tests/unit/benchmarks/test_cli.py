@@ -1,0 +1,103 @@
+"""The commands: what they take, what they write, how they end."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from braidmq.benchmarks import __main__, load, scenarios
+from braidmq.benchmarks.cli import bench
+from braidmq.benchmarks.integrity import Integrity
+from braidmq.benchmarks.meter import Run
+
+TINY = ["--messages", "40", "--producers", "2", "--rounds", "1", "--seconds", "20"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(bench, [str(each) for each in arguments])
+
+
+def test_a_run_in_process_is_printed_and_written(tmp_path):
+    file = tmp_path / "out.json"
+    options = ["--target", "core", "--durability", "memory", "--baseline-seconds", "0.02"]
+    done = run("queue", *TINY, *options, "--dir", tmp_path, "--json", file)
+    assert done.exit_code == 0, done.output
+    assert "fdatasync" in done.output
+    report = json.loads(file.read_text())
+    assert report["scenarios"][0]["integrity"]["received"] == 40
+    assert report["scenarios"][0]["plan"]["target"] == "core"
+
+
+def test_a_native_run_to_stdout(tmp_path):
+    done = run("queue", *TINY, "--baseline-seconds", 0, "--dir", tmp_path, "--json", "-")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["baseline"] is None
+    assert report["scenarios"][0]["broken"] == []
+
+
+def test_a_lost_message_is_exit_status_one(monkeypatch):
+    monkeypatch.setattr(load, "start", lambda plan: Run(integrity=Integrity(sent=2, lost=1)))
+    done = run("queue", *TINY, "--target", "core", "--baseline-seconds", 0)
+    assert done.exit_code == 1
+    assert "BROKEN: bench: 1 lost" in done.output
+
+
+def test_duplicates_break_only_what_excludes_them(monkeypatch):
+    monkeypatch.setattr(load, "start", lambda plan: Run(integrity=Integrity(duplicate=1)))
+    arguments = ["queue", *TINY, "--target", "core", "--baseline-seconds", "0", "--expect"]
+    assert run(*arguments, "at-least-once").exit_code == 0
+    assert run(*arguments, "exactly-once").exit_code == 1
+
+
+def test_a_failed_load_is_exit_status_one(monkeypatch):
+    def fail(plan):
+        raise load.LoadFailed("no broker there")
+
+    monkeypatch.setattr(load, "start", fail)
+    done = run("queue", *TINY, "--target", "core", "--baseline-seconds", 0)
+    assert done.exit_code == 1
+    assert "no broker there" in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["queue", "--window", "0"],
+        ["queue", "--target", "core", "--rate", "5"],
+        ["backlog", "--durability", "memory"],
+        ["queue", "--durability", "none"],
+    ],
+)
+def test_wrong_usage_is_exit_status_two(arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_the_table_names_its_scenarios_and_runs_some(monkeypatch):
+    monkeypatch.setattr(load, "start", lambda plan: Run())
+    done = run("table", "--list", "--only", "core")
+    assert done.output.splitlines() == [
+        each.name for each in scenarios.TABLE if each.name.startswith("core")
+    ]
+    options = ["--only", "core, 100", "--rounds", "1", "--baseline-seconds", "0"]
+    assert "core, 100" in run("table", *options).output
+
+
+def test_the_baseline_alone(tmp_path):
+    done = run("baseline", "--dir", tmp_path, "--seconds", "0.02")
+    assert done.exit_code == 0
+    assert "raw group commit" in done.output
+
+
+def test_a_small_backlog(tmp_path):
+    done = run("backlog", "--dir", tmp_path, "--messages", 200, "--size", 100)
+    assert done.exit_code == 0, done.output
+    assert "200 messages" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_command_it_is_the_table():
+    assert __main__._arguments([]) == ["table"]
+    assert __main__._arguments(["--only", "x"]) == ["table", "--only", "x"]
+    assert __main__._arguments(["queue"]) == ["queue"]
+    assert __main__._arguments(["--help"]) == ["--help"]
