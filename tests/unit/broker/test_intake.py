@@ -1,0 +1,64 @@
+"""What a message must be like: each limit is reached, and one more is refused."""
+
+import pytest
+
+from braidmq.broker.errors import InvalidArgument, TooLarge
+from braidmq.broker.intake import check_for_fifo, check_for_standard
+from braidmq.broker.limits import DELAY_MS_MAX, PRIORITY_MAX, RETENTION_MS_MAX, Limits
+from braidmq.broker.message import Outgoing
+
+LIMITS = Limits(body_bytes_max=8, headers_bytes_max=8, group_bytes_max=4, dedup_id_bytes_max=4)
+
+
+@pytest.mark.parametrize("check", [check_for_standard, check_for_fifo])
+def test_bodies_headers_and_times_to_live_have_limits(check):
+    check(Outgoing(b"x" * 8, b"y" * 8, ttl_ms=RETENTION_MS_MAX), LIMITS)
+    for message in (Outgoing(b"x" * 9), Outgoing(b"", b"y" * 9)):
+        with pytest.raises(TooLarge):
+            check(message, LIMITS)
+    for ttl_ms in (-1, RETENTION_MS_MAX + 1):
+        with pytest.raises(InvalidArgument):
+            check(Outgoing(b"", ttl_ms=ttl_ms), LIMITS)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"delay_ms": -2},
+        {"delay_ms": DELAY_MS_MAX + 1},
+        {"priority": -1},
+        {"priority": PRIORITY_MAX + 1},
+        {"group": "g"},
+        {"dedup_id": "d"},
+    ],
+)
+def test_standard_queue_refuses(fields):
+    with pytest.raises(InvalidArgument):
+        check_for_standard(Outgoing(b"", **fields), LIMITS)
+
+
+def test_standard_queue_takes_delays_and_priorities():
+    for fields in ({"delay_ms": 0}, {"delay_ms": DELAY_MS_MAX}, {"priority": PRIORITY_MAX}):
+        check_for_standard(Outgoing(b"", **fields), LIMITS)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"delay_ms": 0},
+        {"priority": 5},
+        {"group": "12345"},
+        {"group": "ééé"},
+        {"dedup_id": "12345"},
+        {"group": "\ud800"},
+        {"dedup_id": "\ud800"},
+    ],
+)
+def test_fifo_queue_refuses(fields):
+    with pytest.raises(InvalidArgument):
+        check_for_fifo(Outgoing(b"", **fields), LIMITS)
+
+
+def test_fifo_queue_takes_groups_and_ids():
+    check_for_fifo(Outgoing(b"", group="éé", dedup_id="1234"), LIMITS)
+    check_for_fifo(Outgoing(b""), LIMITS)

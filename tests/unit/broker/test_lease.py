@@ -1,0 +1,111 @@
+"""Leases: one holder, proved by a token, until a time that is never early."""
+
+import random
+
+from braidmq.broker.lease import Consumer, LeaseTable
+from tests.broker_harness import Collector
+
+NOW = 1_700_000_000_000
+
+
+def grant(table: LeaseTable, seq: int, deadline_ms: int = 0, consumer: Consumer | None = None):
+    return table.grant(seq, 1, deadline_ms, 0, 10, consumer, NOW)
+
+
+def consumer() -> Consumer:
+    return Consumer("q", Collector(), 1, 0, None, None)
+
+
+def test_token_proves_who_holds_a_message():
+    table = LeaseTable()
+    token = grant(table, 7, NOW + 100)
+    assert table.holds(7, token) is not None and table.holds(7, token + 1) is None
+    assert table.take(7, token - 1) is None and table.take(8, token) is None
+    assert table.take(7, token) is not None
+    assert table.take(7, token) is None and len(table) == 0
+
+
+def test_tokens_are_above_those_of_an_earlier_process_and_never_given_twice():
+    table = LeaseTable()
+    first = grant(table, 1)
+    assert first >= NOW << 12
+    assert grant(table, 2) == first + 1
+    emptied = table.emptied()
+    assert grant(emptied, 1) == first + 2 and len(emptied) == 1
+    later = LeaseTable()
+    assert later.grant(1, 1, 0, 0, 0, None, NOW + 1_000) > first + 1_000_000
+
+
+def test_lease_ends_never_early_and_at_most_a_bucket_late():
+    for after in range(1, 200, 7):
+        table = LeaseTable()
+        grant(table, 1, NOW + after)
+        due_ms = table.next_due()
+        assert due_ms is not None and NOW + after <= due_ms <= NOW + after + 64
+        assert table.due(due_ms - 1, 10) == []
+        assert table.due(due_ms, 10) == [1]
+
+
+def test_settled_lease_does_not_fall_due():
+    table = LeaseTable()
+    token = grant(table, 1, NOW + 100)
+    table.take(1, token)
+    assert table.next_due() is None and table.due(NOW + 1_000, 10) == []
+
+
+def test_extended_lease_falls_due_at_its_new_time_only():
+    table = LeaseTable()
+    token = grant(table, 1, NOW + 100)
+    lease = table.holds(1, token)
+    assert lease is not None
+    table.extend(1, lease, NOW + 10_000)
+    assert table.due(NOW + 9_000, 10) == []
+    assert table.due(NOW + 10_064, 10) == [1]
+
+
+def test_due_leases_come_in_order_and_no_more_than_asked_for():
+    table = LeaseTable()
+    for seq in (5, 3, 4, 1, 2):
+        grant(table, seq, NOW + 10)
+    first = table.due(NOW + 200, 3)
+    for seq in first:
+        table.drop(seq, table.by_seq[seq])
+    rest = table.due(NOW + 200, 3)
+    assert first == sorted(first) and rest == sorted(rest)
+    assert sorted(first + rest) == [1, 2, 3, 4, 5]
+
+
+def test_lease_without_a_deadline_belongs_to_its_consumer():
+    table = LeaseTable()
+    holder = consumer()
+    token = grant(table, 1, 0, holder)
+    assert holder.held == {1} and table.next_due() is None
+    table.take(1, token)
+    assert holder.held == set()
+    grant(table, 2, 0, holder)
+    table.extend(2, table.by_seq[2], NOW + 10)
+    assert holder.held == set() and table.next_due() is not None
+
+
+def test_table_is_a_dict_of_deadlines():
+    rng = random.Random(5)
+    table = LeaseTable()
+    model: dict[int, int] = {}
+    now = NOW
+    for _ in range(2_000):
+        seq = rng.randrange(40)
+        now += rng.randrange(20)
+        if seq not in model:
+            model[seq] = now + rng.randrange(1, 3_000)
+            grant(table, seq, model[seq])
+        elif rng.random() < 0.3:
+            table.drop(seq, table.by_seq[seq])
+            del model[seq]
+        elif rng.random() < 0.3:
+            model[seq] = now + rng.randrange(1, 3_000)
+            table.extend(seq, table.by_seq[seq], model[seq])
+        for each in table.due(now, 1_000):
+            assert model.pop(each) <= now
+            table.drop(each, table.by_seq[each])
+        assert all(deadline > now - 64 for deadline in model.values())
+    assert set(table.by_seq) == set(model)

@@ -1,0 +1,60 @@
+"""Limits: all in one place, all positive, and named after their unit."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import braidmq.broker.limits as module
+from braidmq.broker.limits import Limits
+
+UNITS = re.compile(r"_(bytes|ms|messages|count|tasks)(_max|_min)?$|_(bytes|ms)_unauth|_max$|_MAX$")
+
+
+def test_every_limit_is_a_positive_number_with_a_unit():
+    for name, value in msgspec.structs.asdict(Limits()).items():
+        assert isinstance(value, int) and value > 0, name
+        assert UNITS.search(name), name
+    for name in module.__all__:
+        if name != "Limits":
+            assert getattr(module, name) > 0 and name.endswith("_MAX"), name
+
+
+def test_limits_are_frozen_and_strict():
+    with pytest.raises(AttributeError):
+        Limits().body_bytes_max = 1  # type: ignore[misc]
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"body_bytes": 1}, Limits)
+
+
+# Those that concern queues; the others belong to the listeners, the log and the configuration.
+QUEUE_LIMITS = [
+    "body_bytes_max",
+    "headers_bytes_max",
+    "headers_count_max",
+    "batch_messages_max",
+    "receive_messages_max",
+    "receive_wait_ms_max",
+    "queues_max",
+    "consumers_per_queue_max",
+    "credit_max",
+    "in_flight_messages_max",
+    "fifo_lookahead_messages_max",
+    "group_bytes_max",
+    "dedup_id_bytes_max",
+    "dedup_ids_max",
+    "receive_attempts_max",
+    "pending_bytes_max",
+    "browse_messages_max",
+    "redrive_tasks_max",
+]
+
+
+@pytest.mark.parametrize("name", QUEUE_LIMITS)
+def test_every_limit_on_queues_is_reached_by_a_test(name):
+    assert name in msgspec.structs.asdict(Limits())
+    texts = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
+    assert sum(f"{name}=" in text or f").{name}" in text for text in texts) or any(
+        f"limits.{name} + 1" in text for text in texts
+    )
