@@ -153,6 +153,13 @@ class Commit:
         """Whether nothing is open or in flight."""
         return self.in_flight is None and self.empty
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is idle, all of it is durable, and nobody waits for anything."""
+        opened = self._open
+        waiting = opened.sync or opened.waiters_written
+        return self.idle and not waiting and self.durable_lsn == self._frame_lsn
+
     def append(self, parts: Sequence[bytes], references: int = 0) -> int:
         """Add one record; return its LSN."""
         size = 0

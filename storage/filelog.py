@@ -184,9 +184,7 @@ class FileLog:
             return
         commit = self._commit
         if self._workers:
-            while commit.error is None and not (
-                commit.idle and commit.durable_lsn == commit.frame_lsn
-            ):
+            while commit.error is None and not commit.settled:
                 commit.request_sync()
                 self._flush()
                 self._workers[0].wait_idle()
@@ -340,7 +338,7 @@ class FileLog:
             self._crc = batch.crc
             if batch.end == self._mark_lsn:
                 self._mark_crc = batch.crc
-            self._recorded_durable = batch.durable_lsn
+            self._recorded_durable = max(self._recorded_durable, batch.durable_lsn)
             if batch.frames[0].count:
                 self._records_end = batch.end
             statistics.bytes_appended += batch.end - batch.base
@@ -460,11 +458,16 @@ class FileLog:
         try:
             header = checkpoint_header(replay_lsn, self._manifest.epoch)
             output = CheckpointFile(self._disk, handle, header)
-            for kind, content in self._replay.snapshot():
-                yield from output.add(kind, content)
-            dead = self._segments.dead(replay_lsn)
-            gone = {segment.base for segment in dead}
-            yield from output.finish([each for each in table if each.base not in gone])
+            try:
+                for kind, content in self._replay.snapshot():
+                    yield from output.add(kind, content)
+                dead = self._segments.dead(replay_lsn)
+                gone = {segment.base for segment in dead}
+                yield from output.finish([each for each in table if each.base not in gone])
+            except OSError:
+                name = checkpoint_name(replay_lsn)
+                yield Task(partial(unlink_all, self._disk, self._directory, [name]))
+                raise
             # What the sections say, and what made those segments dead, must be durable first.
             yield from self._sync_steps()
             assert self._mark_crc is not None

@@ -51,7 +51,11 @@ class Durability(enum.IntEnum):
 
 
 class Extent(msgspec.Struct, gc=False):
-    """A run of log bytes in memory, holding whole records from ``start`` on."""
+    """A run of log bytes in memory: the record at ``lsn`` begins at ``buffer[lsn - start]``.
+
+    Every record with ``start <= lsn < end`` is whole and verified. Go from one to the next by
+    their LSNs: between two of them there may be the header of a frame.
+    """
 
     start: int
     end: int

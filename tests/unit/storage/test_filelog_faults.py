@@ -172,6 +172,7 @@ def test_a_checkpoint_without_room_leaves_the_one_before():
     driver.disk.capacity = 30_000 - driver.disk.free_bytes("") + 100
     with pytest.raises(DiskFull, match="checkpoint"):
         driver.run(driver.log.checkpoint())
+    assert len([name for name in driver.disk.names() if "/ckpt-" in name]) == 1
     driver.disk.capacity = None
     again = reopened(driver, driver.disk.after_power_cut(random.Random(1)))
     assert again.open().checkpoint_lsn > 0

@@ -256,17 +256,20 @@ def test_maintenance_runs_to_its_end(bench: Bench):
 def test_close_answers_who_waits_and_then_everything_is_closed(bench: Bench):
     bench.publish()
     bench.log.wait(Durability.SYNC, bench.called, "waited")
+    bench.settle()
+    bench.log.wait(Durability.SYNC, bench.called, "again")
+    bench.log.wait(Durability.OS, bench.called, "again")
     bench.log.close()
     bench.log.close()
     bench.settle()
-    assert bench.calls == [("waited", None)]
+    assert bench.calls == [("waited", None), ("again", None), ("again", None)]
     for call in (bench.log.admit, bench.publish):
         with pytest.raises(LogClosed):
             call()
     bench.log.wait(Durability.SYNC, bench.called, "late")
     bench.log.fetch(64, bench.fetched, "fetch")
     bench.settle()
-    assert bench.calls[1:] == [("late", LogClosed), ("fetch", LogClosed)]
+    assert bench.calls[3:] == [("late", LogClosed), ("fetch", LogClosed)]
 
 
 def test_the_logs_satisfy_the_protocol():
