@@ -185,7 +185,7 @@ class Broker(BrokerFace):
             if opening.exception() is None:
                 self._log.close()
             raise
-        core.instance = getattr(self._log, "instance", 0) or secrets.randbits(63)
+        core.instance = self._log.instance or secrets.randbits(63)
         core.version = _version()
         core.on_damage = _report_damage
         self._running = True
