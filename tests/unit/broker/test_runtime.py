@@ -15,6 +15,8 @@ from braidmq.broker import (
     InvalidArgument,
     LeaseLost,
     Limits,
+    Message,
+    Queue,
     Unavailable,
     runtime,
 )
@@ -25,12 +27,19 @@ from braidmq.storage.filelog import FileLog
 from braidmq.storage.memory import MemoryLog
 
 
+async def take(queue: Queue, wait: float = 0, lease: float | None = None) -> Message:
+    """Receive the message that must be there."""
+    message = await queue.receive_one(wait, lease)
+    assert message is not None
+    return message
+
+
 async def test_in_memory_nothing_is_on_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     async with Broker() as broker:
         queue = await broker.declare_queue("q")
         await queue.send(b"x")
-        assert (await queue.receive_one()).body == b"x"
+        assert (await take(queue)).body == b"x"
     assert not list(tmp_path.iterdir())
 
 
@@ -43,11 +52,11 @@ async def test_what_was_sent_is_there_after_a_restart(tmp_path):
         instance = broker.instance
     async with Broker(str(tmp_path / "data")) as broker:
         assert broker.report is not None and broker.report.epoch == 2
-        message = await broker.queue("q").receive_one()
+        message = await take(broker.queue("q"))
         assert (message.body, message.headers) == (b"x", {"a": "b"})
         assert (await broker.queue("fast").info()).messages == 0
         await broker.queue("fast").send(b"again")
-        assert (await broker.queue("fast").receive_one()).body == b"again"
+        assert (await take(broker.queue("fast"))).body == b"again"
         (browsed,) = [m async for m in broker.queue("os").browse()]
         assert broker.instance == instance
         assert browsed.id == kept.id
@@ -60,7 +69,7 @@ async def test_any_number_of_brokers_run_side_by_side(tmp_path):
             await (await broker.declare_queue("q")).send(b"%d" % number)
         assert one.instance != two.instance
         for number, broker in enumerate((one, two, three)):
-            assert (await broker.queue("q").receive_one()).body == b"%d" % number
+            assert (await take(broker.queue("q"))).body == b"%d" % number
 
 
 async def test_a_directory_has_one_broker(tmp_path):
@@ -92,7 +101,7 @@ async def test_closing_ends_what_waits():
     async with broker:
         queue = await broker.declare_queue("q")
         await queue.send(b"x")
-        message = await queue.receive_one()
+        message = await take(queue)
         waiting = asyncio.ensure_future(queue.receive(wait=60))
         consumer = queue.consume()
         await consumer.__aenter__()
@@ -156,9 +165,9 @@ async def test_deadlines_are_met():
         queue = await broker.declare_queue("q", visibility_timeout=0.05)
         await queue.send(b"late", delay=0.03)
         await queue.send(b"now")
-        assert (await queue.receive_one(lease=3600)).body == b"now"
-        assert (await queue.receive_one(wait=60)).body == b"late"
-        again = await queue.receive_one(wait=60)
+        assert (await take(queue, lease=3600)).body == b"now"
+        assert (await take(queue, wait=60)).body == b"late"
+        again = await take(queue, wait=60)
         assert (again.body, again.receives) == (b"late", 2)
 
 
@@ -168,7 +177,7 @@ async def test_an_earlier_deadline_moves_the_timer():
         await queue.send(b"tomorrow", delay=86_400)
         await asyncio.sleep(0.01)
         await queue.send(b"soon", delay=0.02)
-        assert (await queue.receive_one(wait=60)).body == b"soon"
+        assert (await take(queue, wait=60)).body == b"soon"
 
 
 async def test_nobody_can_turn_the_clock_back(monkeypatch):
@@ -210,7 +219,7 @@ async def test_a_broken_log_fails_everybody_and_says_so(tmp_path):
         with pytest.raises(BrokerFailed):
             await queue.send(b"refused")
     async with Broker(tmp_path / "data") as broker:
-        assert (await broker.queue("q").receive_one()).body == b"kept"
+        assert (await take(broker.queue("q"))).body == b"kept"
 
 
 async def test_a_bug_in_the_core_stops_the_broker():
@@ -308,7 +317,7 @@ async def test_deliveries_that_nobody_waits_for_go_back():
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await sending
-        message = await queue.receive_one(wait=60)
+        message = await take(queue, wait=60)
         assert message.receives == 1
 
 

@@ -14,9 +14,11 @@ from braidmq.broker import (
     InvalidArgument,
     LeaseLost,
     NewMessage,
+    NotFound,
     TooLarge,
     Unauthenticated,
 )
+from braidmq.broker.message import Outgoing, Sent
 from braidmq.protocols import RemoteBroker, connect, serve
 from braidmq.protocols.native import client as native
 from braidmq.protocols.native import frames
@@ -210,7 +212,7 @@ async def test_consumers_resume_and_old_leases_are_lost(door, broker):
             await door.restart()
             with pytest.raises(LeaseLost):
                 await old.ack()
-            found = {}
+            found: dict[bytes, int] = {}
             while len(found) < 2:
                 message = await anext(stream)
                 found[message.body] = message.receives
@@ -227,8 +229,6 @@ async def test_a_consumer_whose_queue_is_gone_ends(door, broker):
             await door.close()
             await broker.queue("q").delete()
             await door.open()
-            from braidmq.broker import NotFound
-
             with pytest.raises(NotFound):
                 await anext(aiter(messages))
 
@@ -246,7 +246,7 @@ async def test_receipts_outlive_the_connection(door):
     async with connect(door.url) as remote:
         queue = remote.queue("q")
         await queue.send(b"x")
-        message = await queue.receive_one()
+        (message,) = await queue.receive()
         await door.restart()
         await queue.info()
         await message.ack()
@@ -259,9 +259,11 @@ async def test_receipts_outlive_the_connection(door):
 class Script:
     """A server that answers as the test says."""
 
-    def __init__(self):
-        self.requests = asyncio.Queue()
-        self.writer = None
+    writer: asyncio.StreamWriter
+
+    def __init__(self, heartbeat_ms):
+        self.heartbeat_ms = heartbeat_ms
+        self.requests: asyncio.Queue = asyncio.Queue()
         self.hellos = 0
 
     async def serve(self, reader, writer):
@@ -287,8 +289,7 @@ class Script:
 
 @asynccontextmanager
 async def scripted(heartbeat_ms=60_000, **options):
-    script = Script()
-    script.heartbeat_ms = heartbeat_ms
+    script = Script(heartbeat_ms)
     server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with connect(f"braid://127.0.0.1:{port}", **options) as remote:
@@ -384,12 +385,10 @@ async def test_many_calls_at_once(door):
 
 async def test_a_batch_larger_than_a_frame_takes_several(door):
     async with connect(door.url) as remote:
-        from braidmq.broker.message import Outgoing
-
         big = [Outgoing(bytes(3_000_000)) for _ in range(4)]
         results = await remote.verbs.send("q", [*big, Outgoing(bytes(5_000_000))])
         assert isinstance(results[4], TooLarge)
-        assert [each.seq for each in results[:4]] == [1, 2, 3, 4]
+        assert [each.seq for each in results if isinstance(each, Sent)] == [1, 2, 3, 4]
         assert await remote.verbs.send("q", []) == []
         assert len(await remote.verbs.receive("q", 10, 0)) == 4
 
@@ -398,7 +397,7 @@ async def test_everything_a_message_may_have_arrives(door, broker):
     async with connect(door.url) as remote:
         message = NewMessage(body=b"x", headers={"a": b"b"}, delay=0.01, ttl=3600, priority=9)
         await remote.queue("q").send_many([message])
-        received = await remote.queue("q").receive_one(wait=60)
+        (received,) = await remote.queue("q").receive(wait=60)
         assert (received.body, received.headers) == (b"x", {"a": b"b"})
 
 

@@ -27,7 +27,7 @@ class Host:
         self.loopback = loopback
         self.woken = 0
         self.known = 0
-        self.login = None
+        self.login: tuple = ()
 
     def wake(self):
         self.woken += 1
@@ -152,7 +152,7 @@ def test_before_authentication_frames_are_small():
 
 def test_who_does_not_say_hello_is_cut_off_in_time():
     peer = Peer(hello=False)
-    deadline = peer.session.next_deadline()
+    deadline = peer.session.next_deadline() or 0
     assert deadline == peer.harness.clock.ms + 10_000
     peer.session.tick(deadline - 1)
     assert not peer.session.finished
