@@ -40,6 +40,7 @@ __all__ = [
     "Logging",
     "Storage",
     "changes",
+    "dotted",
     "duration_ms",
     "environment_layer",
     "file_layer",
@@ -60,7 +61,7 @@ SECRET_SHOWN = "(hidden)"
 # Variables with our prefix that are no settings of the daemon: those of the client commands and of
 # the test suite, and what Kubernetes sets for a service that is called braidmq.
 _FOREIGN_VARIABLE = re.compile(
-    r"URL|CONTEXT|USER|PASSWORD_FILE|CONFIG|COMPLETE|TEST_\w+|FUZZ_\w+|FAULT_\w+|SOAK_\w+|BENCH_\w+"
+    r"URL|CONTEXT|USER|PASSWORD_FILE|CA_FILE|CONFIG|TEST_\w+|FUZZ_\w+|FAULT_\w+|SOAK_\w+|BENCH_\w+"
     r"|SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?"
 )
 _DURATIONS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -320,7 +321,7 @@ class _Reader:
         self.tables: set[Path] = set()
 
     def refuse(self, path: Path, text: str) -> None:
-        self.problems.append(f"{_origin(self.origins, path)}: {_dotted(path)}: {text}")
+        self.problems.append(f"{_origin(self.origins, path)}: {dotted(path)}: {text}")
 
     def expected(self, path: Path, value: object, what: str) -> None:
         shown = SECRET_SHOWN if path[0] == "users" else f"{value!r}"[:80]
@@ -458,7 +459,7 @@ def _may_be_zero(name: str) -> bool:
     return not name.endswith("_max") or name == "receive_wait_ms_max"
 
 
-def _dotted(path: Path) -> str:
+def dotted(path: Path) -> str:
     """The key as TOML writes it."""
     bare = re.compile(r"[A-Za-z0-9_-]+")
     return ".".join(part if bare.fullmatch(part) else json.dumps(part) for part in path)
@@ -571,7 +572,7 @@ def changes(old: Config, new: Config) -> list[str]:
     before, after = flat(old), flat(new)
     lines = []
     for path in sorted(before.keys() | after.keys()):
-        key = _dotted(path)
+        key = dotted(path)
         if path not in before:
             lines.append(f"{key}: added, {after[path]!r}")
         elif path not in after:
@@ -581,7 +582,7 @@ def changes(old: Config, new: Config) -> list[str]:
     for name in old.users.keys() & new.users.keys():
         one, other = old.users[name].password_hash, new.users[name].password_hash
         if one and other and one != other:
-            lines.append(f"{_dotted(('users', name, 'password_hash'))}: changed")
+            lines.append(f"{dotted(('users', name, 'password_hash'))}: changed")
     return lines
 
 

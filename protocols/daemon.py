@@ -32,6 +32,7 @@ from .watchdog import LoopWatch, Systemd, stacks
 __all__ = ["BLOCKED_STATUS", "Daemon", "ReloadableTls"]
 
 BLOCKED_STATUS = 70  # when the watch over the loop gives up
+_FAILED_SECONDS = 1.0
 _RECOVERY_TIMEOUT_USEC = 60_000_000
 
 logger = logging.getLogger(__name__)
@@ -202,6 +203,8 @@ class Daemon:
         try:
             await asyncio.wait([stop, failed], return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
+                # Time for the answers that say so, and no more.
+                asyncio.get_running_loop().call_later(_FAILED_SECONDS, self._hurry.set)
                 raise failed.result()
         finally:
             stop.cancel()

@@ -24,7 +24,7 @@ LAG_DEGRADED_SECONDS = 2.0
 LAG_FATAL_SECONDS = 30.0
 BEAT_SECONDS = 0.1
 
-_LAST_WORDS_SECONDS = 2.0
+_WORDS_SECONDS = 2.0
 _STACK_DEPTH = 40
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,6 @@ class LoopWatch:
             if now - woke_at > 1.0 + BEAT_SECONDS:
                 # This thread did not run either: the process was stopped, not the loop blocked.
                 forgiven_at = now
-            woke_at = now
             beat_at = self._beat_at
             lag = now - max(beat_at, forgiven_at) - BEAT_SECONDS
             if beat_at != seen:
@@ -116,38 +115,37 @@ class LoopWatch:
             while step < len(self._steps) and lag > self._steps[step]:
                 self._late(step, lag)
                 step += 1
+            woke_at = time.monotonic()
 
     def _late(self, step: int, lag: float) -> None:
         fields = {"lag_seconds": round(lag, 2)}
         if step == 0:
             frame = sys._current_frames().get(self._loop_thread)
             extra = {"fields": fields, "stack_lines": _frame_lines(frame)}
-            logger.warning("the event loop is blocked", extra=extra)
+            _say(logging.WARNING, "the event loop is blocked", extra)
         elif step == 1:
             self.degraded = True
             self._systemd.notify(STATUS="degraded: the event loop is blocked")
-            logger.error("degraded: the event loop is blocked", extra={"fields": fields})
+            _say(logging.ERROR, "degraded: the event loop is blocked", {"fields": fields})
         else:
-            # Whoever blocks the loop may hold the lock of the log.
-            words = threading.Thread(target=_last_words, args=(lag,), daemon=True)
-            words.start()
-            words.join(_LAST_WORDS_SECONDS)
+            extra = {"fields": fields, "stack_lines": list(stacks(()))}
+            _say(logging.CRITICAL, "the event loop was blocked for too long: giving up", extra)
             self._fatal()
 
     def _recovered(self, seconds: float) -> None:
         if self.degraded:
             self._systemd.notify(STATUS="ready")
         self.degraded = False
-        logger.warning(
-            "the event loop goes on", extra={"fields": {"blocked_seconds": round(seconds, 2)}}
-        )
+        fields = {"blocked_seconds": round(seconds, 2)}
+        _say(logging.WARNING, "the event loop goes on", {"fields": fields})
 
 
-def _last_words(lag: float) -> None:
-    logger.critical(
-        "the event loop was blocked for too long: giving up",
-        extra={"fields": {"lag_seconds": round(lag, 2)}, "stack_lines": list(stacks(()))},
-    )
+def _say(level: int, text: str, extra: dict[str, Any]) -> None:
+    """Log it, but do not wait for ever: what blocks the loop may be the log itself."""
+    words = threading.Thread(target=logger.log, args=(level, text), kwargs={"extra": extra})
+    words.daemon = True
+    words.start()
+    words.join(_WORDS_SECONDS)
 
 
 def _frame_lines(frame: FrameType | None) -> list[str]:

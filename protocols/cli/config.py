@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ...broker.config import ConfigInvalid, flat
+from ...broker.config import ConfigInvalid, dotted, flat
 from .app import group
 from .config_text import example, key_rows
 from .failures import CommandFailed
@@ -72,7 +72,7 @@ def _show(output: Output, file: str | None, origin: bool) -> None:
     for warning in warnings:
         output.warn(warning)
     rows: list[dict[str, Any]] = [
-        {"key": ".".join(path), "value": value, "origin": loaded.origin(path)}
+        {"key": dotted(path), "value": value, "origin": loaded.origin(path)}
         for path, value in flat(loaded.config).items()
     ]
     if output.as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...broker.errors import BraidError
+from ...broker.limits import Limits
 from .failures import CommandFailed
 from .format import FORMAT_HELP, Formatter, parse_receipt
 from .options import duration, examples, remote
@@ -84,6 +85,7 @@ def receive(
 
     async def work(broker: "BrokerFace") -> None:
         verbs, formatter.instance = broker.verbs, broker.instance
+        printer.use(broker.limits)
         if follow:
             await printer.follow(verbs, count, selector)
         else:
@@ -102,6 +104,11 @@ class _Printer:
         self._queue = queue
         self._output = output
         self._format = formatter
+        self._limits = Limits()
+
+    def use(self, limits: Limits) -> None:
+        """Hold to the broker's limits."""
+        self._limits = limits
 
     async def take(
         self,
@@ -113,11 +120,12 @@ class _Printer:
         acknowledge: bool,
     ) -> None:
         """Receive up to ``count``, waiting for the first ones only."""
+        limits = self._limits
         deadline = time.monotonic() + wait_ms / 1000
         while self.printed < count:
             left_ms = 0 if self.printed else int((deadline - time.monotonic()) * 1000)
-            wait_now = min(max(left_ms, 0), _WAIT_MS)
-            most = min(count - self.printed, _BATCH)
+            wait_now = min(max(left_ms, 0), _WAIT_MS, limits.receive_wait_ms_max)
+            most = min(count - self.printed, _BATCH, limits.receive_messages_max)
             deliveries = await verbs.receive(self._queue, most, wait_now, lease_ms, selector)
             if deliveries:
                 await self._print(verbs, deliveries, acknowledge)
@@ -127,7 +135,8 @@ class _Printer:
     async def follow(self, verbs: "Verbs", count: int | None, selector: str) -> None:
         """Have messages pushed, until there were ``count``."""
         left = count
-        credit = _CREDIT if left is None else min(_CREDIT, left)
+        credit = min(_CREDIT, self._limits.credit_max)
+        credit = credit if left is None else min(credit, left)
         consumption = await verbs.consume(self._queue, credit, selector)
         to_grant = None if left is None else left - credit
         try:
@@ -144,13 +153,18 @@ class _Printer:
             await consumption.close()
 
     async def _print(self, verbs: "Verbs", deliveries: "list[Delivery]", acknowledge: bool) -> None:
-        self._output.raw(self._format(deliveries))
+        receipts = [each.receipt for each in deliveries]
+        try:
+            self._output.raw(self._format(deliveries))
+        except OSError:  # the reader went away, so nobody has seen them
+            await verbs.nack(self._queue, receipts, 0, counted=False)
+            raise
         self.printed += len(deliveries)
         if acknowledge:
-            await _settled(await verbs.ack(self._queue, [each.receipt for each in deliveries]))
+            _check_settled(await verbs.ack(self._queue, receipts))
 
 
-async def _settled(results: "list[BraidError | None]") -> None:
+def _check_settled(results: "list[BraidError | None]") -> None:
     lost = [result for result in results if result is not None]
     if lost:
         raise type(lost[0])(f"{len(lost)} of {len(results)} messages: {lost[0]}")

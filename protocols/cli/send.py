@@ -171,6 +171,7 @@ async def _send_lines(
 ) -> None:
     """Send what there is to read at once, and go on until the end, or the first failure."""
     verbs, instance = broker.verbs, broker.instance
+    batch = min(batch, broker.limits.batch_messages_max)
     sent = duplicates = tried = 0
     try:
         async for lines in _lines_read(source):

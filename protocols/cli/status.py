@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from .failures import CommandFailed
 from .options import common, duration, examples, remote
 from .output import Output, readable_bytes, readable_ms
 from .target import Target, run
@@ -101,9 +100,6 @@ def health(target: Target, output: Output) -> None:
     info = run(target, lambda broker: broker.verbs.broker_info())
     fields: dict[str, Any] = {"status": "ok"} | msgspec.to_builtins(info)
     fields["instance"] = f"{info.instance:016x}"  # the first half of every message's id
-    problem = str(info.log.get("error") or "")
-    if problem:
-        fields |= {"status": "failed"}
     if output.as_json:
         output.document(fields)
     elif not output.quiet:
@@ -113,5 +109,3 @@ def health(target: Target, output: Output) -> None:
                 readable_bytes(value) if "bytes" in name and isinstance(value, int) else value
             )
         output.fields(fields)
-    if problem:
-        raise CommandFailed(problem, "look into the daemon's log", 74, "broker-failed")

@@ -435,3 +435,37 @@ def test_lines_go_out_as_they_come_and_ctrl_c_ends_it(serve):
     sender.send_signal(signal.SIGINT)
     assert sender.wait(SECONDS) == 130
     sender.communicate()
+
+
+BLOCKED = """
+import asyncio, logging, sys, time
+from braidmq.broker.config import Config, Listener
+from braidmq.broker.limits import Limits
+from braidmq.protocols.cli.logs import configure
+from braidmq.protocols.daemon import Daemon
+from braidmq.protocols.watchdog import LoopWatch
+
+LoopWatch.__init__.__defaults__ = (0.05, 0.1, 0.2)
+configure("info", "json")
+limits = Limits(reserve_bytes=2**20, disk_free_bytes_min=0)
+listeners = (Listener(url="braid://127.0.0.1:0"),)
+config = Config(data=sys.argv[1], limits=limits, listeners=listeners)
+
+def stand_still(urls):
+    time.sleep(600)
+
+asyncio.run(Daemon(config, lambda: config, ready=stand_still).run())
+"""
+
+
+def test_a_daemon_whose_loop_stands_still_ends_with_70(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, str(tmp_path / "data")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 70
+    last = json.loads(done.stderr.splitlines()[-1])
+    assert "giving up" in last["message"] and any("stand_still" in line for line in last["stack"])

@@ -185,8 +185,8 @@ def test_a_variable_and_its_file_exclude_each_other():
 
 @pytest.mark.parametrize(
     "name",
-    "URL CONTEXT USER PASSWORD_FILE CONFIG TEST_LOOPS FUZZ_SECONDS SERVICE_HOST SERVICE_PORT"
-    " SERVICE_PORT_NATIVE PORT PORT_7450_TCP PORT_7450_TCP_ADDR".split(),
+    "URL CONTEXT USER PASSWORD_FILE CA_FILE CONFIG TEST_LOOPS FUZZ_SECONDS SERVICE_HOST"
+    " SERVICE_PORT SERVICE_PORT_NATIVE PORT PORT_7450_TCP PORT_7450_TCP_ADDR".split(),
 )
 def test_variables_of_others_are_left_alone(name):
     assert from_environment(**{name: "tcp://10.0.0.1:7450"}) == Config()

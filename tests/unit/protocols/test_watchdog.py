@@ -117,6 +117,18 @@ async def test_a_loop_blocked_for_too_long_is_the_end(reported):
     assert any("thread MainThread" in line for line in last.stack_lines)
 
 
+async def test_a_log_that_is_blocked_too_does_not_keep_it_alive(reported, monkeypatch):
+    monkeypatch.setattr(module, "_WORDS_SECONDS", 0.01)
+    ended = threading.Event()
+    handler = reported("never")
+    monkeypatch.setattr(handler, "emit", lambda record: block_until(ended))
+    watch = LoopWatch(Systemd({}), ended.set, 0.01, 0.02, 0.03)
+    try:
+        block_until(ended)
+    finally:
+        watch.close()
+
+
 async def test_a_loop_that_runs_is_left_alone(reported):
     handler = reported("x")
     ended: list[int] = []
