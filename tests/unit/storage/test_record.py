@@ -18,6 +18,7 @@ from braidmq.storage.record import (
     RECEIVE,
     RECORD_BYTES_MIN,
     decode_ack,
+    decode_content,
     decode_definition,
     decode_delay,
     decode_link,
@@ -97,6 +98,16 @@ def test_a_message_comes_back(fields, lsn, before):
     assert message.length == len(head) + len(body) == record_length(buffer, at)
     origin, replaces = fields["moved"] or (lsn, 0)
     assert (message.lsn, message.origin, message.replaces) == (lsn, origin, replaces)
+
+
+@given(messages, lsns, st.binary(max_size=20))
+def test_what_a_consumer_gets_is_what_the_whole_record_says(fields, lsn, before):
+    buffer = before + b"".join(encode_message(**fields)) + b"behind"
+    message = decode_message(buffer, len(before), lsn)
+    content = decode_content(buffer, len(before), lsn)
+    assert content.id == message.origin
+    for name in ("time_ms", "expire_ms", "attributes", "body"):
+        assert getattr(content, name) == getattr(message, name)
 
 
 @given(messages, lsns, lsns, lsns, targets)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from braidmq.storage import Corrupt, Durability, FormatUnknown, recovery
+from braidmq.storage import Corrupt, Durability, FormatUnknown, frame, recovery
 from braidmq.storage.checkpoint import read_manifest, write_manifest
-from braidmq.storage.frame import FrameHeader, decode_frame_header
+from braidmq.storage.frame import FrameHeader, decode_frame_header, encode_frame
+from braidmq.storage.record import encode_ack
+from braidmq.storage.tools import verify
 from braidmq.storage.writer import LogWriter
 from tests.simdisk import PowerCut, SimDisk
 from tests.unit.storage.support import (
@@ -497,3 +499,75 @@ def test_a_record_larger_than_a_frame_or_a_window_survives():
     check_bodies(found)
     sizes = sorted(len(found.body(key)) for key in found.ledger.slots)
     assert sizes[-2:] == [600_000, 5_000_000]
+
+
+# Frames that are intact and wrong ---------------------------------------------------------------
+
+
+def with_frame(payload: bytes, count: int, **changes: int) -> tuple[Driver, SimDisk]:
+    """A log behind whose only frame stands another one, sealed by whatever wrote ``payload``."""
+    driver = Driver(SimDisk())
+    driver.open()
+    driver.publish()
+    driver.commit()
+    disk = driver.disk.after_kill().copy()
+    path = last_segment(disk)
+    (header,) = frames_of(disk, path)
+    fields = {
+        "lsn": header.length,
+        "durable_lsn": header.length,
+        "epoch": 1,
+        "time_ms": 5,
+        "prev_crc": header.crc,
+    } | changes
+    frame = encode_frame(payload, count, **fields)
+    disk.replace(path, bytes(disk.content(path)) + frame)
+    return driver, disk
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lsn": 8}, {"epoch": 2}, {"epoch": 0}, {"prev_crc": 1}], ids=str
+)
+def test_a_frame_of_elsewhere_ends_the_log(changes):
+    driver, disk = with_frame(b"", 0, durable_lsn=0, **changes)
+    found = reopened(driver, disk)
+    report = found.open()
+    assert (report.frames, report.bytes_dropped) == (1, 64)
+
+
+@pytest.mark.parametrize(
+    ("payload", "count"),
+    [
+        (encode_ack(1, 0, [1]), 2),
+        (encode_ack(1, 0, [1]) * 2, 1),
+        (encode_ack(1, 0, [1])[:-1], 1),
+        (b"\xff" * 40, 1),
+        (b"short", 1),
+    ],
+)
+def test_records_that_do_not_fit_their_frame_are_damage(payload, count):
+    driver, disk = with_frame(payload, count)
+    with pytest.raises(Corrupt, match=r"does not fit|left over"):
+        reopened(driver, disk).open()
+    assert list(verify("/data", disk))[-1].problems
+
+
+def test_a_frame_of_a_later_version_is_refused_by_its_number(monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(frame, "VERSION", 7)
+        driver, disk = with_frame(encode_ack(1, 0, [1]), 1)
+    with pytest.raises(FormatUnknown, match="frame format 7, codec 0"):
+        reopened(driver, disk).open()
+
+
+def test_progress_is_told_now_and_then():
+    driver = Driver(SimDisk())
+    driver.open()
+    for _ in range(300):
+        driver.publish()
+        driver.commit()
+    found = reopened(driver, driver.disk.after_kill())
+    told: list[tuple[int, int]] = []
+    found.log.open(found.ledger, lambda done, total: told.append((done, total)))
+    assert len(told) >= 2
+    assert told == sorted(told) and told[-1][0] <= told[-1][1]
