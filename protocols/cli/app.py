@@ -115,15 +115,15 @@ class Root(LazyGroup):
         try:
             result = super().main(*args, **extra)
             status = result if isinstance(result, int) else 0
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.message, err=True)
-            status = 2
         except Exception as error:
             failure = failure_of(error)
             if failure is None:
                 raise
             status = failure.exit_status
-            _report(failure, _wants_json(argv))
+            if failure.text.startswith("Usage: "):  # a group without a command: it is the help
+                click.echo(failure.text, err=True)
+            else:
+                _report(failure, _wants_json(argv))
         sys.exit(status)
 
     def invoke(self, ctx: click.Context) -> Any:

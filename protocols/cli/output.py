@@ -8,6 +8,7 @@
 
 import base64
 import json
+import math
 import os
 import sys
 import time
@@ -215,7 +216,7 @@ class Progress:
         share = min(done / total, 1.0) if total else 1.0
         filled = int(share * _BAR_WIDTH)
         show = readable_bytes if self._unit == "bytes" else "{:,.0f}".format
-        left = readable_ms(seconds_left * 1000)
+        left = readable_ms(math.ceil(seconds_left) * 1000)
         line = (
             f"{self._label} [{'#' * filled}{'-' * (_BAR_WIDTH - filled)}] {share:4.0%}"
             f"  {show(done)} of {show(total)}  {show(rate)}/s  {left} left"

@@ -24,7 +24,7 @@ __all__ = ["health", "ping", "version"]
 def version(output: Output) -> None:
     """Print versions."""
     versions = {"braidmq": _version_of("braidmq"), "python": platform.python_version()}
-    for name in ("anyio", "click", "msgpack", "msgspec", "uvloop"):
+    for name in ("anyio", "click", "msgspec", "uvloop"):
         versions[name] = _version_of(name)
     versions["platform"] = f"{sys.platform} {platform.machine()}"
     if output.quiet and not output.as_json:
