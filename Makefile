@@ -61,13 +61,13 @@ clean: ## remove the environment and what tools left behind (keeps ./data)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# What runs the broker: the core and password hashing. Fast, no test tools.
+# What runs the broker: the core, uvloop and password hashing. Fast, no test tools.
 $(VENV)/.installed: pyproject.toml | $(VENV)/.created
-	$(PIP) --editable '.[auth]'
+	$(PIP) --editable '.[server]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
-	$(PIP) --editable '.[auth,dev]'
+	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 # Debian splits ensurepip out of python3, and `-m venv` then leaves half an environment behind.

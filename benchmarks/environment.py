@@ -10,7 +10,7 @@ import msgspec
 
 __all__ = ["Environment", "describe", "filesystem"]
 
-_PACKAGES = ("braidmq", "uvloop", "msgspec", "msgpack")
+_PACKAGES = ("braidmq", "uvloop", "msgspec")
 
 
 class Environment(msgspec.Struct):
