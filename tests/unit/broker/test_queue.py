@@ -3,7 +3,7 @@
 import pytest
 
 from braidmq.broker.access import SYSTEM
-from braidmq.broker.errors import InvalidArgument, LeaseLost, LimitExceeded, QueueFull, TooLarge
+from braidmq.broker.errors import InvalidArgument, LeaseLost, LimitExceeded, TooLarge
 from braidmq.broker.limits import DELAY_MS_MAX, Limits
 from braidmq.broker.message import Delivery, Headers, pack_headers, unpack_headers
 from braidmq.storage.log import Durability
@@ -489,59 +489,6 @@ def test_numbers_given_back_do_not_pile_up(broker):
 
 
 # --- limits of a queue ---
-
-
-def test_full_queue_rejects(broker):
-    broker.declare(messages_max=2)
-    results = broker.send(b"a", b"b", b"c")
-    assert isinstance(results[2], QueueFull)
-    (delivery,) = broker.receive()
-    assert isinstance(broker.send(b"c")[0], QueueFull)  # it still holds two
-    broker.ack(delivery)
-    sent(broker.send(b"c"))
-    assert broker.bodies() == [b"b", b"c"]
-
-
-def test_bytes_count_bodies_and_headers(broker):
-    attributes = packed(a="b")
-    broker.declare(bytes_max=2 * (10 + len(attributes)))
-    sent(broker.send(b"x" * 10, b"y" * 10, attributes=attributes))
-    assert isinstance(broker.send(b"z")[0], QueueFull)
-    assert broker.info().bytes == 2 * (10 + len(attributes))
-
-
-def test_drop_oldest_makes_room_with_the_oldest_of_the_lowest_priority(broker):
-    broker.declare(messages_max=3, overflow="drop-oldest")
-    broker.send(b"high", priority=9)
-    broker.send(b"a", b"b", b"c")
-    assert sorted(broker.bodies()) == [b"b", b"c", b"high"]
-    assert broker.info().dropped == 1
-
-
-def test_drop_oldest_never_takes_what_somebody_holds(broker):
-    broker.declare(messages_max=2, overflow="drop-oldest")
-    broker.send(b"a", b"b")
-    first, second = broker.receive(2)
-    assert isinstance(broker.send(b"c")[0], QueueFull)
-    broker.nack(second)
-    sent(broker.send(b"c"))
-    assert broker.bodies() == [b"a", b"c"] and broker.ack(first) == [None]
-
-
-def test_overflow_may_go_to_the_dead_letter_queue(broker):
-    broker.declare(messages_max=1, overflow="dead-letter", dead_letter="dead")
-    broker.send(b"a")
-    broker.send(b"b")
-    assert (broker.bodies(), broker.bodies("dead")) == ([b"b"], [b"a"])
-    (delivery,) = broker.receive(name="dead")
-    assert headers_of(delivery)["dead-letter-reason"] == "overflow"
-
-
-def test_message_that_can_never_fit_drives_nothing_out(broker):
-    broker.declare(bytes_max=100, overflow="drop-oldest")
-    broker.send(b"a" * 10, b"b" * 10)
-    assert isinstance(broker.send(b"c" * 101)[0], QueueFull)
-    assert broker.info().messages == 2
 
 
 def test_no_more_messages_are_in_flight_than_the_limit():
