@@ -15,7 +15,7 @@ BRAIDMQ_FAULT_CYCLES ?= 100
 BRAIDMQ_SOAK_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help run test style types cover bench fuzz faults soak clean
+.PHONY: help run test style types cover bench fuzz faults soak golden clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -55,6 +55,9 @@ soak: export BRAIDMQ_SOAK_SECONDS := $(BRAIDMQ_SOAK_SECONDS)
 soak: $(VENV)/.installed-dev ## keep the broker under load for BRAIDMQ_SOAK_SECONDS
 	@echo "soak: $(BRAIDMQ_SOAK_SECONDS) seconds for each scenario"
 	$(BIN)/pytest tests/soak --durations=0 --timeout=0 $(ARGS)
+
+golden: $(VENV)/.installed-dev ## write tests/data/format-N, before the format changes
+	$(BIN)/python -m tests.unit.storage.make_golden
 
 clean: ## remove the environment and what tools left behind (keeps ./data)
 	rm -rf $(VENV) .venv-tools build dist *.egg-info .coverage .coverage.* htmlcov
