@@ -159,7 +159,7 @@ def check_attributes(attributes: bytes, limits: Limits) -> None:
         raise TooLarge(f"headers have at most {limits.headers_bytes_max} bytes in all")
     try:
         headers = _DECODER.decode(attributes)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArgument(f"headers are a map of text to text or bytes: {error}") from None
     if len(headers) > limits.headers_count_max:
         raise TooLarge(f"a message has at most {limits.headers_count_max} headers")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .native.client import RemoteBroker, connect
-    from .serve import Server, serve
+    from .server import Server, serve
 
 __all__ = [
     "RemoteBroker",
@@ -19,9 +19,9 @@ __all__ = [
 
 _HOME = {
     "RemoteBroker": ".native.client",
-    "Server": ".serve",
+    "Server": ".server",
     "connect": ".native.client",
-    "serve": ".serve",
+    "serve": ".server",
 }
 
 

@@ -26,7 +26,7 @@ from ..broker.config import Config, ConfigInvalid, Listener, changes, needs_rest
 from ..broker.errors import BraidError, Conflict, InvalidArgument
 from ..broker.runtime import Broker
 from ..storage.filelog import FileLog
-from .serve import Server, serve
+from .server import Server, serve
 from .watchdog import LoopWatch, Systemd, stacks
 
 __all__ = ["BLOCKED_STATUS", "Daemon", "ReloadableTls"]

@@ -25,7 +25,7 @@ STOREYS = {"storage": 0, "broker": 1, "protocols": 2, "benchmarks": 3}
 # Imports for annotations only (under `if TYPE_CHECKING:`) are free.
 FILES = {"storage/disk.py"}
 LOOP = {"broker/runtime.py", "broker/face.py"}
-SERVER = {"protocols/serve.py", "protocols/listener.py", "protocols/connection.py"}
+SERVER = {"protocols/server.py", "protocols/listener.py", "protocols/connection.py"}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}
 TOOLS = {"protocols/cli/*", "benchmarks/*"}
 EDGE = SERVER | DAEMON | {"protocols/native/client.py"} | TOOLS
@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(["anyio", "secrets"], LOOP | EDGE | {"broker/passwords.py"}),
     **dict.fromkeys(["asyncio", "random", "uuid"], LOOP | EDGE),
     **dict.fromkeys(["socket", "select", "selectors", "ssl"], EDGE),
-    **dict.fromkeys(["signal", "uvloop"], {"protocols/serve.py"} | DAEMON | TOOLS),
+    **dict.fromkeys(["signal", "uvloop"], {"protocols/server.py"} | DAEMON | TOOLS),
     **dict.fromkeys(["click", "multiprocessing", "subprocess"], TOOLS),
 }
 # Calls that read the world without an import of their own, and the row above that governs them.

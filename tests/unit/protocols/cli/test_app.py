@@ -10,7 +10,7 @@ from braidmq.protocols.cli.app import COMMANDS, app
 
 NAMES = [name for rows in COMMANDS.values() for name in rows]
 # What starting must not load: the help and the completion of a shell wait for it.
-HEAVY = ["asyncio", "anyio", "uvloop", "braidmq.broker.core", "braidmq.protocols.serve"]
+HEAVY = ["asyncio", "anyio", "uvloop", "braidmq.broker.core", "braidmq.protocols.server"]
 
 
 def test_the_table_has_the_help_of_each_command():

@@ -405,5 +405,5 @@ def test_a_client_does_not_load_the_server():
     code = "import sys; from braidmq.protocols import connect; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
-    server = {"braidmq.protocols.serve", "braidmq.broker.core", "braidmq.broker.runtime"}
+    server = {"braidmq.protocols.server", "braidmq.broker.core", "braidmq.broker.runtime"}
     assert not loaded & server
