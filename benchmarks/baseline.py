@@ -28,7 +28,15 @@ import uvloop
 
 from .histogram import Histogram
 
-__all__ = ["Baseline", "GroupCommit", "GroupCommitFigures", "disk_sync", "measure", "start"]
+__all__ = [
+    "Baseline",
+    "GroupCommit",
+    "GroupCommitFigures",
+    "disk_sync",
+    "group_commit",
+    "measure",
+    "start",
+]
 
 _RECORD: Final = Layout("<BBHIIQ")
 _FRAME: Final = Layout("<IIIHHQIIQII")

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-__all__ = ["bench"]
+__all__ = ["backlog", "baseline", "bench", "queue", "table"]
 
 _DIRECTORY = click.option(
     "--dir",
@@ -247,6 +247,8 @@ def _write(json_file: str | None, found: msgspec.Struct, words: str) -> None:
 
 
 def _progress(text: str) -> None:
-    """Say on a terminal what is being done; "" wipes it away."""
+    """Say what is being done; on a terminal in one line, which "" wipes away."""
     if sys.stderr.isatty():
         click.echo(f"\r\033[K{text}", nl=False, err=True)
+    elif text:
+        click.echo(text, err=True)

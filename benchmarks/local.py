@@ -55,6 +55,11 @@ class _Local:
         """What this process has used so far."""
         return time.process_time()
 
+    async def syncs(self) -> tuple[int, float]:
+        """Synced commits so far, and the seconds they took."""
+        log = (await self.broker.info()).log
+        return log["synced_commits"], log["sync_seconds_total"]
+
     async def open(self) -> None:
         """Open the broker, make the queue."""
         await self.broker.__aenter__()

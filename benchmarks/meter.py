@@ -74,6 +74,9 @@ class Run(msgspec.Struct):
     integrity: Integrity = msgspec.field(default_factory=Integrity)
     refused: int = 0  # answered by an error
     left_over: int = 0  # in the queue at the end
+    commits: int = 0  # with fdatasync, while messages went in, the warm-up included
+    sync_seconds: float = 0.0  # spent in those
+    committed: int = 0  # messages confirmed meanwhile
     problems: list[str] = []  # unexpected errors of connections and requests
     invalid: list[str] = []  # why the figures say more about the generator than about the broker
 

@@ -47,6 +47,11 @@ class NativeDriver:
         """What the broker has used so far."""
         return cpu_seconds(self._plan.server_pid)
 
+    async def syncs(self) -> tuple[int, float]:
+        """Synced commits so far, and the seconds they took."""
+        log = (await self._control.info()).log
+        return int(log.get("synced_commits", 0)), float(log.get("sync_seconds_total", 0))
+
     async def open(self) -> None:
         """Make the queue; connect the producers."""
         plan = self._plan

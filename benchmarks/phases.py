@@ -45,6 +45,9 @@ class Driver(Protocol):
     def cpu_seconds(self) -> float:
         """What the broker has used so far."""
 
+    async def syncs(self) -> tuple[int, float]:
+        """How many commits were synced since the broker started, and the seconds they took."""
+
 
 class _Watch:
     """Counts and clocks at the begin of a measurement."""
@@ -88,7 +91,6 @@ async def carry_out(plan: Plan, driver: Driver, meter: Meter) -> Run:
         await asyncio.sleep(0.05)
         if plan.shape == "together":
             await driver.consume()
-        driver.produce()
         await _produce(plan, driver, meter, run)
         if plan.shape == "apart":
             watch = _Watch(driver, meter)
@@ -105,6 +107,8 @@ async def carry_out(plan: Plan, driver: Driver, meter: Meter) -> Run:
 
 async def _produce(plan: Plan, driver: Driver, meter: Meter, run: Run) -> None:
     """Let producers run: the warm-up, then what is measured."""
+    commits, sync_seconds = await driver.syncs()
+    driver.produce()
     if not plan.messages:
         await asyncio.sleep(plan.warmup)
         meter.clear_latencies()
@@ -126,6 +130,9 @@ async def _produce(plan: Plan, driver: Driver, meter: Meter, run: Run) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
     if driver.unanswered:
         meter.problem(f"{driver.unanswered} sends were not answered in {_ANSWER_SECONDS:g} s")
+    commits_now, sync_seconds_now = await driver.syncs()
+    run.committed = meter.confirmed
+    run.commits, run.sync_seconds = commits_now - commits, sync_seconds_now - sync_seconds
 
 
 async def _drain(plan: Plan, meter: Meter) -> None:

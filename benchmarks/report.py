@@ -65,6 +65,8 @@ class Figures(msgspec.Struct):
     load_cpu_in_us: float
     load_cpu_out_us: float
     server_memory_bytes: int  # at the end; 0: unknown
+    commit_messages: float  # in one synced commit while producing; 0: none was synced
+    commit_sync_ms: float  # one fdatasync of those, on average
     integrity: Integrity
     refused: int
     left_over: int
@@ -120,7 +122,7 @@ def figures(
     integrity = Integrity()
     for run in runs:
         integrity.add(run.integrity)
-    left_over = sum(run.left_over for run in runs)
+    commits = sum(run.commits for run in runs)
     return Figures(
         name=name,
         plan=plan,
@@ -136,9 +138,11 @@ def figures(
         load_cpu_in_us=_each(into, "load_cpu"),
         load_cpu_out_us=_each(out, "load_cpu"),
         server_memory_bytes=memory_bytes,
+        commit_messages=sum(run.committed for run in runs) / commits if commits else 0.0,
+        commit_sync_ms=1e3 * sum(run.sync_seconds for run in runs) / commits if commits else 0.0,
         integrity=integrity,
         refused=sum(run.refused for run in runs),
-        left_over=left_over,
+        left_over=sum(run.left_over for run in runs),
         broken=integrity.broken(expect),
         problems=_unique([text for run in runs for text in run.problems]),
         invalid=_unique([text for run in runs for text in run.invalid]),
@@ -147,7 +151,7 @@ def figures(
 
 _HEAD: Final = (
     *("scenario", "in/s", "min-max", "x raw", "out/s", "min-max"),
-    *("p50 ms", "p99", "p99.9", "max", "us in", "us out", "lost", "dup", "bad"),
+    *("p50 ms", "p99", "p99.9", "max", "us in", "us out", "batch", "lost", "dup", "bad"),
 )
 
 
@@ -168,6 +172,7 @@ def _row(each: Figures) -> tuple[str, ...]:
         *(f"{value:.2f}" for value in (shown.p50, shown.p99, shown.p999, shown.max)),
         f"{each.server_cpu_in_us:.1f}",
         f"{each.server_cpu_out_us:.1f}",
+        f"{each.commit_messages:,.0f}" if each.commit_messages else "-",
         str(integrity.lost),
         str(integrity.duplicate),
         str(integrity.corrupt),
@@ -214,12 +219,11 @@ def text(report: Report) -> str:
     if report.scenarios:
         lines += [*_table([_HEAD, *map(_row, report.scenarios)]), ""]
     lines += [
-        "in: sent until confirmed; out: received until the acknowledgement is confirmed; medians of"
-        " the rounds. Latency: send to",
-        "confirmation, in e2e rows send to delivery, from the time when it was due. us: CPU of the"
-        " broker for a message; in face and",
-        "core rows of the load too. x raw: to the group commit above with as many clients, round by"
-        " round. bad: corrupt.",
+        "in: sent until confirmed; out: received until the acknowledgement is confirmed; medians.",
+        "ms: send to confirmation; in e2e rows from when it was due to its delivery.",
+        "us: CPU of the broker for a message; in face and core rows of the load too.",
+        "x raw: to the group commit above with as many clients, round by round.",
+        "batch: messages in one synced commit. bad: corrupt. !: more is said below.",
     ]
     targets = [(each.name, target) for each in report.scenarios for target in each.targets]
     if targets:

@@ -3,8 +3,10 @@
 Its CPU seconds and its memory are read from /proc, where there is one; elsewhere they are 0.
 """
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ __all__ = ["ServerFailed", "ServerProcess", "cpu_seconds", "memory_bytes"]
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 120.0
+_PR_SET_PDEATHSIG = 1
 
 
 class ServerFailed(Exception):
@@ -39,6 +42,11 @@ def memory_bytes(pid: int) -> int:
     except OSError:
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _end_with_parent() -> None:
+    """In the child: have the kernel send SIGTERM when the tool is gone, however it ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class ServerProcess:
@@ -71,7 +79,11 @@ class ServerProcess:
         begun = time.monotonic()
         with open(os.path.join(self.directory, "server.log"), "ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         while not ready.exists():
             if self._process.poll() is not None:

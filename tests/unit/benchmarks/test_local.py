@@ -24,6 +24,7 @@ async def test_every_message_goes_in_and_comes_out(
     assert found.sent == found.confirmed == found.received == 60
     assert (found.lost, found.duplicate, found.corrupt) == (0, 0, 0)
     assert (run.refused, run.left_over, run.problems) == (0, 0, [])
+    assert bool(run.commits) == (durability == "sync")
 
 
 @pytest.mark.parametrize("target", ["face", "core"])

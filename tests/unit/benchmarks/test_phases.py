@@ -52,6 +52,9 @@ class Fake:
     def cpu_seconds(self):
         return 0.0
 
+    async def syncs(self):
+        return len(self.bodies) // 5, len(self.bodies) / 100
+
 
 class Broken(Fake):
     def produce(self):
@@ -76,6 +79,7 @@ async def test_apart_produces_then_consumes():
     assert found.integrity.received == found.integrity.confirmed == 10
     assert found.consume.messages == 10
     assert found.problems == found.invalid == []
+    assert (found.commits, found.committed, found.sync_seconds) == (2, 10, 0.1)
 
 
 async def test_together_consumes_first_and_measures_delivery():

@@ -19,7 +19,7 @@ FIGURES_FIELDS = {
     *("name", "plan", "rounds", "in_per_second", "out_per_second", "confirm_ms", "ack_ms"),
     *("delivery_ms", "lag_ms", "server_cpu_in_us", "server_cpu_out_us", "load_cpu_in_us"),
     *("load_cpu_out_us", "server_memory_bytes", "integrity", "refused", "left_over", "broken"),
-    *("problems", "invalid", "raw_ratio", "targets"),
+    *("problems", "invalid", "raw_ratio", "targets", "commit_messages", "commit_sync_ms"),
 }
 
 
@@ -28,7 +28,16 @@ def run(rate, lost=0, latency_ns=1_000_000):
     histogram.record(latency_ns)
     phase = Phase(rate, 1.0, histogram.dump(), server_cpu=rate * 1e-5, load_cpu=rate * 2e-6)
     integrity = Integrity(sent=rate, confirmed=rate, received=rate - lost, lost=lost)
-    return Run(produce=phase, consume=phase, integrity=integrity, problems=["p"], invalid=["i"])
+    return Run(
+        produce=phase,
+        consume=phase,
+        integrity=integrity,
+        problems=["p"],
+        invalid=["i"],
+        commits=5,
+        committed=rate,
+        sync_seconds=0.01,
+    )
 
 
 def report(*scenarios):
@@ -45,6 +54,8 @@ def test_rounds_become_medians_and_extremes():
     assert (found.confirm_ms.count, found.confirm_ms.max) == (3, 1.0)
     assert (found.problems, found.invalid, found.broken) == (["p"], ["i"], [])
     assert found.delivery_ms.count == 0
+    assert abs(found.commit_messages - 70 / 15) < 1e-9
+    assert abs(found.commit_sync_ms - 2) < 1e-9
 
 
 def test_a_lost_message_fails_the_report():

@@ -1,6 +1,9 @@
 """A broker of our own: started, asked, ended by its pid."""
 
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -32,6 +35,23 @@ def test_it_is_killed_when_something_goes_wrong(tmp_path):
     assert server.pid == 0
     server.stop()
     server.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_it_ends_when_the_tool_is_killed(tmp_path):
+    code = (
+        "import os; from braidmq.benchmarks.server import ServerProcess;"
+        f"s = ServerProcess({str(tmp_path)!r}); s.start(); print(s.pid, flush=True);"
+        "os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    ready = tmp_path / "ready.json"
+    for _ in range(1000):
+        if not ready.exists():
+            return
+        time.sleep(0.01)
+    os.kill(int(done.stdout), 9)
+    raise AssertionError("the broker still runs")
 
 
 def test_nobody_knows_a_process_that_is_not_there():
