@@ -3,13 +3,14 @@
 # ruff: noqa: ASYNC110  - these tests wait for what others do
 
 import asyncio
+import resource
 import socket
 
 import pytest
 
 from braidmq.broker import Broker, InvalidArgument, Limits, User
 from braidmq.broker.passwords import hash_password
-from braidmq.protocols import connect, serve
+from braidmq.protocols import connect, listener, serve
 from braidmq.protocols.listener import Dialect, Listener, parse_url
 from braidmq.protocols.native.session import NativeSession
 
@@ -137,7 +138,7 @@ async def test_who_said_hello_is_no_stranger():
 async def test_a_bug_in_one_session_ends_that_connection_only(broker):
     problems: list[dict] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, what: problems.append(what))
-    listener = Listener(broker, DIALECTS, None)
+    accepting = Listener(broker, DIALECTS, None)
 
     class Stuck:
         peer = "test"
@@ -155,8 +156,17 @@ async def test_a_bug_in_one_session_ends_that_connection_only(broker):
             self.looked = True
 
     stuck, fine = Stuck(), Fine()
-    listener.wake(stuck)  # type: ignore[arg-type]
-    listener.wake(fine)  # type: ignore[arg-type]
+    accepting.wake(stuck)  # type: ignore[arg-type]
+    accepting.wake(fine)  # type: ignore[arg-type]
     await asyncio.sleep(0.01)
     assert stuck.aborted and fine.looked and not fine.aborted
     assert isinstance(problems[0]["exception"], ValueError)
+
+
+@pytest.mark.parametrize(
+    ("soft", "expected"),
+    [(1_024, 922), (256, 192), (64, 1), (65_536, 58_983), (resource.RLIM_INFINITY, 2**31)],
+)
+def test_descriptors_are_left_for_the_log(monkeypatch, soft, expected):
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (soft, soft))
+    assert listener._descriptors_max() == expected

@@ -3,15 +3,27 @@
 # ruff: noqa: ASYNC110  - these tests wait for what others do
 
 import asyncio
+import errno
 import ssl
 
 import pytest
 import trustme
 
-from braidmq.broker import Broker, Disconnected, InvalidArgument, Limits, Unauthenticated, User
+from braidmq.broker import (
+    Broker,
+    BrokerFailed,
+    Disconnected,
+    InvalidArgument,
+    Limits,
+    PermissionDenied,
+    Unauthenticated,
+    User,
+)
 from braidmq.broker.access import Rule
 from braidmq.broker.passwords import hash_password
 from braidmq.protocols import Server, connect, serve
+from braidmq.storage.disk import RealDisk
+from braidmq.storage.filelog import FileLog
 
 
 @pytest.fixture
@@ -120,8 +132,6 @@ def users():
 
 
 async def test_users_log_in_and_may_do_what_their_rules_say(users):
-    from braidmq.broker import PermissionDenied
-
     async with Broker(users=users) as broker, serve(broker, "braid://127.0.0.1:0") as server:
         await broker.declare_queue("orders")
         address = server.urls[0].removeprefix("braid://")
@@ -135,3 +145,32 @@ async def test_users_log_in_and_may_do_what_their_rules_say(users):
                 await remote.queue("orders").receive()
             with pytest.raises(PermissionDenied):
                 await remote.declare_queue("other")
+
+
+class BrokenDisk(RealDisk):
+    """A disk whose fdatasync fails when told to."""
+
+    broken = False
+
+    def fdatasync(self, handle):
+        if self.broken:
+            raise OSError(errno.EIO, "injected")
+        super().fdatasync(handle)
+
+
+async def test_clients_are_told_that_the_broker_failed(tmp_path):
+    disk = BrokenDisk()
+    log = FileLog(str(tmp_path / "data"), disk=disk)
+    async with Broker(log=log) as broker, serve(broker, "braid://127.0.0.1:0") as server:
+        await (await broker.declare_queue("q")).send_many([b"x"] * 3)
+        async with connect(server.urls[0], resume=False) as remote:
+            queue = remote.queue("q")
+            async with queue.consume(prefetch=1) as messages:
+                held = await anext(aiter(messages))
+                disk.broken = True
+                # Either the broker's own words on this request, or its last words to everybody.
+                with pytest.raises((BrokerFailed, Disconnected), match="the log failed"):
+                    await held.ack()
+                with pytest.raises((BrokerFailed, Disconnected)):
+                    await queue.send(b"y")
+        assert "injected" in str(await asyncio.wait_for(broker.failed(), 10))
