@@ -43,6 +43,7 @@ __all__ = ["Queue"]
 _DISPATCH_MESSAGES = 1_000  # examined in one go before other queues have their turn
 _PUSH_MESSAGES = 32  # given to one consumer in one go before the next has its turn
 _EXPIRIES = 1_000  # handled in one tick
+_REMINDER_MS = 60_000  # before a leased message past its time to live is looked at again
 _RETRY_MS = 100  # before a sweep that met a leased or unread message looks again
 
 
@@ -479,9 +480,8 @@ class Queue(QueueState):
             self.give_back(seq, lease, 0, True, now_ms)
         for _, seq in self.delayed.due(now_ms, _EXPIRIES):
             self._release_held(seq)
-        expired = [seq for _, seq in self.expiring.due(now_ms, _EXPIRIES) if self._is_idle(seq)]
-        for seq in expired:
-            self.expire(seq, now_ms)
+        for _, seq in self.expiring.due(now_ms, _EXPIRIES):
+            self._expire_if_idle(seq, now_ms)
         if self.sweep_ms and self.sweep_ms <= now_ms:
             self._sweep(now_ms)
         while self.waits and self.waits[0][0] <= now_ms and not self.reader.loading:
@@ -500,9 +500,13 @@ class Queue(QueueState):
             self.held -= 1
             self._ready_again(lane, number)
 
-    def _is_idle(self, seq: int) -> bool:
-        slot = self.slot(seq)
-        return slot != 0 and not slot & LEASED
+    def _expire_if_idle(self, seq: int, now_ms: int) -> None:
+        lease = self.leases.by_seq.get(seq)
+        if lease is not None:
+            # It ends when it is given back. Should the broker restart before, it is not forgotten.
+            self.expiring.add(max(lease.deadline_ms, now_ms) + _REMINDER_MS, seq)
+        elif self.slot(seq):
+            self.expire(seq, now_ms)
 
     def _sweep(self, now_ms: int) -> None:
         """Expire what is past the retention: each lane's oldest messages, one after the other."""
