@@ -172,7 +172,7 @@ def _row(each: Figures) -> tuple[str, ...]:
         *(f"{value:.2f}" for value in (shown.p50, shown.p99, shown.p999, shown.max)),
         f"{each.server_cpu_in_us:.1f}",
         f"{each.server_cpu_out_us:.1f}",
-        f"{each.commit_messages:,.0f}" if each.commit_messages else "-",
+        f"{each.commit_messages:,.0f}" if each.plan.durability == "sync" else "-",
         str(integrity.lost),
         str(integrity.duplicate),
         str(integrity.corrupt),
