@@ -25,6 +25,7 @@ from ...broker.errors import (
     Disconnected,
     InvalidArgument,
     LimitExceeded,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -116,6 +117,7 @@ class NativeSession:
         self._begun_ms = now_ms
         self._heard_ms = now_ms
         self._heartbeat_ms = 0
+        self._beat_ms = 0  # when to look again whether the client must hear from us
         self._hello = 0  # the request to answer with WELCOME
         self._more = False
         self._sends = False  # messages came in this turn
@@ -179,6 +181,8 @@ class NativeSession:
             except BraidError as error:
                 self._error(request.request, error)
         self._more = not left and not self.finished and frames.has_frame()
+        if self._state is CHECKING and len(frames) > self._limits.frame_bytes_unauthenticated_max:
+            self._fail(TooLarge("wait for WELCOME before you send anything else"))
         if self._asked:
             self._wait_until_kept()
 
@@ -194,24 +198,31 @@ class NativeSession:
         return out
 
     def next_deadline(self) -> int | None:
-        """When silence becomes a reason to hang up, unix ms."""
-        if self.finished:
+        """When :meth:`tick` has something to do, unix ms."""
+        if self.finished or self._state is CLOSING:
             return None
         if self._state is OPEN:
-            return self._heard_ms + 2 * self._heartbeat_ms
+            return min(self._heard_ms + 2 * self._heartbeat_ms, self._beat_ms)
         return self._begun_ms + self._limits.handshake_ms_max
 
     def tick(self, now_ms: int) -> None:
         """Hang up on who is silent, never said who they are, or lost their rights."""
-        deadline = self.next_deadline()
-        if deadline is not None and now_ms >= deadline:
-            if self._state is OPEN:
-                text = f"nothing was heard for two heartbeats of {self._heartbeat_ms} ms"
-                self._fail(Disconnected(text))
-            else:
+        if self.finished or self._state is CLOSING:
+            return
+        if self._state is not OPEN:
+            if now_ms >= self._begun_ms + self._limits.handshake_ms_max:
                 text = f"no valid HELLO within {self._limits.handshake_ms_max} ms"
                 self._fail(Unauthenticated(text))
-        elif self._state is OPEN and not self._who.active:
+            return
+        if now_ms >= self._beat_ms:
+            self._beat_ms = now_ms + self._heartbeat_ms
+            if not self.reading:  # then its silence is ours, and ours must not look like one
+                self._heard_ms = now_ms
+                append_frame(self._out, op.Pong(0))
+        if now_ms >= self._heard_ms + 2 * self._heartbeat_ms:
+            text = f"nothing was heard for two heartbeats of {self._heartbeat_ms} ms"
+            self._fail(Disconnected(text))
+        elif not self._who.active:
             self._fail(Unauthenticated("this user has no rights any more"))
 
     def pause_writing(self) -> None:
@@ -342,6 +353,7 @@ class NativeSession:
         limits = self._limits
         self._who = who
         self._state = OPEN
+        self._beat_ms = self._heard_ms + self._heartbeat_ms
         self._frames.frame_bytes_max = limits.frame_bytes_max
         self._more = self._frames.has_frame()
         told = {

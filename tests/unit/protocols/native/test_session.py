@@ -238,11 +238,32 @@ def test_silence_for_two_heartbeats_ends_the_connection(peer):
     heard = peer.harness.clock.ms
     peer.harness.clock.ms += 20_000
     peer.ask(O["PING"], 1)
-    assert peer.session.next_deadline() == heard + 20_000 + 60_000
-    peer.session.tick(heard + 60_000)
-    assert not peer.session.finished
+    assert peer.session.next_deadline() == heard + 30_000
+    peer.session.tick(heard + 30_000)
+    peer.session.tick(heard + 79_999)
+    assert not peer.session.finished and peer.read() == []
+    assert peer.session.next_deadline() == heard + 80_000
     peer.session.tick(heard + 80_000)
     assert peer.fatal() == "disconnected"
+
+
+def test_who_is_not_read_is_not_silent_and_hears_of_us():
+    peer = Peer(pending_bytes_max=4_000)
+    peer.declare()
+    peer.write((O["SEND"], 5, "q", [[b"x" * 3_000]]))
+    assert not peer.session.reading
+    for _ in range(5):
+        peer.harness.clock.ms = peer.session.next_deadline() or 0
+        peer.session.tick(peer.harness.clock.ms)
+        assert peer.read(settle=False) == [op.Pong(0)]
+    assert not peer.session.finished
+
+
+def test_who_does_not_wait_for_the_welcome_is_cut_off():
+    peer = Peer(hello=False)
+    hello = (O["HELLO"], 1, 1, 1, "test", 0, "ada", b"pw")
+    peer.write(hello, (O["SEND"], 2, "q", [[bytes(70_000)]]))
+    assert peer.fatal() == "too-large"
 
 
 # --- sending ---
@@ -548,6 +569,8 @@ def test_the_broker_tells_how_it_is(peer):
 def test_shutting_down_answers_what_was_taken_and_nothing_else(peer):
     peer.write((O["SEND"], 5, "q", [[b"a"]]))
     peer.session.shut_down(peer.harness.clock.ms)
+    assert peer.session.next_deadline() is None
+    peer.session.tick(peer.harness.clock.ms + 10**9)
     assert not peer.session.finished
     peer.write((O["SEND"], 6, "q", [[b"b"]]))
     sent, goodbye = peer.read()
