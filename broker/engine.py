@@ -10,7 +10,7 @@ from typing import cast
 
 from ..storage.errors import DiskFull, StorageError
 from ..storage.log import Durability, Log, Scheduler
-from ..storage.record import encode_link
+from ..storage.record import encode_delay, encode_link
 from .access import Access
 from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
 from .host import Host
@@ -252,6 +252,12 @@ class Engine(Registry):
         link = source.log.append((record,), 1)
         _, old_link, size = source.remove(seq)
         target.put_linked(target_seq, lsn, size, group, link)
+        due_ms = target.due_ms(now_ms)
+        if due_ms:
+            if target.logged:
+                target.log.append((encode_delay(target.id, due_ms, [target_seq]),))
+            target.hold(target_seq, due_ms)
+            target.set_alarm()
         if old_link:
             source.log.release(old_link)
         if target.settings.retention_ms and not target.sweep_ms:

@@ -119,6 +119,9 @@ class FifoQueue(Queue):
         self._last_due_ms = due_ms
         return due_ms
 
+    def due_ms(self, now_ms: int) -> int:
+        return self._last_due_ms if self._last_due_ms > now_ms else 0
+
     def remember(self, hashed: bytes, time_ms: int, lsn: int, seq: int) -> None:
         """Apply: a message with this deduplication hash was taken."""
         assert self.dedup is not None
@@ -127,16 +130,32 @@ class FifoQueue(Queue):
     # Recovery and purge -----------------------------------------------------------------------
 
     def finish_replay(self) -> None:
-        """Also: a message that came back and is held still blocks its group."""
+        """Also: a message that came back and is held still blocks its group.
+
+        The search begins behind the last one such; what stands before waits, as if passed over.
+        """
         super().finish_replay()
-        for due_ms, seq in list(self.delayed.numbers()):
-            lane, number = self.locate(seq)
-            if lane is None or not self.slot(seq) & HELD:
+        lane = self.by_code.get(0)
+        if lane is None:
+            return
+        last = 0
+        for due_ms, number in self.delayed.numbers():
+            if not lane.slot(number) & HELD:
                 continue
             if lane.receives(number):
-                self._wait(lane.group(number), number)
+                last = max(last, number)
             else:
                 self._last_due_ms = max(self._last_due_ms, due_ms)
+        if not last:
+            return
+        for number in lane.live_numbers():
+            if number > last:
+                break
+            if lane.receives(number) or not lane.slot(number) & HELD:
+                self._wait(lane.group(number), number)
+        lane.cursor = last + 1
+        for hashed, group in list(self.groups.items()):
+            self._free_group(lane, hashed, group)
 
     def forget_leases(self) -> None:
         super().forget_leases()

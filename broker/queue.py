@@ -552,6 +552,10 @@ class Queue(QueueState):
         """What a purge of everything says: the next sequence of each lane."""
         return [lane.base | lane.next for lane in self.lanes]
 
+    def due_ms(self, now_ms: int) -> int:
+        """When a message that is moved here now may be delivered; 0: at once."""
+        return 0
+
     def end_lease(self, seq: int) -> None:
         """A lease was taken away for the message to leave this queue."""
         lane, number = self.locate(seq)

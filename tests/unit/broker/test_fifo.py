@@ -214,6 +214,18 @@ def test_shorter_delay_lets_no_message_overtake(broker):
     assert bodies(broker.receive(5)) == [b"a1", b"a2"]
 
 
+def test_redriven_message_overtakes_none_that_is_delayed(broker):
+    broker.declare("dead", fifo=True)
+    broker.update(delay_ms=10_000, dead_letter="dead")
+    fill(broker, "a1")
+    sent(broker.send(b"a0", name="dead", group="a"))
+    broker.redrive("dead", "q")
+    broker.advance(100)
+    assert broker.info().delayed == 2
+    broker.advance(10_000)
+    assert bodies(broker.receive(5)) == [b"a1", b"a0"]
+
+
 def test_purged_messages_delay_nobody(broker):
     broker.update(delay_ms=10_000)
     fill(broker, "a1")
@@ -390,6 +402,23 @@ def test_group_that_was_held_is_held_after_a_restart(checkpoint):
     assert bodies(broker.receive(10)) == [b"b1"]
     broker.advance(10_000)
     assert bodies(broker.receive(10)) == [b"a1", b"a2"]
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_message_held_behind_others_of_its_group_blocks_and_overtakes_none(checkpoint):
+    broker = DiskBroker()
+    broker.declare(fifo=True)
+    fill(broker, "a1 a2 a3 b1")
+    broker.nack(broker.receive(2)[1], delay_ms=10_000)
+    if checkpoint:
+        broker.checkpoint()
+    broker = broker.restarted()  # a1 was in flight
+    held = broker.receive(10)
+    assert bodies(held) == [b"a1", b"b1"]
+    broker.nack(*held)
+    broker.advance(10_000)
+    assert bodies(broker.receive(1)) == [b"a1"]
+    assert bodies(broker.receive(10)) == [b"b1"]
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
