@@ -309,18 +309,9 @@ def test_many_frames_in_one_read_take_turns(peer):
     count = 3 * native.FRAMES_PER_TURN_MAX
     peer.write(*[(O["PING"], n + 1) for n in range(count)])
     assert peer.session.backlog and not peer.session.reading
-    assert len(frames_of(peer.session.data_to_send(0))) == native.FRAMES_PER_TURN_MAX
+    assert peer.session.data_to_send(0).count(b"\x92\x42") == native.FRAMES_PER_TURN_MAX
     assert len(peer.read()) == count - native.FRAMES_PER_TURN_MAX
     assert not peer.session.backlog and peer.session.reading
-
-
-def frames_of(data):
-    buffer = frames.FrameBuffer(10**9)
-    buffer.feed(bytes(data))
-    found = []
-    while (view := buffer.next_frame()) is not None:
-        found.append(bytes(view))
-    return found
 
 
 def test_a_sender_is_not_read_while_too_much_waits_to_be_written():
