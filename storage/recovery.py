@@ -267,7 +267,10 @@ def check_table(
         name = segment_name(entry.base, entry.epoch)
         start, stop = entry.base, min(entry.end, end)
         text = f"{directory}/{name} is missing"
-        if segment is not None and segment.epoch == entry.epoch:
+        if segment is not None and _is_elsewhere(disk, f"{directory}/{name}", segment):
+            segments.remove(segment)  # as if it were missing
+            text = f"{directory}/{name} holds another part of the log"
+        elif segment is not None and segment.epoch == entry.epoch:
             segment.total = entry.total
             if entry.end < end:
                 segment.end = entry.end  # what followed it was reclaimed, perhaps
@@ -276,6 +279,24 @@ def check_table(
         if start < stop and (start, stop) not in manifest.gaps:
             missing.append((start, stop, Corrupt(entry.base, text)))
     return dead, missing
+
+
+def _is_elsewhere(disk: Disk, path: str, segment: Segment) -> bool:
+    """Whether the file begins with a sound frame of another place: files were mixed up.
+
+    Records do not say where they stand, so what is below the checkpoint, and not scanned, would
+    be read as something else.
+    """
+    handle = disk.open(path)
+    try:
+        header = decode_frame_header(disk.pread(handle, 0, FRAME_BYTES))
+        if header is None or (header.lsn, header.epoch) == (segment.base, segment.epoch):
+            return False
+        if header.length > disk.size(path):
+            return False
+        return frame_is_intact(header, disk.pread(handle, 0, header.length))
+    finally:
+        disk.close(handle)
 
 
 class _Recovery:
