@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 __all__ = ["SECONDS", "fuzz"]
 
 SECONDS = int(os.environ.get("BRAIDMQ_FUZZ_SECONDS", "0"))
-_SECONDS_DEFAULT = 3.0
+_SECONDS_DEFAULT = 2.0
 
 
 def fuzz(share: float, rate: int) -> Callable[[Any], Any]:

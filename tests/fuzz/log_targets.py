@@ -22,7 +22,14 @@ from braidmq.storage.segment import verified_end
 from braidmq.storage.tools import dump, verify
 from tests.faults.audit import body_of, parse_body
 
-__all__ = ["check_directory", "check_parsers", "files_of", "original", "remove_scratch"]
+__all__ = [
+    "check_directory",
+    "check_parsers",
+    "files_of",
+    "original",
+    "remove_scratch",
+    "scratch_place",
+]
 
 LIMITS = Limits(reserve_bytes=0, disk_free_bytes_min=1)
 QUEUES = ("q", "f", "dead")
@@ -48,9 +55,15 @@ def check_parsers(data: bytes) -> None:
 @cache
 def scratch() -> Path:
     """A directory for thousands of small files, in memory where there is such a thing."""
+    return Path(tempfile.mkdtemp(prefix="braidmq-fuzz-", dir=scratch_place()))
+
+
+def scratch_place() -> str | None:
+    """Where to make it: BRAIDMQ_FUZZ_SCRATCH, or memory, or where the system likes it."""
+    if place := os.environ.get("BRAIDMQ_FUZZ_SCRATCH"):
+        return place
     memory = Path("/dev/shm")
-    place = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="braidmq-fuzz-", dir=place))
+    return str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None
 
 
 def remove_scratch() -> None:

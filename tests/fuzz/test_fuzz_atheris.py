@@ -1,0 +1,61 @@
+"""No matter what bytes come, no target raises: the same invariants, guided by coverage.
+
+Skipped where atheris has no wheels; hypothesis runs everywhere.
+"""
+
+import importlib.util
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from .budget import SECONDS
+from .log_targets import scratch_place
+
+pytestmark = [pytest.mark.slow]
+
+SCRIPT = Path(__file__).with_name("atheris_targets.py")
+MEMORY_MIB_MAX = 1_024
+SEEDS = [
+    [1, 1, 1, 1, "fuzz"],
+    [3, 2, "q", [[b"one"], [b"two", msgpack.packb({"a": "b"}), 5, 5, 4, "", ""]]],
+    [4, 3, "q", 10, 0],
+    [5, 4, "q", 10],
+    [8, 5, "q", [[1, 1]]],
+    [12, 6, "q", 0, 10, "a = 1"],
+    [16, 7, "new", {"fifo": True}],
+]
+
+
+def seeds(folder: Path) -> None:
+    """Sound requests to begin with, alone and together."""
+    packed = [msgpack.packb(message, use_bin_type=True) for message in SEEDS]
+    framed = [struct.pack(">I", len(payload)) + payload for payload in packed]
+    for number, content in enumerate([*framed, b"".join(framed)]):
+        (folder / f"seed-{number}").write_bytes(b"\0" + content)
+
+
+@pytest.mark.parametrize("target", ["frames", "session", "parsers", "recovery"])
+def test_atheris_finds_nothing(target, tmp_path):
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris is not installed: it has wheels for Linux on x86_64 only")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    seeds(corpus)
+    seconds = SECONDS or 1
+    command = [
+        *(sys.executable, str(SCRIPT), target, str(corpus), f"-max_total_time={seconds}"),
+        *("-timeout=20", f"-rss_limit_mb={MEMORY_MIB_MAX}", "-max_len=2048"),
+        f"-artifact_prefix={tmp_path}/",
+    ]
+    with tempfile.TemporaryDirectory(prefix="braidmq-fuzz-", dir=scratch_place()) as scratch:
+        environment = os.environ | {"BRAIDMQ_FUZZ_SCRATCH": scratch}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=seconds + 300
+        )
+    assert done.returncode == 0, done.stderr[-6_000:]
