@@ -140,6 +140,12 @@ class Daemon:
         self.signal(signal.SIGTERM)
         return await self.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until no thread of it runs any more. Only a kill ends it then."""
+        self.signal(signal.SIGSTOP)
+        while not all(map(_rests, Path("/proc").glob(f"{self.pid}/task/*"))):
+            time.sleep(0.001)
+
     async def kill(self) -> None:
         """SIGKILL, and wait for the end."""
         if self._process is None:
@@ -152,3 +158,15 @@ class Daemon:
             with suppress(ProcessLookupError):
                 self._process.kill()
         await self._process.wait()
+
+
+def _all_rest(pid: int) -> bool:
+    return all(map(_rests, Path(f"/proc/{pid}/task").iterdir()))
+
+
+def _rests(task: Path) -> bool:
+    """Whether a thread is stopped, or waits in the kernel for a disk and will stop after that."""
+    try:
+        return (task / "stat").read_text().rpartition(") ")[2][0] in "TtDZX"
+    except FileNotFoundError:
+        return True

@@ -54,12 +54,11 @@ async def power_cycle(campaign: Campaign, disk: LossyDisk, daemon: Daemon) -> No
         await asyncio.sleep(rng.uniform(0.05, 0.5))
         for _ in range(rng.choice([0, 0, 1, 3])):
             disk.write_back(campaign.data, rng)
+        # The power goes for the processor too. If it did not, an fdatasync that is under way would
+        # return success for what the ioctl then drops: about every tenth cut shows that.
+        running.freeze()
         disk.cut()
-        if rng.random() < 0.5:
-            await running.kill()
-        else:
-            # It finds out by itself: every write fails now, so nothing more may be confirmed.
-            assert await running.wait() == 74, running.log
+        await running.kill()
 
     await campaign.cycle(cut, daemon)
     campaign.journal.power_cut_runs.add(campaign.journal.run)
