@@ -12,7 +12,7 @@ from .audit import Journal
 from .daemon import Daemon
 from .load import Load, declare, drain, message_counts
 
-__all__ = ["Campaign", "cycles", "figures"]
+__all__ = ["Campaign", "cycles", "figures", "print_figures"]
 
 Fault = Callable[[Daemon], Awaitable[None]]
 
@@ -27,6 +27,15 @@ def cycles(default: int) -> int:
 def figures(request: pytest.FixtureRequest, text: str) -> None:
     """Have a line of figures printed at the end of the test run."""
     request.config.stash.setdefault(LINES, []).append(f"{request.node.name}: {text}")
+
+
+def print_figures(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the lines, once."""
+    lines = config.stash.get(LINES, [])
+    if lines:
+        terminalreporter.section("figures")
+    while lines:
+        terminalreporter.write_line(lines.pop(0))
 
 
 class Campaign:

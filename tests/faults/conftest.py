@@ -2,14 +2,10 @@
 
 import pytest
 
-from .campaign import LINES
+from .campaign import print_figures
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    lines = config.stash.get(LINES, [])
-    if lines:
-        terminalreporter.section("figures of the fault tests")
-        for line in lines:
-            terminalreporter.write_line(line)
+    print_figures(terminalreporter, config)
