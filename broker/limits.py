@@ -34,6 +34,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     headers_count_max: int = 64
     batch_messages_max: int = 10_000
     receive_messages_max: int = 10_000
+    receive_bytes_max: int = 8 * 1024 * 1024  # one message may be more
     receive_wait_ms_max: int = 60_000
     queues_max: int = 100_000
     consumers_per_queue_max: int = 10_000

@@ -234,13 +234,16 @@ class Queue(QueueState):
         """Lease up to ``most`` messages: (the deliveries, how many messages were examined)."""
         deliveries: list[Delivery] = []
         examined = 0
+        bytes_left = self.host.limits.receive_bytes_max
         frontier = self.frontier()
         read = self.reader.read
         retention_ms = self.settings.retention_ms
         deadline_ms = now_ms + consumer.lease_ms if consumer.lease_ms else 0
         find = self._find_matching if consumer.selector is not None else self._find_ready
         most = min(most, self.host.limits.in_flight_messages_max - len(self.leases))
-        while len(deliveries) < most and examined < budget and not self.reader.loading:
+        while len(deliveries) < most and examined < budget and bytes_left > 0:
+            if self.reader.loading:
+                break
             found = find(consumer, frontier)
             if found is None:
                 break
@@ -264,6 +267,7 @@ class Queue(QueueState):
             self._took(consumer, lane, number)
             seq = lane.base | number
             size = len(message.body) + len(message.attributes)
+            bytes_left -= size
             receives += 1
             token = self.leases.grant(
                 seq, receives, deadline_ms, message.expire_ms, size, consumer, now_ms

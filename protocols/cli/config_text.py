@@ -30,6 +30,7 @@ KEYS: dict[str, str] = {
     "limits.headers_count_max": "Headers of a message.",
     "limits.batch_messages_max": "Messages sent by one call.",
     "limits.receive_messages_max": "Messages received by one call.",
+    "limits.receive_bytes_max": "Bytes received by one call, if it is not a single message.",
     "limits.receive_wait_ms_max": "How long one receive may wait.",
     "limits.queues_max": "Queues.",
     "limits.consumers_per_queue_max": "Consumers of one queue.",

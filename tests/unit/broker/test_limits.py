@@ -35,6 +35,7 @@ QUEUE_LIMITS = [
     "headers_count_max",
     "batch_messages_max",
     "receive_messages_max",
+    "receive_bytes_max",
     "receive_wait_ms_max",
     "queues_max",
     "consumers_per_queue_max",

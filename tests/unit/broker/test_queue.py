@@ -491,6 +491,14 @@ def test_numbers_given_back_do_not_pile_up(broker):
 # --- limits of a queue ---
 
 
+def test_receive_gives_no_more_bytes_than_the_limit_but_always_a_message():
+    broker = Harness(limits=Limits(receive_bytes_max=10))
+    broker.declare()
+    broker.send(b"x" * 6, b"y" * 6, b"z" * 50)
+    assert [len(each.body) for each in broker.receive(10)] == [6, 6]
+    assert [len(each.body) for each in broker.receive(10)] == [50]
+
+
 def test_no_more_messages_are_in_flight_than_the_limit():
     broker = Harness(limits=Limits(in_flight_messages_max=3))
     broker.declare()
