@@ -60,9 +60,12 @@ QUEUES: dict[str, dict[str, Any]] = {
         "dead_letter": "poison-dead",
     },
     "relaxed": {"visibility_timeout_ms": LEASE_MS, "durability": 1},
+    # Nobody receives from these until they are drained: all of it has to outlast every fault.
+    "backlog": {"visibility_timeout_ms": LEASE_MS},
+    "relaxed-backlog": {"visibility_timeout_ms": LEASE_MS, "durability": 1},
 }
 DEAD_LETTERS = {"poison": "poison-dead"}
-DURABILITY = {"relaxed": OS}
+DURABILITY = {"relaxed": OS, "relaxed-backlog": OS}
 EVERY_QUEUE = [*QUEUES, *DEAD_LETTERS.values()]
 
 

@@ -3,19 +3,21 @@
 import os
 import random
 import statistics
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from .audit import Journal
+from .audit import QUEUES, Journal
 from .daemon import Daemon
 from .load import Load, declare, drain, message_counts
+from .wire import Gone, Refusal
 
 __all__ = ["Campaign", "cycles", "figures", "print_figures"]
 
 Fault = Callable[[Daemon], Awaitable[None]]
 
+DRAINED_SHARE = 0.2  # of the runs begin with that, so that a long campaign does not pile up
 LINES = pytest.StashKey[list[str]]()
 
 
@@ -73,12 +75,22 @@ class Campaign:
         self.dropped_bytes += report["bytes_dropped"]
         await declare(daemon.port)
         self.journal.check_counters(await message_counts(daemon.port))
+        if self.rng.random() < DRAINED_SHARE:
+            await drain(daemon.port, self.journal)
 
-    async def cycle(self, fault: Fault, daemon: Daemon | None = None) -> None:
+    async def cycle(
+        self,
+        fault: Fault,
+        daemon: Daemon | None = None,
+        queues: Collection[str] = tuple(QUEUES),
+    ) -> None:
         """Start, put load on it, break it while it is busy."""
         async with daemon or self.daemon() as running:
-            await self.begun(running)
-            async with Load(running.port, self.journal, self.rng):
+            try:
+                await self.begun(running)
+            except (Gone, Refusal):
+                pass  # the fault was quicker
+            async with Load(running.port, self.journal, self.rng, queues):
                 await fault(running)
 
     async def finish(self) -> Journal:

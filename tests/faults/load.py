@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from types import TracebackType
 from typing import Any
 
@@ -63,18 +63,27 @@ async def message_counts(port: int) -> dict[str, int]:
 
 
 class Load:
-    """``async with Load(port, journal, rng):`` keeps the broker busy until the end of the block."""
+    """``async with Load(port, journal, rng):`` keeps the broker busy until the end of the block.
 
-    def __init__(self, port: int, journal: Journal, rng: random.Random) -> None:
+    ``queues`` are those that get messages; all of them if it is not given.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        journal: Journal,
+        rng: random.Random,
+        queues: Collection[str] = tuple(QUEUES),
+    ) -> None:
         self._port = port
+        self._queues = queues
         self._journal = journal
         self._rng = rng
         self._actors: list[asyncio.Task[None]] = []
         self._stopping = False
 
     async def __aenter__(self) -> "Load":
-        producers = ["standard", "brief", "groups.fifo", "later", "poison", "relaxed"]
-        behaviours: list[Awaitable[None]] = [self._produce(queue) for queue in producers]
+        behaviours: list[Awaitable[None]] = [self._produce(queue) for queue in self._queues]
         behaviours += [
             self._push("standard", nack=0.1, hang_up=0.02),
             self._push("relaxed", nack=0.05, hang_up=0.02),

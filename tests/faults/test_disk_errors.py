@@ -78,6 +78,21 @@ async def test_eio_on_every_fsync_keeps_it_from_starting(traced, tmp_path):
     assert "Traceback" not in refused.value.log
 
 
+async def test_a_disk_that_goes_away_ends_it(tmp_path):
+    if reason := why_not("ext4"):
+        pytest.skip(reason)
+    with lossy_disk("ext4", tmp_path) as disk:
+        campaign = Campaign(disk.path / "data", tmp_path, seed=16)
+
+        async def pull_out(daemon: Daemon) -> None:
+            await asyncio.sleep(0.2)
+            disk.cut()
+            await until_it_ends(daemon)
+            assert "Traceback" not in daemon.log
+
+        await campaign.cycle(pull_out)
+
+
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)

@@ -7,11 +7,12 @@ audit that does not notice that would notice nothing.
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from .audit import QUEUES
 from .campaign import Campaign, cycles, figures
 from .daemon import Daemon, NotStarted
 from .powercut import LossyDisk, lossy_disk, why_not
@@ -46,7 +47,12 @@ def lying_disk(scratch: Path) -> tuple[Sequence[str], Mapping[str, str]]:
     pytest.skip("no negative control: none of cc, eatmydata and strace is here")
 
 
-async def power_cycle(campaign: Campaign, disk: LossyDisk, daemon: Daemon) -> None:
+async def power_cycle(
+    campaign: Campaign,
+    disk: LossyDisk,
+    daemon: Daemon,
+    queues: Collection[str] = tuple(QUEUES),
+) -> None:
     """Load, a power cut in the middle of it, and power again."""
     rng = campaign.rng
 
@@ -60,7 +66,7 @@ async def power_cycle(campaign: Campaign, disk: LossyDisk, daemon: Daemon) -> No
         disk.cut()
         await running.kill()
 
-    await campaign.cycle(cut, daemon)
+    await campaign.cycle(cut, daemon, queues)
     campaign.journal.power_cut_runs.add(campaign.journal.run)
     disk.umount()
     disk.mount()
@@ -73,6 +79,16 @@ async def test_power_cuts_under_load(disk, tmp_path, request):
         await power_cycle(campaign, disk, campaign.daemon())
     await campaign.finish()
     assert campaign.journal.counts["acked"] > 100
+    campaign.verdict(request)
+
+
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
+async def test_what_was_only_written_may_be_lost_and_is_counted(disk, tmp_path, request):
+    """``os`` promises nothing here; but what survives is whole, and nothing else suffers."""
+    campaign = Campaign(disk.path / "data", tmp_path, seed=15)
+    for _ in range(cycles(3)):
+        await power_cycle(campaign, disk, campaign.daemon(), ["relaxed", "relaxed-backlog"])
+    await campaign.finish()
     campaign.verdict(request)
 
 

@@ -7,6 +7,7 @@ says where, and exits with 74; ``--accept-loss`` starts with what is before the 
 Every offset is opened in this process, a sample of them by the daemon as well.
 """
 
+import asyncio
 import os
 import random
 import shutil
@@ -114,7 +115,7 @@ async def numbers_in(data: Path, accept_loss: bool = False) -> list[int]:
         shutil.rmtree(data)
 
 
-async def write(data: Path, scratch: Path, clean: bool) -> None:
+async def write(data: Path, scratch: Path, clean: bool, pause: float) -> None:
     """Have the daemon keep ``MESSAGES`` messages, a frame each, and end."""
     async with Daemon(data, scratch) as daemon:
         wire = await Wire.open(daemon.port)
@@ -122,6 +123,7 @@ async def write(data: Path, scratch: Path, clean: bool) -> None:
         for number in range(MESSAGES):
             await wire.call(SEND, "torn", [[body_of("torn", number, 30)]])
         wire.abort()
+        await asyncio.sleep(pause)
         if clean:
             assert await daemon.stop() == 0
         else:
@@ -129,9 +131,11 @@ async def write(data: Path, scratch: Path, clean: bool) -> None:
 
 
 @asynccontextmanager
-async def original(tmp_path: Path, clean: bool = False) -> AsyncIterator[Original]:
+async def original(
+    tmp_path: Path, clean: bool = False, pause: float = 0.0
+) -> AsyncIterator[Original]:
     with scratch_in_memory() as scratch:
-        await write(tmp_path / "data", tmp_path, clean)
+        await write(tmp_path / "data", tmp_path, clean, pause)
         yield Original(tmp_path / "data", scratch)
 
 
@@ -188,6 +192,16 @@ async def test_a_flipped_bit_in_the_unconfirmed_tail_starts(tmp_path, request):
             assert await numbers_in(it.damaged(content)) == [*range(MESSAGES - 1)]
             flips += 1
         figures(request, f"flips {flips}, started {flips}")
+
+
+async def test_after_a_pause_the_last_frame_is_confirmed_too(tmp_path):
+    """An idle log notes on disk how far it is durable: then nothing of it may be damaged."""
+    async with original(tmp_path, pause=3.0) as it:
+        last = next(f for f in it.frames if f.number == MESSAGES - 1)
+        for at in range(last.at, last.end, 9):
+            with pytest.raises(Corrupt) as refused:
+                await numbers_in(it.damaged(flipped(it.content, at, 2)))
+            assert refused.value.lsn == last.lsn
 
 
 async def test_a_flipped_bit_in_manifest_or_checkpoint_is_refused(tmp_path, request):
