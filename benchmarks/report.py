@@ -16,7 +16,17 @@ from .histogram import Histogram
 from .integrity import Integrity
 from .meter import Phase, Plan, Run
 
-__all__ = ["FORMAT", "Figures", "Latency", "Report", "Spread", "Target", "figures", "text"]
+__all__ = [
+    "FORMAT",
+    "Figures",
+    "Latency",
+    "Report",
+    "Spread",
+    "Target",
+    "add_floor",
+    "figures",
+    "text",
+]
 
 FORMAT: Final = 1
 
@@ -74,6 +84,9 @@ class Figures(msgspec.Struct):
     problems: list[str]
     invalid: list[str]
     raw_ratio: float | None = None  # in_per_second to the raw baseline of the same round
+    floor_per_second: Spread | None = None  # the same load, a server that only commits
+    floor_p50_ms: float | None = None
+    floor_ratio: float | None = None  # in_per_second to that of the same round
     targets: list[Target] = []
 
 
@@ -90,6 +103,20 @@ class Report(msgspec.Struct):
     def failed(self) -> bool:
         """Whether an expectation on messages was broken, or a run could not be carried out."""
         return any(each.broken for each in self.scenarios)
+
+
+def add_floor(each: Figures, runs: Sequence[Run], floors: Sequence[Run]) -> None:
+    """Compare with a server that only commits, round by round."""
+    if not floors:
+        return
+    each.floor_per_second = _spread([run.produce.per_second for run in floors])
+    each.floor_p50_ms = _latency([run.produce.latency for run in floors]).p50
+    pairs = zip(runs, floors, strict=True)
+    each.floor_ratio = median(
+        run.produce.per_second / floor.produce.per_second
+        for run, floor in pairs
+        if floor.produce.messages
+    )
 
 
 def _spread(values: Sequence[float]) -> Spread:
@@ -150,7 +177,7 @@ def figures(
 
 
 _HEAD: Final = (
-    *("scenario", "in/s", "min-max", "x raw", "out/s", "min-max"),
+    *("scenario", "in/s", "min-max", "x raw", "x net", "out/s", "min-max"),
     *("p50 ms", "p99", "p99.9", "max", "us in", "us out", "batch", "lost", "dup", "bad"),
 )
 
@@ -167,7 +194,7 @@ def _row(each: Figures) -> tuple[str, ...]:
     return (
         each.name + (" !" if each.broken or each.problems or each.invalid else ""),
         *_thousands(each.in_per_second),
-        "-" if each.raw_ratio is None else f"{each.raw_ratio:.2f}",
+        *("-" if x is None else f"{x:.2f}" for x in (each.raw_ratio, each.floor_ratio)),
         *_thousands(each.out_per_second),
         *(f"{value:.2f}" for value in (shown.p50, shown.p99, shown.p999, shown.max)),
         f"{each.server_cpu_in_us:.1f}",
@@ -216,13 +243,21 @@ def text(report: Report) -> str:
     ]
     if report.baseline is not None:
         lines += [*_baseline_lines(report.baseline), ""]
+    floors = [
+        f"server that only commits, {each.name.partition(', ')[2] or each.name}:"
+        f" {each.floor_per_second.median:,.0f}/s, p50 {each.floor_p50_ms or 0:.2f} ms"
+        for each in report.scenarios
+        if each.floor_per_second is not None
+    ]
+    if floors:
+        lines += [*floors, ""]
     if report.scenarios:
         lines += [*_table([_HEAD, *map(_row, report.scenarios)]), ""]
     lines += [
         "in: sent until confirmed; out: received until the acknowledgement is confirmed; medians.",
         "ms: send to confirmation; in e2e rows from when it was due to its delivery.",
         "us: CPU of the broker for a message; in face and core rows of the load too.",
-        "x raw: to the group commit above with as many clients, round by round.",
+        "x raw: to the raw group commit with as many clients; x net: to the server that only commits.",
         "batch: messages in one synced commit. bad: corrupt. !: more is said below.",
     ]
     targets = [(each.name, target) for each in report.scenarios for target in each.targets]

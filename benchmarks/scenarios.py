@@ -16,8 +16,9 @@ import msgspec
 
 from . import baseline, load
 from .baseline import Baseline, GroupCommitFigures
+from .floor import FloorProcess
 from .meter import Plan, Run
-from .report import Figures, Target, figures
+from .report import Figures, Target, add_floor, figures
 from .server import ServerProcess, memory_bytes
 
 __all__ = ["TABLE", "Scenario", "Settings", "run_rounds"]
@@ -94,6 +95,7 @@ def run_rounds(
     """Run them all, ``rounds`` times. Raises LoadFailed, ServerFailed."""
     baselines: list[Baseline] = []
     runs: dict[str, list[Run]] = {scenario.name: [] for scenario in scenarios}
+    floors: dict[str, list[Run]] = {scenario.name: [] for scenario in scenarios}
     memory: dict[str, int] = {}
     for number in range(settings.rounds):
         step = f"round {number + 1} of {settings.rounds}: "
@@ -102,6 +104,8 @@ def run_rounds(
             baselines.append(_baseline(scenarios, settings))
         for scenario in scenarios:
             progress(step + scenario.name)
+            if scenario.plan.target == "native" and scenario.raw and settings.baseline_seconds:
+                floors[scenario.name].append(_floor(scenario, settings))
             run, rss = _run_once(scenario, settings)
             runs[scenario.name].append(run)
             memory[scenario.name] = max(rss, memory.get(scenario.name, 0))
@@ -111,6 +115,7 @@ def run_rounds(
         name = scenario.name
         each = figures(name, scenario.plan, runs[name], settings.expect, memory[name])
         _compare(each, scenario, runs[name], baselines)
+        add_floor(each, runs[name], floors[name])
         found.append(each)
     return _middle(baselines), found
 
@@ -119,6 +124,17 @@ def _baseline(scenarios: Sequence[Scenario], settings: Settings) -> Baseline:
     size = scenarios[0].plan.size if scenarios else Plan().size
     with tempfile.TemporaryDirectory(prefix="braidmq-bench-", dir=settings.directory or None) as d:
         return baseline.start(d, settings.baseline_seconds, size)
+
+
+def _floor(scenario: Scenario, settings: Settings) -> Run:
+    """The same producers on a server that only commits."""
+    plan = scenario.plan
+    with tempfile.TemporaryDirectory(
+        prefix="braidmq-bench-", dir=settings.directory or None
+    ) as directory:
+        with FloorProcess(os.path.join(directory, "floor"), plan.batch) as floor:
+            changes = {"url": floor.url, "server_pid": floor.pid, "shape": "fill"}
+            return load.start(_with(plan, **changes))
 
 
 def _run_once(scenario: Scenario, settings: Settings) -> tuple[Run, int]:

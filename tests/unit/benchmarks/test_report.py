@@ -7,7 +7,15 @@ from braidmq.benchmarks.environment import Environment
 from braidmq.benchmarks.histogram import Histogram
 from braidmq.benchmarks.integrity import Integrity
 from braidmq.benchmarks.meter import Phase, Plan, Run
-from braidmq.benchmarks.report import FORMAT, Figures, Report, Target, figures, text
+from braidmq.benchmarks.report import (
+    FORMAT,
+    Figures,
+    Report,
+    Target,
+    add_floor,
+    figures,
+    text,
+)
 
 RAW = GroupCommitFigures(100, 1, 1000, 50_000.0, 1.0, 2.0, 5.0)
 BASELINE = Baseline(4000.0, 0.25, 0.5, RAW, RAW, RAW)
@@ -20,6 +28,7 @@ FIGURES_FIELDS = {
     *("delivery_ms", "lag_ms", "server_cpu_in_us", "server_cpu_out_us", "load_cpu_in_us"),
     *("load_cpu_out_us", "server_memory_bytes", "integrity", "refused", "left_over", "broken"),
     *("problems", "invalid", "raw_ratio", "targets", "commit_messages", "commit_sync_ms"),
+    *("floor_per_second", "floor_p50_ms", "floor_ratio"),
 }
 
 
@@ -76,6 +85,18 @@ def test_the_table_is_aligned_and_names_targets():
     assert "35,000" in lines[head + 1]
     assert any(line.endswith("yes") and "0.70" in line for line in lines)
     assert any("fdatasync" in line and "4,000/s" in line for line in lines)
+
+
+def test_the_floor_is_compared_round_by_round():
+    runs = [run(10), run(40), run(20)]
+    each = figures("name", Plan(), runs, "at-least-once")
+    add_floor(each, runs, [])
+    assert each.floor_ratio is None
+    add_floor(each, runs, [run(20), run(50), run(80)])
+    assert each.floor_ratio == 0.5
+    assert each.floor_p50_ms == 1.0
+    assert each.floor_per_second is not None and each.floor_per_second.median == 50
+    assert "server that only commits, name: 50/s, p50 1.00 ms" in text(report(each))
 
 
 def test_the_json_keeps_its_shape():
