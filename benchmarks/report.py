@@ -257,7 +257,7 @@ def text(report: Report) -> str:
         "in: sent until confirmed; out: received until the acknowledgement is confirmed; medians.",
         "ms: send to confirmation; in e2e rows from when it was due to its delivery.",
         "us: CPU of the broker for a message; in face and core rows of the load too.",
-        "x raw: to the raw group commit of as many clients; x net: to the server that only commits.",
+        "x raw: to the raw group commit of as many clients; x net: to the commit-only server.",
         "batch: messages in one synced commit. bad: corrupt. !: more is said below.",
     ]
     targets = [(each.name, target) for each in report.scenarios for target in each.targets]
