@@ -140,6 +140,7 @@ class Journal:
         self.receives_dead: set[int] = set()  # push consumers that were cancelled
         self.entries: dict[tuple[str, int], Entry] = {}
         self.holds: dict[tuple[str, int], Hold] = {}  # (queue, id) -> the last we know
+        self.past: set[tuple[str, int]] = set()  # what had come and gone when all was empty
         self.dead_ids: set[int] = set()  # ids of messages that came by a dead-letter queue
         self.groups: dict[str, list[Entry]] = {}  # in the order of sending
         self.counts: Counter[str] = Counter()
@@ -246,6 +247,8 @@ class Journal:
             return None
         entry = self.entries.get(parsed)
         name = f"{queue} {parsed[0]}|{parsed[1]}"
+        if parsed in self.past:
+            return self._from_the_past(queue, parsed, name)
         if entry is None or not entry.copies_max:
             self.find("phantom", name)
             return None
@@ -255,6 +258,17 @@ class Journal:
         ours = {name: value for name, value in headers.items() if name in entry.headers}
         if ours != entry.headers:
             self.find("corrupt", f"{name} has headers {headers}")
+        return entry
+
+    def _from_the_past(self, queue: str, parsed: tuple[str, int], name: str) -> Entry:
+        """It was settled, or certainly never there, when all queues were empty."""
+        if self._strict(queue):
+            self.find("resurrected", name)
+        else:
+            self.counts["resurrected (os, power cut)"] += 1
+        self.past.remove(parsed)
+        entry = self.entries[parsed] = Entry(queue, *parsed, {})
+        entry.attempts[INFO] += 1
         return entry
 
     def _again(self, hold: Hold, now: float) -> None:
@@ -380,8 +394,12 @@ class Journal:
                 text = f"{queue} has {count} messages, {least[queue]} to {upper} are possible"
                 self.find("miscounted", text)
 
-    def close(self) -> None:
-        """All queues were emptied: say what did not come."""
+    def emptied(self) -> None:
+        """All queues are empty: say what did not come, and remember only what must not come again.
+
+        This was seen in a run of the broker in which nothing else was asked for, so whatever was
+        unknown before is decided now: what has not come by now is not there.
+        """
         delivered = {(hold.entry.producer, hold.entry.number) for hold in self.holds.values()}
         for key, entry in self.entries.items():
             name = f"{entry.queue} {entry.producer}|{entry.number} {dict(entry.attempts)}"
@@ -399,7 +417,10 @@ class Journal:
                     self.find("vanished", name)
                 else:
                     self.counts["vanished (os, power cut)"] += 1
-        self.counts["messages"] = len(self.entries)
+        self.counts["messages"] += len(self.entries)
+        self.past.update(self.entries)
+        for state in (self.entries, self.holds, self.dead_ids, self.groups, self._first_open):
+            state.clear()
 
     BROKEN = (
         "lost vanished phantom corrupt duplicates resurrected misordered early stolen miscounted"

@@ -99,7 +99,6 @@ class Campaign:
             await self.begun(daemon)
             await drain(daemon.port, self.journal)
             assert await daemon.stop() == 0, daemon.log
-        self.journal.close()
         return self.journal
 
     @property

@@ -79,15 +79,20 @@ class Daemon:
     ) -> None:
         await self.kill()
 
-    async def start(self) -> None:
-        """Return when it is ready. Raises NotStarted."""
+    async def spawn(self) -> None:
+        """Start the process, and do not wait until it is ready."""
         with suppress(FileNotFoundError):
             self._ready.unlink()
-        began = time.monotonic()
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL, stderr=log
             )
+
+    async def start(self) -> None:
+        """Return when it is ready. Raises NotStarted."""
+        began = time.monotonic()
+        await self.spawn()
+        assert self._process is not None
         while not self._ready.exists():
             if self._process.returncode is not None:
                 raise NotStarted(self._process.returncode, self.log)

@@ -325,7 +325,10 @@ async def _settle(wire: Wire, journal: Journal, queue: str, held: list[Held]) ->
 
 
 async def drain(port: int, journal: Journal) -> None:
-    """Receive and acknowledge until every queue is empty. Nothing else may use the broker."""
+    """Receive and acknowledge until every queue is empty, and close that chapter of the journal.
+
+    Nothing else may have used the broker since it started.
+    """
     wire = await Wire.open(port)
     connection = next(_numbers)
     until = time.monotonic() + DRAIN_SECONDS_MAX
@@ -336,4 +339,6 @@ async def drain(port: int, journal: Journal) -> None:
         for queue in EVERY_QUEUE:
             while held := await _receive(wire, journal, queue, 500, 20, LEASE_MS, connection):
                 await _settle(wire, journal, queue, held)
+    else:
+        journal.emptied()
     wire.abort()

@@ -61,7 +61,7 @@ class Story:
         self.journal.ack_ok(hold)
 
     def found(self) -> set[str]:
-        self.journal.close()
+        self.journal.emptied()
         return {kind for kind in Journal.BROKEN if self.journal.counts[kind]}
 
 
@@ -176,6 +176,19 @@ def test_resurrected():
     story.send(1, 10)
     story.finish(1, 10)
     story.journal.run += 1
+    story.finish(1, 10)
+    assert story.found() == {"resurrected"}
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_resurrected_after_all_queues_were_empty(settled):
+    story = Story()
+    if settled:
+        story.send(1, 10)
+        story.finish(1, 10)
+    else:
+        story.journal.unknown(story.send(1))
+    assert not story.found()
     story.finish(1, 10)
     assert story.found() == {"resurrected"}
 

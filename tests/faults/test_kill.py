@@ -48,10 +48,9 @@ async def test_kill_9_while_it_stops_and_while_it_starts(tmp_path, request):
     for count in range(cycles(6)):
         await campaign.cycle(stop if count % 3 == 1 else stop_and_kill)
         unborn = campaign.daemon()
-        starting = asyncio.ensure_future(unborn.start())
-        await asyncio.wait([starting], timeout=rng.uniform(0.1, 0.5))
+        await unborn.spawn()
+        await asyncio.sleep(rng.uniform(0.1, 0.5))
         await unborn.kill()
-        await asyncio.gather(starting, return_exceptions=True)
     await campaign.finish()
     campaign.verdict(request)
 
