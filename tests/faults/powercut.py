@@ -13,8 +13,10 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 if sys.platform == "linux":
@@ -29,32 +31,42 @@ _WRITE_AND_WAIT = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | WRITE | WAIT_AFTER
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired as late:
+        raise OSError(f"{command[0]} does not come back") from late
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
     return done.stdout
 
 
+@cache
 def why_no_mount() -> str:
     """Why nothing can be mounted here, or an empty text."""
     if sys.platform != "linux":
         return "mounting needs Linux"
     if os.geteuid() != 0:
         return "mounting needs root, and this is not root"
-    if shutil.which("mount") is None:
-        return "the command mount is missing"
-    return ""
+    try:
+        with tempfile.TemporaryDirectory() as scratch, tmpfs(Path(scratch) / "probe", "1m"):
+            return ""
+    except OSError as error:  # a container that only looks like root
+        return str(error)
 
 
+@cache
 def why_not(kind: str) -> str:
     """Why a power cut on a ``kind`` of file system cannot be made here, or an empty text."""
     if reason := why_no_mount():
         return f"a power cut cannot be made here: {reason}"
     if shutil.which(f"mkfs.{kind}") is None:
         return f"a power cut on {kind} cannot be made here: mkfs.{kind} is missing"
-    if not Path("/dev/loop-control").exists():
-        return "a power cut cannot be made here: there are no loop devices"
-    return ""
+    try:
+        with tempfile.TemporaryDirectory() as scratch, lossy_disk(kind, Path(scratch)) as disk:
+            disk.cut()
+            return ""
+    except OSError as error:
+        return f"a power cut on {kind} cannot be made here: {error}"
 
 
 @contextmanager
