@@ -150,6 +150,10 @@ def figures(
     for run in runs:
         integrity.add(run.integrity)
     commits = sum(run.commits for run in runs)
+    left_over = sum(run.left_over for run in runs)
+    broken = integrity.broken(expect)
+    if left_over and plan.shape != "fill":
+        broken.append(f"{left_over} left over in the queue")
     return Figures(
         name=name,
         plan=plan,
@@ -169,8 +173,8 @@ def figures(
         commit_sync_ms=1e3 * sum(run.sync_seconds for run in runs) / commits if commits else 0.0,
         integrity=integrity,
         refused=sum(run.refused for run in runs),
-        left_over=sum(run.left_over for run in runs),
-        broken=integrity.broken(expect),
+        left_over=left_over,
+        broken=broken,
         problems=_unique([text for run in runs for text in run.problems]),
         invalid=_unique([text for run in runs for text in run.invalid]),
     )

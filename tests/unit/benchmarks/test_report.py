@@ -75,6 +75,14 @@ def test_a_lost_message_fails_the_report():
     assert "BROKEN: bad: 2 lost" in text(report(good, bad))
 
 
+def test_what_is_left_in_the_queue_fails_the_report_unless_it_was_a_fill():
+    left = run(10)
+    left.left_over = 3
+    found = figures("left", Plan(), [left], "at-least-once")
+    assert found.broken == ["3 left over in the queue"]
+    assert not figures("fill", Plan(shape="fill"), [left], "at-least-once").broken
+
+
 def test_the_table_is_aligned_and_names_targets():
     each = figures("native, 100 clients", Plan(), [run(35_000)], "at-least-once")
     each.raw_ratio = 0.7
