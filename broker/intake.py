@@ -18,6 +18,16 @@ def _check(message: Outgoing, limits: Limits) -> None:
 
 def check_for_standard(message: Outgoing, limits: Limits) -> None:
     """Raise TooLarge or InvalidArgument for a message that a standard queue cannot take."""
+    if (
+        len(message.body) <= limits.body_bytes_max
+        and not message.attributes
+        and message.delay_ms == -1
+        and not message.ttl_ms
+        and message.priority == PRIORITY_DEFAULT
+        and not message.group
+        and not message.dedup_id
+    ):
+        return  # a body and nothing else: the most common case first
     _check(message, limits)
     if not -1 <= message.delay_ms <= DELAY_MS_MAX:
         raise InvalidArgument(f"a delay is between 0 and {DELAY_MS_MAX} ms")

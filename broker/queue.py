@@ -18,6 +18,7 @@ from ..storage.record import (
     encode_ack,
     encode_delay,
     encode_message,
+    encode_plain_message,
     encode_receive,
 )
 from .errors import (
@@ -35,6 +36,7 @@ from .limits import DELAY_MS_MAX
 from .message import Delivery, Outgoing, Receipt, Sent, unpack_headers
 from .overflow import make_room
 from .reader import Reader
+from .retention import sweep
 from .settings import QueueSettings
 from .state import LANE_SHIFT, NUMBER_MASK, QueueState, lane_code
 
@@ -44,7 +46,6 @@ _DISPATCH_MESSAGES = 1_000  # examined in one go before other queues have their 
 _PUSH_MESSAGES = 32  # given to one consumer in one go before the next has its turn
 _EXPIRIES = 1_000  # handled in one tick
 _REMINDER_MS = 60_000  # before a leased message past its time to live is looked at again
-_RETRY_MS = 100  # before a sweep that met a leased or unread message looks again
 
 
 class Queue(QueueState):
@@ -105,8 +106,11 @@ class Queue(QueueState):
         expire_ms = now_ms + ttl_ms if ttl_ms else 0
         lane = self.lane(lane_code(message.priority))
         seq = lane.base | lane.next
-        head, body = encode_message(((self.id, seq),), now_ms, attributes, body, due_ms, expire_ms)
-        lsn = self.log.append((head, body), 1)
+        if due_ms or expire_ms:
+            parts = encode_message(((self.id, seq),), now_ms, attributes, body, due_ms, expire_ms)
+        else:
+            parts = encode_plain_message(self.id, seq, now_ms, attributes, body)
+        lsn = self.log.append(parts, 1)
         self.put(seq, lsn, size, due_ms, expire_ms, 0)
         self.counters.sent += 1
         return Sent(lsn, seq)
@@ -364,7 +368,9 @@ class Queue(QueueState):
         """Settle messages for good."""
         results: list[BraidError | None] = []
         gone: list[int] = []
+        freed = 0
         take = self.leases.take
+        release = self.log.release
         for seq, token in receipts:
             lease = take(seq, token)
             if lease is None:
@@ -374,11 +380,15 @@ class Queue(QueueState):
             gone.append(seq)
             lane = self.by_code[seq >> LANE_SHIFT]
             number = seq & NUMBER_MASK
-            self._lease_ended(lane, number, False)
+            if self.fifo:
+                self._lease_ended(lane, number, False)
             slot, link, size = lane.remove(number, lease.size)
-            self.bytes -= size
-            self._release(slot, link)
+            freed += size
+            release(slot & LSN_MASK)
+            if link:
+                release(link)
         if gone:
+            self.bytes -= freed
             self.counters.acknowledged += len(gone)
             if self.logged:
                 self.log.append((encode_ack(self.id, ACKED, gone),))
@@ -487,7 +497,7 @@ class Queue(QueueState):
         for _, seq in self.expiring.due(now_ms, _EXPIRIES):
             self._expire_if_idle(seq, now_ms)
         if self.sweep_ms and self.sweep_ms <= now_ms:
-            self._sweep(now_ms)
+            sweep(self, now_ms)
         while self.waits and self.waits[0][0] <= now_ms and not self.reader.loading:
             consumer = heappop(self.waits)[2]
             if not consumer.closed:
@@ -511,25 +521,6 @@ class Queue(QueueState):
             self.expiring.add(max(lease.deadline_ms, now_ms) + _REMINDER_MS, seq)
         elif self.slot(seq):
             self.expire(seq, now_ms)
-
-    def _sweep(self, now_ms: int) -> None:
-        """Expire what is past the retention: each lane's oldest messages, one after the other."""
-        self.sweep_ms = 0
-        for lane in self.lanes if self.settings.retention_ms else ():
-            for _ in range(_EXPIRIES):
-                number = lane.first_live(0)
-                if number == lane.next:
-                    break
-                leased = lane.slot(number) & LEASED
-                message = None if leased else self.read(lane, number)
-                due_ms = now_ms + _RETRY_MS if message is None else message.expire_ms
-                if due_ms > now_ms:
-                    self.sweep_ms = min(self.sweep_ms or due_ms, due_ms)
-                    break
-                self.expire(lane.base | number, now_ms)
-            else:
-                self.sweep_ms = now_ms + 1
-        self.reader.rest()
 
     def next_due(self) -> int | None:
         """When :meth:`tick` should be called next."""

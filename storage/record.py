@@ -58,6 +58,7 @@ __all__ = [
     "encode_message",
     "encode_moved_link",
     "encode_moved_message",
+    "encode_plain_message",
     "encode_purge",
     "encode_receive",
     "record_is_intact",
@@ -201,6 +202,16 @@ def encode_message(
     head += options + attributes
     prefix = _PREFIX.pack(8 + len(head) + len(body), crc32(body, crc32(head)))
     return prefix + head, body
+
+
+def encode_plain_message(
+    entity: int, seq: int, time_ms: int, attributes: bytes, body: bytes
+) -> tuple[bytes, bytes]:
+    """What :func:`encode_message` returns for one target and no options, in half the time."""
+    head = _MESSAGE_1.pack(MESSAGE, 0, 1, len(attributes), time_ms, entity, seq)
+    if attributes:
+        head += attributes
+    return _PREFIX.pack(8 + len(head) + len(body), crc32(body, crc32(head))) + head, body
 
 
 class MessageContent(msgspec.Struct, gc=False):
