@@ -13,6 +13,7 @@ under different names has one standard name here:
 Priority, delay and expiry are fields of the message, not headers.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ __all__ = [
     "TRACESTATE",
     "Browsed",
     "Delivery",
+    "HeaderMap",
     "Headers",
     "Outgoing",
     "Receipt",
@@ -61,7 +63,8 @@ DEAD_LETTER_TIME = "dead-letter-time"
 
 PRIORITY_DEFAULT = 4
 
-Headers = dict[str, str | bytes]
+Headers = dict[str, str | bytes]  # as they come out
+HeaderMap = Mapping[str, str | bytes]  # as they may be given
 Receipt = tuple[int, int]  # (sequence number, lease token): proves that a message is yours
 
 
@@ -127,7 +130,7 @@ def is_text(value: str) -> bool:
     return True
 
 
-def pack_headers(headers: Headers, limits: Limits) -> bytes:
+def pack_headers(headers: HeaderMap, limits: Limits) -> bytes:
     """Encode a header map, b"" for an empty one; InvalidArgument or TooLarge when it cannot be."""
     if not headers:
         return b""
@@ -137,7 +140,7 @@ def pack_headers(headers: Headers, limits: Limits) -> bytes:
         if not isinstance(name, str) or not isinstance(value, str | bytes) or not name:
             raise InvalidArgument("headers have text names and text or bytes values")
     try:
-        packed = msgspec.msgpack.encode(headers)
+        packed = msgspec.msgpack.encode(headers if isinstance(headers, dict) else dict(headers))
     except UnicodeEncodeError:
         raise InvalidArgument("headers are UTF-8") from None
     if len(packed) > limits.headers_bytes_max:

@@ -11,7 +11,7 @@ import msgspec
 
 from ..storage.log import Durability
 from .errors import InvalidArgument
-from .message import PRIORITY_DEFAULT, Browsed, Headers, unpack_headers
+from .message import PRIORITY_DEFAULT, Browsed, HeaderMap, Headers, unpack_headers
 
 __all__ = [
     "BrowsedMessage",
@@ -113,7 +113,7 @@ class NewMessage(msgspec.Struct, kw_only=True):
     """A message for :meth:`Queue.send_many` that is more than a body. See :meth:`Queue.send`."""
 
     body: bytes
-    headers: Headers = {}
+    headers: HeaderMap = {}
     delay: Seconds | None = None
     ttl: Seconds = 0
     priority: int = PRIORITY_DEFAULT

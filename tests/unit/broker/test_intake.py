@@ -38,8 +38,9 @@ def test_standard_queue_refuses(fields):
 
 
 def test_standard_queue_takes_delays_and_priorities():
-    for fields in ({"delay_ms": 0}, {"delay_ms": DELAY_MS_MAX}, {"priority": PRIORITY_MAX}):
-        check_for_standard(Outgoing(b"", **fields), LIMITS)
+    check_for_standard(Outgoing(b"", delay_ms=0), LIMITS)
+    check_for_standard(Outgoing(b"", delay_ms=DELAY_MS_MAX), LIMITS)
+    check_for_standard(Outgoing(b"", priority=PRIORITY_MAX), LIMITS)
 
 
 @pytest.mark.parametrize(
