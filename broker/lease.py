@@ -17,6 +17,7 @@ from .selectors import Selector
 __all__ = ["Consumer", "Lease", "LeaseTable", "Sink"]
 
 _BUCKET_BITS = 6
+_KEYS_STALE = 64  # tolerated in the heap
 
 
 class Consumer:
@@ -93,13 +94,14 @@ class Lease(msgspec.Struct, gc=False):
 class LeaseTable:
     """The leases of one queue, by sequence number."""
 
-    __slots__ = ("_buckets", "_keys", "by_seq", "token")
+    __slots__ = ("_buckets", "_keys", "_newest", "by_seq", "token")
 
     def __init__(self) -> None:
         self.by_seq: dict[int, Lease] = {}
         self.token = 0
         self._buckets: dict[int, set[int]] = {}
-        self._keys: list[int] = []
+        self._keys: list[int] = []  # heap of the buckets' numbers; some may be gone
+        self._newest = 0  # the bucket made last: the only one that may be empty
 
     def __len__(self) -> int:
         return len(self.by_seq)
@@ -149,18 +151,14 @@ class LeaseTable:
         """End a lease that is known to be there."""
         del self.by_seq[seq]
         if lease.deadline_ms:
-            bucket = self._buckets.get(lease.deadline_ms >> _BUCKET_BITS)
-            if bucket is not None:
-                bucket.discard(seq)
+            self._unschedule(seq, lease.deadline_ms)
         elif lease.consumer is not None:
             lease.consumer.held.discard(seq)
 
     def extend(self, seq: int, lease: Lease, deadline_ms: int) -> None:
         """Give a lease another deadline."""
         if lease.deadline_ms:
-            bucket = self._buckets.get(lease.deadline_ms >> _BUCKET_BITS)
-            if bucket is not None:
-                bucket.discard(seq)
+            self._unschedule(seq, lease.deadline_ms)
         elif lease.consumer is not None:
             lease.consumer.held.discard(seq)
         lease.deadline_ms = deadline_ms
@@ -169,17 +167,31 @@ class LeaseTable:
     def _schedule(self, seq: int, deadline_ms: int) -> None:
         key = deadline_ms >> _BUCKET_BITS
         bucket = self._buckets.get(key)
-        if bucket is None:
-            self._buckets[key] = {seq}
-            heappush(self._keys, key)
-        else:
+        if bucket is not None:
             bucket.add(seq)
+            return
+        if not self._buckets.get(self._newest, True):
+            del self._buckets[self._newest]
+        self._newest = key
+        self._buckets[key] = {seq}
+        heappush(self._keys, key)
+        if len(self._keys) > 2 * len(self._buckets) + _KEYS_STALE:
+            self._keys = sorted(self._buckets)
+
+    def _unschedule(self, seq: int, deadline_ms: int) -> None:
+        key = deadline_ms >> _BUCKET_BITS
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.discard(seq)
+            # An old lease may keep the front of the heap for hours: what is empty behind it goes.
+            if not bucket and key != self._newest:
+                del self._buckets[key]
 
     def next_due(self) -> int | None:
         """When :meth:`due` should be called next."""
         keys = self._keys
-        while keys and not self._buckets[keys[0]]:
-            del self._buckets[heappop(keys)]
+        while keys and not self._buckets.get(keys[0]):
+            self._buckets.pop(heappop(keys), None)
         return (keys[0] + 1) << _BUCKET_BITS if keys else None
 
     def due(self, now_ms: int, most: int) -> list[int]:
@@ -187,9 +199,9 @@ class LeaseTable:
         expired: list[int] = []
         keys = self._keys
         while keys and (keys[0] + 1) << _BUCKET_BITS <= now_ms and len(expired) < most:
-            bucket = self._buckets[keys[0]]
+            bucket = self._buckets.get(keys[0])
             while bucket and len(expired) < most:
                 expired.append(bucket.pop())
             if not bucket:
-                del self._buckets[heappop(keys)]
+                self._buckets.pop(heappop(keys), None)
         return sorted(expired)

@@ -109,3 +109,26 @@ def test_table_is_a_dict_of_deadlines():
             table.drop(each, table.by_seq[each])
         assert all(deadline > now - 64 for deadline in model.values())
     assert set(table.by_seq) == set(model)
+
+
+def test_settled_leases_cost_nothing_while_an_old_one_lives():
+    table = LeaseTable()
+    grant(table, 1, NOW + 100)
+    for step in range(1_000):
+        for seq in (2, 3):
+            token = grant(table, seq, NOW + 1_000 + 100 * step)
+            assert table.take(seq, token) is not None
+    assert len(table._buckets) == 2 and len(table._keys) < 100
+    assert table.due(NOW + 200, 10) == [1]
+
+
+def test_bucket_that_was_emptied_and_filled_again_ends_once():
+    table = LeaseTable()
+    for deadline_ms in (NOW + 1_000, NOW + 2_000, NOW + 1_000):
+        token = grant(table, 1, deadline_ms)
+        assert table.take(1, token) is not None
+    grant(table, 2, NOW + 1_000)
+    grant(table, 3, NOW + 3_000)
+    assert table.due(NOW + 1_100, 10) == [2]
+    assert table.due(NOW + 2_900, 10) == []
+    assert table.due(NOW + 3_100, 10) == [3]
