@@ -128,6 +128,12 @@ class Engine(Registry):
 
         Also those that wait for the rest: under steady load there always is a rest.
         """
+        try:
+            self.log.admit()
+        except DiskFull:
+            pass
+        except StorageError as error:
+            self.fail(error)  # perhaps nobody waited for what could not be written
         done = []
         for queue, lsn in self._unsettled.items():
             if lsn < queue.frontier():

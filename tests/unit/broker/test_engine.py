@@ -1,5 +1,7 @@
 """What keeps the broker going: work, deadlines, the log's progress and its failure."""
 
+import errno
+
 import pytest
 
 from braidmq.broker.access import SYSTEM
@@ -10,6 +12,7 @@ from braidmq.storage.errors import DiskFull, LogFailed, StorageError
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
+from tests.simdisk import run_steps
 
 
 def put(broker: Harness, *bodies: bytes, name: str = "q") -> None:
@@ -256,3 +259,17 @@ def test_everything_that_is_settled_is_released():
     broker.drain()
     assert broker.info().messages == broker.info("dead").messages == 0
     assert broker.log.statistics().bytes_live_estimate == 0
+
+
+def test_failure_that_nobody_waited_for_stops_the_broker():
+    broker = DiskBroker()
+    broker.declare()
+    broker.send(b"a")
+    broker.auto_commit = False
+    broker.disk.fail_at = {broker.disk.calls + 1: errno.EIO}
+    (delivery,) = broker.receive()  # its count is written, and nobody waits for that
+    run_steps(broker.log.housekeep())
+    broker.settle()
+    assert isinstance(broker.core.failed, BrokerFailed)
+    with pytest.raises(BrokerFailed):
+        broker.ack(delivery)
