@@ -18,6 +18,7 @@ __all__ = ["Redrive"]
 
 _STEP_MESSAGES = 200
 _STEP_MS = 10
+_PAUSE_MS_MAX = 2**40
 
 Move = Callable[[Queue, int, str], None]
 
@@ -73,9 +74,12 @@ class Redrive:
         except BraidError as error:
             self.state, self.error = "failed", str(error)
         if self.state != "running":
+            self._reader.rest()
             return None
         if self.rate:
-            return max(now_ms + 1, self._started_ms + int(self.moved * 1000 / self.rate))
+            # Divided by next to nothing it is infinite, which is no time.
+            pause_ms = int(min(self.moved * 1000 / self.rate, _PAUSE_MS_MAX))
+            return max(now_ms + 1, self._started_ms + pause_ms)
         return now_ms + (_STEP_MS if self._reader.loading else 1)
 
     def _move_next(self) -> bool:

@@ -233,3 +233,15 @@ def test_unreadable_origin_fails_the_redrive():
     broker.advance(1_000)
     assert broker.progress().state == "failed" and broker.progress().error
     assert broker.info("dead").messages == 1
+
+
+@pytest.mark.parametrize("rate", [5e-324, 1e-300, 1e-9])
+def test_rate_next_to_nothing_stops_nobody(rate):
+    broker = Harness()
+    broker.declare("dead")
+    broker.declare("q")
+    broker.send(b"a", b"b", name="dead")
+    broker.redrive("dead", "q", rate=rate)
+    broker.advance(60_000)
+    assert broker.core.failed is None
+    assert (broker.progress().moved, broker.progress().state) == (1, "running")
