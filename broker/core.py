@@ -133,6 +133,7 @@ class Core(Engine):
         self.log.append((encode_definition(queue.id, b""),))
         self.undefine(queue.id)
         queue.forget_leases()
+        queue.sweep_ms = queue.alarm_ms = 0
         self._unsettled.pop(queue, None)
         self.later(self._release_trash)
         queue.close_consumers(queue.not_found)

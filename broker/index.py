@@ -56,12 +56,13 @@ class Page:
 class Lane:
     """The slots of one priority of one queue. Sequence numbers are ``base + n``, n from 1."""
 
-    __slots__ = ("base", "cursor", "grouped", "live", "next", "pages", "returned")
+    __slots__ = ("base", "cursor", "first", "grouped", "live", "next", "pages", "returned")
 
     def __init__(self, base: int, grouped: bool, next_number: int = 1) -> None:
         self.base = base
         self.grouped = grouped
         self.next = next_number  # the number of the next message
+        self.first = 0  # no message below it is there
         self.cursor = next_number  # no message below it is ready, but those given back
         self.returned: list[int] = []  # heap: numbers below the cursor that are ready again
         self.pages: dict[int, Page] = {}  # page number -> page; dead ones are dropped
@@ -168,6 +169,12 @@ class Lane:
 
     def first_live(self, number: int) -> int:
         """The first live number from ``number`` on, or ``next`` when there is none."""
+        if number > self.first:
+            return self._first_live(number)
+        self.first = self._first_live(self.first)
+        return self.first
+
+    def _first_live(self, number: int) -> int:
         while number < self.next:
             index = number >> PAGE_BITS
             page = self.pages.get(index)

@@ -5,6 +5,7 @@ it has no deadline (pushed messages). Deadlines are kept in buckets of 64 ms, so
 costs no more than taking it; an expiry is never early and at most a bucket late.
 """
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from .errors import BraidError
 from .message import Delivery
 from .selectors import Selector
 
-__all__ = ["Consumer", "Lease", "LeaseTable", "Sink"]
+__all__ = ["Consumer", "Lease", "LeaseTable", "Sink", "rewind"]
 
 _BUCKET_BITS = 6
 _KEYS_STALE = 64  # tolerated in the heap
@@ -68,6 +69,15 @@ class Consumer:
         self.closed = False
         self.held: set[int] = set()  # sequences it holds without a deadline
         self.positions: dict[int, int] = {}  # lane base -> number, with a selector
+
+
+def rewind(consumers: Iterable[Consumer], returned: dict[int, int]) -> None:
+    """Let selectors be asked about messages that came back: lane base -> the lowest number."""
+    for consumer in consumers:
+        for base, number in returned.items():
+            if consumer.positions.get(base, 0) > number:
+                consumer.positions[base] = number
+    returned.clear()
 
 
 class Sink(Protocol):

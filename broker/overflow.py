@@ -44,10 +44,12 @@ def make_room(queue: "Queue", size: int, now_ms: int) -> None:
 
 
 def _victim(queue: "Queue") -> int | None:
-    for lane in reversed(queue.lanes):
+    for lane in reversed(queue.lanes if queue.live > queue.held + len(queue.leases) else ()):
         number = lane.first_returned() if not queue.fifo else -1
-        if number < 0:
-            number = lane.first_ready(0 if queue.fifo else lane.cursor)
+        if number < 0 and queue.fifo:
+            number = lane.first_ready(lane.first_live(0))
+        elif number < 0:
+            number = lane.cursor = lane.first_ready(lane.cursor)
         if number < lane.next:
             return lane.base | number
     for lane in reversed(queue.lanes):

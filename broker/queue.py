@@ -31,7 +31,7 @@ from .errors import (
 from .host import ACKED, EXPIRED, Counters, Host
 from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
 from .intake import check_for_standard
-from .lease import Consumer, Lease
+from .lease import Consumer, Lease, rewind
 from .limits import DELAY_MS_MAX
 from .message import Delivery, Outgoing, Receipt, Sent, unpack_headers
 from .overflow import make_room
@@ -45,6 +45,7 @@ __all__ = ["Queue"]
 _DISPATCH_MESSAGES = 1_000  # examined in one go before other queues have their turn
 _PUSH_MESSAGES = 32  # given to one consumer in one go before the next has its turn
 _EXPIRIES = 1_000  # handled in one tick
+_WAITS_STALE = 64  # receives that were answered, tolerated among those that wait
 _REMINDER_MS = 60_000  # before a leased message past its time to live is looked at again
 
 
@@ -61,6 +62,7 @@ class Queue(QueueState):
         self.selective = 0  # consumers with a selector
         self.arrivals: list[Consumer] = []  # receives that were not dispatched yet
         self.waits: list[tuple[int, int, Consumer]] = []  # heap: receives that wait, by deadline
+        self._rewound: dict[int, int] = {}  # lane base -> the lowest number that came back
         self.counters = Counters()
         self.reader = Reader(log, self._loaded)
         self._read_seq = 0  # the message that is being read
@@ -89,6 +91,7 @@ class Queue(QueueState):
         if self.settings.retention_ms and not self.sweep_ms:
             self.sweep_ms = now_ms + self.settings.retention_ms
         if self.sweep_ms or self.delayed or self.expiring:
+            self.trim_wheels(len(messages))
             self.set_alarm()
         return results
 
@@ -169,6 +172,8 @@ class Queue(QueueState):
 
     def dispatch(self, now_ms: int) -> None:
         """Lease ready messages to the consumers whose turn it is, as far as their credit goes."""
+        if self._rewound:
+            rewind(self.consumers, self._rewound)
         budget = _DISPATCH_MESSAGES
         idle = 0  # consumers in a row that could be given nothing
         while idle < len(self.hungry) and budget > 0 and not self.reader.loading:
@@ -204,6 +209,8 @@ class Queue(QueueState):
                 self._turn += 1
                 heappush(self.waits, (consumer.deadline_ms, self._turn, consumer))
         self.arrivals.clear()
+        if len(self.waits) > 2 * len(self.consumers) + _WAITS_STALE:
+            self.waits = sorted(each for each in self.waits if not each[2].closed)
 
     def _hand_over(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
         consumer.credit -= len(deliveries)
@@ -449,9 +456,8 @@ class Queue(QueueState):
 
     def _ready_again(self, lane: Lane, number: int) -> None:
         """A message that was leased or held may be delivered."""
-        for consumer in self.consumers if self.selective else ():
-            if consumer.positions.get(lane.base, 0) > number:
-                consumer.positions[lane.base] = number
+        if self.selective:
+            self._rewound[lane.base] = min(number, self._rewound.get(lane.base, number))
         if number < lane.cursor:
             heappush(lane.returned, number)
             if len(lane.returned) > 2 * lane.live:  # some stand there twice, or are gone

@@ -49,6 +49,7 @@ QUEUE, PAGE, COUNTS, WHEEL, DEDUP = 1, 2, 3, 4, 5
 
 LANE_SHIFT = 48
 NUMBER_MASK = (1 << LANE_SHIFT) - 1
+_DEADLINES_STALE = 1_024  # tolerated in a wheel
 _PAGE = Struct("<IBBHQ")
 _SECTION = Struct("<IIQ")
 _PAIR = Struct("<QQ")
@@ -201,7 +202,18 @@ class QueueState:
         self.held = sum(
             1 for lane in self.lanes for page in lane.pages.values() for s in page.slots if s & HELD
         )
+        if not self.live:
+            self.delayed, self.expiring = Wheel(), Wheel()
         return gone
+
+    def trim_wheels(self, added: int) -> None:
+        """Drop deadlines of messages that are gone when most are; ``added`` messages came now.
+
+        Messages that live for days are usually gone in seconds.
+        """
+        for wheel in (self.delayed, self.expiring):
+            if len(wheel) > 2 * self.live + _DEADLINES_STALE:
+                wheel.trim(self.slot, 4 * added + 16)
 
     # Recovery ---------------------------------------------------------------------------------
 

@@ -273,3 +273,15 @@ def test_failure_that_nobody_waited_for_stops_the_broker():
     assert isinstance(broker.core.failed, BrokerFailed)
     with pytest.raises(BrokerFailed):
         broker.ack(delivery)
+
+
+def test_deleted_queues_leave_no_alarm_and_no_deadline():
+    broker = Harness()
+    for number in range(300):
+        name = f"q{number}"
+        broker.declare(name, retention_ms=86_400_000)
+        broker.send(b"later", name=name, delay_ms=3_600_000, ttl_ms=86_400_000)
+        queue = broker.core.queues[name]
+        broker.delete(name)
+        assert not queue.delayed and not queue.expiring
+    assert len(broker.core._alarms) < 100

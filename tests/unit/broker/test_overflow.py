@@ -3,6 +3,7 @@
 import pytest
 
 from braidmq.broker.errors import QueueFull
+from braidmq.broker.index import Lane
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import pack_headers, unpack_headers
 from tests.broker_harness import Harness, sent
@@ -84,3 +85,31 @@ def test_held_message_goes_only_when_none_is_ready(broker):
     held = broker.receive()
     broker.send(b"c")
     assert broker.bodies() == [b"b", b"c"] and len(held) == 1
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_victim_is_found_without_looking_at_every_message(broker, fifo, monkeypatch):
+    broker.declare(fifo=fifo, messages_max=5_000, overflow="drop-oldest", delay_ms=3_600_000)
+    fields = {"group": "g"} if fifo else {}
+    broker.send(*[b"held"] * 5_000, **fields)
+    if not fifo:
+        broker.send(b"ready", delay_ms=0)  # all others stand before it
+    pages: list[int] = []
+    get = Lane._first_live
+    monkeypatch.setattr(Lane, "_first_live", lambda lane, n: pages.append(n) or get(lane, n))
+    sent(broker.send(*[b"more"] * 2_000, **fields))
+    assert broker.info().dropped == 2_000 + (not fifo)
+    assert pages == sorted(pages) and pages[-1] - pages[0] <= 2_001
+
+
+def test_held_messages_are_not_searched_again_for_one_that_is_ready(broker, monkeypatch):
+    broker.declare(messages_max=5_000, overflow="drop-oldest", delay_ms=3_600_000)
+    broker.send(*[b"held"] * 4_999)
+    broker.send(b"ready", delay_ms=0)
+    starts: list[int] = []
+    get = Lane.first_ready
+    monkeypatch.setattr(Lane, "first_ready", lambda lane, n: starts.append(n) or get(lane, n))
+    for number in range(50):
+        sent(broker.send(b"%d" % number, delay_ms=0))
+    assert broker.bodies(state="ready") == [b"49"]
+    assert min(starts[2:]) >= 5_000

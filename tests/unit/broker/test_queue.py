@@ -524,3 +524,42 @@ def test_memory_queue_does_the_same_without_a_record():
     assert broker.log.next_lsn == lsn
     broker = broker.restarted()
     assert broker.info().messages == broker.info("dead").messages == 0
+
+
+def test_deadlines_of_messages_that_are_gone_do_not_pile_up(broker):
+    broker.declare(ttl_ms=7 * 86_400_000)
+    queue = broker.core.queues["q"]
+    kept = broker.send(b"kept")
+    broker.receive()
+    for _ in range(2_000):
+        broker.send(b"gone")
+        broker.ack(*broker.receive())
+        broker.clock.ms += 300
+    assert len(queue.expiring) < 1_100 and len(queue.expiring._buckets) < 1_100
+    assert len(kept) == 1
+    broker.advance(8 * 86_400_000)
+    assert broker.info().expired == 1 and len(queue.expiring) == 0
+
+
+def test_receives_that_were_answered_do_not_pile_up(broker):
+    broker.declare()
+    for _ in range(500):
+        sink = broker.waiting(wait_ms=60_000)
+        broker.send(b"x")
+        broker.ack(*sink.take())
+    assert len(broker.core.queues["q"].waits) < 100
+    waiting = [broker.waiting(wait_ms=1_000) for _ in range(3)]
+    broker.advance(1_000)
+    assert [sink.batches for sink in waiting] == [[[]]] * 3
+
+
+def test_what_comes_back_is_found_by_selectors_that_went_past_it(broker):
+    broker.declare()
+    attributes = pack_headers({"a": "b"}, Limits())
+    broker.send(b"1", b"2", attributes=attributes)
+    first = broker.receive(2)
+    _, sink = broker.consume(selector="a = 'b'")
+    broker.send(b"3", attributes=attributes)
+    assert [each.body for each in sink.take()] == [b"3"]
+    broker.nack(*first)
+    assert [each.body for each in sink.take()] == [b"1", b"2"]

@@ -73,3 +73,33 @@ def test_sections_bring_everything_back(entries, moment):
         again.load(key, content)
     assert len(again) == len(wheel)
     assert again.due(NOW + 4_000, 1_000) == wheel.due(NOW + 4_000, 1_000)
+
+
+def test_trim_drops_what_is_not_wanted_and_nothing_else():
+    wheel = Wheel()
+    for number in range(1, 2_001):
+        wheel.add(NOW + 300 * number, number)
+    looked_at = 0
+    while len(wheel) > 20:
+        wheel.trim(lambda number: number % 100 == 0, 50)
+        looked_at += 1
+        assert looked_at < 100
+    assert len(wheel._buckets) == 20 and len(wheel._keys) < 200
+    wheel.add(NOW + 300, 1)  # into a bucket that is gone
+    assert wheel.next_due() is not None
+    due = wheel.due(NOW + 10**9, 10_000)
+    assert [number for _, number in due] == [1, *range(100, 2_001, 100)]
+    assert len(wheel) == 0 and wheel.next_due() is None
+
+
+def test_trim_does_not_disturb_a_checkpoint():
+    wheel = Wheel()
+    for number in range(1, 11):
+        wheel.add(NOW + 1_000 * number, number)
+    sections = wheel.sections()
+    first = next(sections)
+    wheel.trim(lambda number: 0, 100)
+    kept = Wheel()
+    for key, content in (first, *sections):
+        kept.load(key, content)
+    assert len(kept) == 10 and len(wheel) == 0
