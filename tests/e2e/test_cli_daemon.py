@@ -29,6 +29,15 @@ unix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX
 pytestmark = [pytest.mark.slow, unix_only]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def interruptible() -> Iterator[None]:
+    """Make Ctrl-C reach our children: a shell that starts us by `&` has it ignored, and they
+    would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def braidmq(*args: str, env: dict[str, str] | None = None, **more: Any) -> Any:
     """Run a command to its end."""
     return subprocess.run(
