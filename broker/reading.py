@@ -93,7 +93,10 @@ class ReadMany:
 
 
 class Browse(ReadMany):
-    """Look at up to ``limit`` messages after a sequence number, in the order of the sequences."""
+    """Look at up to ``limit`` messages after a sequence number, in the order of the sequences.
+
+    Fewer when they are large: one answer has about ``receive_bytes_max``.
+    """
 
     def __init__(
         self,
@@ -108,11 +111,12 @@ class Browse(ReadMany):
     ) -> None:
         super().__init__(queue, _sequences(queue, after), later, answer, argument)
         self._limit = limit
+        self._bytes_left = queue.host.limits.receive_bytes_max
         self._selector = selector
         self._state = state
 
     def _wanted(self) -> bool:
-        return len(self.found) < self._limit
+        return len(self.found) < self._limit and self._bytes_left > 0
 
     def _take(self, seq: int, slot: int, message: MessageContent) -> None:
         super()._take(seq, slot, message)
@@ -122,6 +126,8 @@ class Browse(ReadMany):
             and not self._selector.matches(unpack_headers(browsed.attributes))
         ):
             self.found.pop()
+        else:
+            self._bytes_left -= len(browsed.body) + len(browsed.attributes)
 
 
 def _sequences(queue: Queue, after: int) -> Iterator[int]:

@@ -17,6 +17,7 @@ Rules:
 
 import enum
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from ...broker.errors import (
@@ -25,6 +26,7 @@ from ...broker.errors import (
     Disconnected,
     InvalidArgument,
     LimitExceeded,
+    Overloaded,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -158,7 +160,7 @@ class NativeSession:
         """Handle the next frames, not more than a turn's worth."""
         frames = self._frames
         left = FRAMES_PER_TURN_MAX
-        while left and not self.finished:
+        while left > 0 and not self.finished:
             if self._state is not OPEN:
                 if self._state is GREETING:
                     self._greet(now_ms)
@@ -176,11 +178,12 @@ class NativeSession:
             except Malformed as malformed:
                 self._fail(malformed.error)
                 break
+            left -= _COSTS.get(type(request), 0)
             try:
                 _HANDLERS[type(request)](self, request, now_ms)
             except BraidError as error:
                 self._error(request.request, error)
-        self._more = not left and not self.finished and frames.has_frame()
+        self._more = left <= 0 and not self.finished and frames.has_frame()
         if self._state is CHECKING and len(frames) > self._limits.frame_bytes_unauthenticated_max:
             self._fail(TooLarge("wait for WELCOME before you send anything else"))
         if self._asked:
@@ -286,6 +289,8 @@ class NativeSession:
         self._unanswered -= 1
         if isinstance(result, BraidError):
             self._error(request, result)
+        elif self._peer_is_slow or len(self._out) > self._limits.outbound_bytes_max:
+            self._error(request, Overloaded("read what was answered, then ask again"))
         else:
             append_browsed(self._out, request, result, DELIVER_BYTES)
         self._host.wake()
@@ -432,12 +437,7 @@ class NativeSession:
 
     def on_nack(self, request: op.Nack, now_ms: int) -> None:
         level, errors = self._core.nack(
-            self._who,
-            request.queue,
-            request.receipts,
-            request.delay_ms,
-            request.counted,
-            now_ms,
+            self._who, request.queue, request.receipts, request.delay_ms, request.counted, now_ms
         )
         append_settled(self._answers(level), request.request, errors)
 
@@ -569,7 +569,8 @@ class NativeSession:
         self._surplus = []
         for consumer, deliveries in surplus:
             receipts = [delivery.receipt for delivery in deliveries]
-            self._core.nack(self._who, consumer.queue_name, receipts, 0, False, now_ms)
+            with suppress(BraidError):  # the queue, or the right to it, may be gone
+                self._core.nack(self._who, consumer.queue_name, receipts, 0, False, now_ms)
             append_deliveries(self._out, cast(int, consumer.tag), True, (), DELIVER_BYTES)
 
     def _let_go(self, now_ms: int) -> None:
@@ -590,6 +591,8 @@ class NativeSession:
 
 
 _NAMES = {number: name.lower() for name, number in op.OPERATIONS.items()}
+# What looks at every queue ends the turn.
+_COSTS = dict.fromkeys((op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue), FRAMES_PER_TURN_MAX)
 _HANDLERS: dict[type, Callable[[NativeSession, Any, int], None]] = {
     kind: getattr(NativeSession, f"on_{_NAMES[kind.__struct_config__.tag]}")
     for kind in get_args(op.Request)

@@ -96,7 +96,12 @@ def test_victim_is_found_without_looking_at_every_message(broker, fifo, monkeypa
         broker.send(b"ready", delay_ms=0)  # all others stand before it
     pages: list[int] = []
     get = Lane._first_live
-    monkeypatch.setattr(Lane, "_first_live", lambda lane, n: pages.append(n) or get(lane, n))
+
+    def first_live(lane: Lane, number: int) -> int:
+        pages.append(number)
+        return get(lane, number)
+
+    monkeypatch.setattr(Lane, "_first_live", first_live)
     sent(broker.send(*[b"more"] * 2_000, **fields))
     assert broker.info().dropped == 2_000 + (not fifo)
     assert pages == sorted(pages) and pages[-1] - pages[0] <= 2_001
@@ -108,7 +113,12 @@ def test_held_messages_are_not_searched_again_for_one_that_is_ready(broker, monk
     broker.send(b"ready", delay_ms=0)
     starts: list[int] = []
     get = Lane.first_ready
-    monkeypatch.setattr(Lane, "first_ready", lambda lane, n: starts.append(n) or get(lane, n))
+
+    def first_ready(lane: Lane, number: int) -> int:
+        starts.append(number)
+        return get(lane, number)
+
+    monkeypatch.setattr(Lane, "first_ready", first_ready)
     for number in range(50):
         sent(broker.send(b"%d" % number, delay_ms=0))
     assert broker.bodies(state="ready") == [b"49"]
