@@ -75,6 +75,7 @@ class Engine(Registry):
         self._redrive_due_ms = 0
         self._redrive_now_ms = 0
         self._redrive_count = 0
+        self._volatile = False  # all queues live in memory
         self._asked = False  # on_work was called, run was not
         log.on_progress = self._progressed
 
@@ -82,6 +83,7 @@ class Engine(Registry):
         """Begin to serve; the log was opened with this core as its replay."""
         self.started_ms = scheduler.now_ms()
         self.log.start(scheduler)
+        self._volatile = not self.log.instance
         if self.memory is not self.log:
             self.memory.start(scheduler)
         for queue in self.queues.values():
@@ -192,11 +194,16 @@ class Engine(Registry):
         """Raise when no new message may be taken.
 
         Raises:
-            StorageFull: no room on disk. Overloaded: too much waits to be written.
+            StorageFull: no room on disk. Overloaded: too much waits to be written, or is kept in
+            memory.
             BrokerFailed: the log has failed.
         """
         if self.failed is not None:
             raise self.failed
+        if memory or self._volatile:
+            held = self.memory.statistics().bytes_live_estimate
+            if held > self.limits.memory_bytes_max:
+                raise Overloaded(f"{held} bytes of messages are kept in memory")
         if memory:
             return
         try:

@@ -47,6 +47,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     dedup_window_ms: int = 300_000
     receive_attempts_max: int = 10_000
     pending_bytes_max: int = 64 * 1024 * 1024
+    memory_bytes_max: int = 1024 * 1024 * 1024
     cache_bytes_max: int = 64 * 1024 * 1024
     disk_free_bytes_min: int = 64 * 1024 * 1024
     reserve_bytes: int = 64 * 1024 * 1024

@@ -43,6 +43,7 @@ KEYS: dict[str, str] = {
     "limits.dedup_window_ms": "How long a deduplication id is remembered.",
     "limits.receive_attempts_max": "Receive attempt ids remembered by one FIFO queue.",
     "limits.pending_bytes_max": "Bytes taken but not yet on disk; above half, senders are slowed.",
+    "limits.memory_bytes_max": "Bytes of messages in `memory` queues; above, they take no more.",
     "limits.cache_bytes_max": "Memory for the newest messages.",
     "limits.disk_free_bytes_min": "Below that much free disk, new messages are refused.",
     "limits.reserve_bytes": "Disk kept aside, so that acknowledging goes on when it is full.",

@@ -11,7 +11,7 @@ from braidmq.broker.message import Outgoing
 from braidmq.storage.errors import DiskFull, LogFailed, StorageError
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
-from tests.broker_harness import Harness
+from tests.broker_harness import Harness, sent
 from tests.simdisk import run_steps
 
 
@@ -285,3 +285,28 @@ def test_deleted_queues_leave_no_alarm_and_no_deadline():
         broker.delete(name)
         assert not queue.delayed and not queue.expiring
     assert len(broker.core._alarms) < 100
+
+
+def test_memory_queues_hold_no_more_than_the_limit_and_no_others_suffer():
+    broker = DiskBroker(limits=Limits(memory_bytes_max=1_000))
+    broker.declare("memory", durability=Durability.MEMORY)
+    broker.declare()
+    sent(broker.send(*[b"x" * 100] * 10, name="memory"))
+    with pytest.raises(Overloaded, match="memory"):
+        broker.send(b"y", name="memory")
+    sent(broker.send(*[b"x" * 100] * 20))
+    broker.ack(*broker.receive(10, "memory"), name="memory")
+    sent(broker.send(b"y", name="memory"))
+    broker.send(*[b"x" * 100] * 10, name="memory")
+    broker.purge("memory")
+    sent(broker.send(b"z", name="memory"))
+
+
+def test_broker_without_a_directory_holds_no_more_than_the_limit():
+    broker = Harness(limits=Limits(memory_bytes_max=1_000))
+    broker.declare()
+    sent(broker.send(*[b"x" * 100] * 10))
+    with pytest.raises(Overloaded, match="memory"):
+        broker.send(b"y")
+    broker.drain()
+    sent(broker.send(b"y"))

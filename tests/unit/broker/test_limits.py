@@ -47,6 +47,7 @@ QUEUE_LIMITS = [
     "dedup_ids_max",
     "receive_attempts_max",
     "pending_bytes_max",
+    "memory_bytes_max",
     "browse_messages_max",
     "redrive_tasks_max",
 ]
