@@ -66,6 +66,17 @@ class DedupWindow:
             if seen is not None and seen[0] == time_ms:
                 del self._seen[hashed]
 
+    def begin(self, now_ms: int) -> None:
+        """All is loaded. The clock may have gone back since: nothing is from the future."""
+        times = [time_ms for time_ms, _ in self._order]
+        if not times or (times[-1] <= now_ms and times == sorted(times)):
+            return
+        self._seen = {
+            hashed: (min(time_ms, now_ms), id, seq)
+            for hashed, (time_ms, id, seq) in self._seen.items()
+        }
+        self._order = deque(sorted((seen[0], hashed) for hashed, seen in self._seen.items()))
+
     def sections(self) -> Iterator[bytes]:
         """What is remembered, packed, a slice at a time; it may change meanwhile."""
         hashes = [hashed for _, hashed in self._order]

@@ -88,6 +88,8 @@ class Engine(Registry):
             self.memory.start(scheduler)
         for queue in self.queues.values():
             queue.sweep_ms = 1 if queue.settings.retention_ms else 0
+            if queue.dedup is not None:
+                queue.dedup.begin(self.started_ms)
             queue.set_alarm()
 
     def host(self) -> Host:

@@ -1,9 +1,12 @@
 """The deduplication window: exactly as long as it says, and the same after a checkpoint."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from braidmq.broker.dedup import DedupWindow, dedup_hash, group_hash
+from tests.broker_disk import DiskBroker
+from tests.broker_harness import sent
 
 NOW = 1_700_000_000_000
 
@@ -73,3 +76,34 @@ def test_window_is_a_dict_with_a_clock(steps, checkpoint_at):
 
 def number_of(id: int) -> int:
     return id * 2
+
+
+def test_window_is_no_longer_when_the_clock_went_back():
+    window = DedupWindow(1_000)
+    window.add(b"a" * 16, NOW + 3_600_000, 7, 1)
+    window.add(b"b" * 16, NOW - 500, 8, 2)
+    window.begin(NOW)
+    window.add(b"c" * 16, NOW + 100, 9, 3)
+    assert window.find(b"a" * 16, NOW + 400) == (7, 1)
+    assert window.find(b"b" * 16, NOW + 499) == (8, 2)
+    assert window.find(b"b" * 16, NOW + 500) is None
+    assert window.find(b"a" * 16, NOW + 1_000) is None
+    assert window.find(b"c" * 16, NOW + 1_099) == (9, 3)
+    assert window.find(b"c" * 16, NOW + 1_100) is None
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_restart_with_an_earlier_clock_forgets_ids_in_time(checkpoint):
+    broker = DiskBroker()
+    broker.declare(fifo=True)
+    broker.send(b"a", group="g", dedup_id="1")
+    if checkpoint:
+        broker.checkpoint()
+    broker.clock.ms -= 3_600_000
+    broker = broker.restarted()
+    broker.send(b"b", group="g", dedup_id="2")
+    assert [each.duplicate for each in sent(broker.send(b"a", group="g", dedup_id="1"))] == [True]
+    broker.advance(300_000)
+    for id in ("1", "2"):
+        (again,) = sent(broker.send(b"c", group="g", dedup_id=id))
+        assert not again.duplicate
