@@ -278,10 +278,9 @@ class QueueState:
         for which, wheel in enumerate(wheels):
             for key, bucket in wheel:
                 sections.append((WHEEL, _SECTION.pack(self.id, which, key) + bucket))
-        if self.dedup is not None:
-            for content in self.dedup.sections():
-                sections.append((DEDUP, _SECTION.pack(self.id, 0, 0) + content))
         yield from sections
+        for content in self.dedup.sections() if self.dedup is not None else ():
+            yield DEDUP, _SECTION.pack(self.id, 0, 0) + content
         for lane, index in full:
             if index in lane.pages:
                 yield PAGE, self._page(lane, index)

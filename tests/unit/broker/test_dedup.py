@@ -1,10 +1,13 @@
 """The deduplication window: exactly as long as it says, and the same after a checkpoint."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from braidmq.broker.dedup import DedupWindow, dedup_hash, group_hash
+from braidmq.broker.state import DEDUP
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import sent
 
@@ -107,3 +110,26 @@ def test_restart_with_an_earlier_clock_forgets_ids_in_time(checkpoint):
     for id in ("1", "2"):
         (again,) = sent(broker.send(b"c", group="g", dedup_id=id))
         assert not again.duplicate
+
+
+def test_checkpoint_takes_the_window_a_slice_at_a_time(monkeypatch):
+    broker = DiskBroker()
+    broker.declare(fifo=True)
+    window = broker.core.queues["q"].dedup
+    assert window is not None
+    for number in range(5_000):
+        window.add(number.to_bytes(16, "little"), broker.clock.ms, number, number)
+    slices: list[int] = []
+    sections = window.sections
+
+    def counted() -> Iterator[bytes]:
+        for content in sections():
+            slices.append(len(content))
+            yield content
+
+    monkeypatch.setattr(DedupWindow, "sections", lambda window: counted())
+    seen = 0
+    for kind, _ in broker.core.snapshot():
+        seen += kind == DEDUP
+        assert len(slices) == seen
+    assert seen == 5
