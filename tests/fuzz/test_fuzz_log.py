@@ -5,7 +5,7 @@ several segments, epochs and a checkpoint. BRAIDMQ_FUZZ_SECONDS makes it run lon
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -102,6 +102,16 @@ def test_segments_that_were_mixed_up_are_noticed():
     for name, other in pairwise(segments):
         content = (source / "shard-00" / other).read_bytes()
         assert check_directory(True, {name: content}) == "started after accepting loss"
+
+
+def test_a_record_of_another_kind_is_damage_and_stops_nobody():
+    """Mixed up and damaged in its first frame: the start cannot tell, so reading has to bear it."""
+    source = original(True)
+    segments = [name for name in files_of(source) if name.startswith("wal-")]
+    for name, other in permutations(segments[:6], 2):
+        content = bytearray((source / "shard-00" / other).read_bytes())
+        content[143] ^= 1
+        check_directory(True, {name: bytes(content)})
 
 
 def test_what_is_not_damaged_starts():
