@@ -7,9 +7,9 @@ messages.
 
 from collections.abc import Callable
 
-from ..storage.errors import StorageError
+from ..storage.errors import Corrupt, StorageError
 from ..storage.log import Extent, Log
-from ..storage.record import MessageContent, decode_content, decode_link
+from ..storage.record import LINK, MESSAGE, MessageContent, decode_content, decode_link
 from .message import overlay
 
 __all__ = ["Reader"]
@@ -47,7 +47,11 @@ class Reader:
                 self._fetch(lsn)
                 return None
             self._extent = extent = found
-        message = decode_content(extent.buffer, lsn - extent.start, lsn)
+        at = lsn - extent.start
+        if extent.buffer[at + 8] != MESSAGE:
+            self._refuse(lsn)
+            return None
+        message = decode_content(extent.buffer, at, lsn)
         came_ms = message.time_ms
         if link_lsn:
             extent = self._link_extent
@@ -57,7 +61,11 @@ class Reader:
                     self._fetch(link_lsn, True)
                     return None
                 self._link_extent = extent = found
-            link = decode_link(extent.buffer, link_lsn - extent.start, link_lsn)
+            at = link_lsn - extent.start
+            if extent.buffer[at + 8] != LINK:
+                self._refuse(link_lsn)
+                return None
+            link = decode_link(extent.buffer, at, link_lsn)
             message.attributes = overlay(message.attributes, link.attributes)
             message.expire_ms = 0
             came_ms = link.time_ms
@@ -74,7 +82,7 @@ class Reader:
     def time_ms(self, lsn: int) -> int:
         """When the message at ``lsn`` was sent, or 0 when it is not in memory."""
         extent = self._log.get(lsn)
-        if extent is None:
+        if extent is None or extent.buffer[lsn - extent.start + 8] != MESSAGE:
             return 0
         return decode_content(extent.buffer, lsn - extent.start, lsn).time_ms
 
@@ -89,3 +97,14 @@ class Reader:
         elif extent is not None:
             self._extent = extent
         self._loaded(error)
+
+    def _refuse(self, lsn: int) -> None:
+        """An intact record stands there, but of another kind: say so as if it could not be read."""
+        self.loading = True
+        self._log.fetch(lsn, self._refused, lsn)
+
+    def _refused(self, lsn: object, extent: Extent | None, error: StorageError | None) -> None:
+        assert isinstance(lsn, int)
+        self.loading = False
+        self.rest()
+        self._loaded(error or Corrupt(lsn, "a record of another kind stands there"))

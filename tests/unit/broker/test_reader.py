@@ -135,3 +135,16 @@ def test_time_is_told_only_when_it_is_at_hand():
     desk.shelf.put(200, *message(b"b"), cold=True)
     assert (desk.reader.time_ms(100), desk.reader.time_ms(200)) == (50, 0)
     assert not desk.shelf.asked
+
+
+def test_record_of_another_kind_is_damage():
+    for lsn, link_lsn in ((200, 0), (100, 100)):
+        desk = Desk()
+        desk.shelf.put(100, *message(b"a"))
+        desk.shelf.put(200, encode_link(1, 1, 2, 1, 100, 60, 0, packed(a="b")))
+        assert desk.reader.read(lsn, link_lsn) is None and desk.reader.loading
+        desk.shelf.answer()
+        (error,) = desk.loaded
+        assert isinstance(error, Corrupt) and error.lsn == (link_lsn or lsn)
+        assert not desk.reader.loading
+    assert desk.reader.time_ms(200) == 0
