@@ -65,7 +65,7 @@ class Queue(QueueState):
         self._rewound: dict[int, int] = {}  # lane base -> the lowest number that came back
         self.counters = Counters()
         self.reader = Reader(log, self._loaded)
-        self._read_seq = 0  # the message that is being read
+        self._reading = (0, 0, 0)  # the message that is being read: sequence, LSN, its link's
         self.sweep_ms = 0  # when the oldest message may be past its retention; 0: not known
         self.alarm_ms = 0  # what the host was asked for; 0: nothing
         self._turn = 0
@@ -268,7 +268,7 @@ class Queue(QueueState):
                 break  # not as durable yet as the queue promises
             message = read(slot, link, retention_ms)
             if message is None:
-                self._read_seq = lane.base | number
+                self._reading = (lane.base | number, slot, link)
                 break
             examined += 1
             receives = page.counts[at] if page.counts is not None else 0
@@ -354,19 +354,22 @@ class Queue(QueueState):
         if self.reader.loading:
             return None
         lsn = lane.slot(number) & LSN_MASK
-        message = self.reader.read(lsn, lane.link(number), self.settings.retention_ms)
+        link = lane.link(number)
+        message = self.reader.read(lsn, link, self.settings.retention_ms)
         if message is None:
-            self._read_seq = lane.base | number
+            self._reading = (lane.base | number, lsn, link)
         return message
 
     def _loaded(self, error: StorageError | None) -> None:
-        lane, number = self.locate(self._read_seq)
-        slot = self.slot(self._read_seq)
-        if error is not None and lane is not None and 0 < slot < LEASED:
-            lane.set_slot(number, slot | HELD)
+        seq, lsn, link = self._reading
+        lane, number = self.locate(seq)
+        # Somewhere else by now: compaction moved it while it was read, and removed what was read.
+        stays = lane is not None and lane.slot(number) == lsn and lane.link(number) == link
+        if error is not None and lane is not None and stays:
+            lane.set_slot(number, lsn | HELD)
             self.held += 1
             self.counters.damaged += 1
-            self.host.damaged(self, self._read_seq, error)
+            self.host.damaged(self, seq, error)
         self.host.wake(self)
 
     # Settling ---------------------------------------------------------------------------------

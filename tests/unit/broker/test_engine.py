@@ -8,7 +8,7 @@ from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import BraidError, BrokerFailed, Overloaded, StorageFull
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Outgoing
-from braidmq.storage.errors import DiskFull, LogFailed, StorageError
+from braidmq.storage.errors import Corrupt, DiskFull, LogFailed, StorageError
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness, sent
@@ -220,6 +220,19 @@ def test_message_that_cannot_be_read_is_held_and_told_of():
     assert broker.info().damaged == 1 and broker.info().messages == 2
     broker = broker.restarted()
     assert len(broker.drain()) == 2  # it is tried again after a restart
+
+
+def test_message_that_compaction_moved_while_it_was_read_is_not_damaged():
+    broker = Harness()
+    broker.declare()
+    broker.send(b"a")
+    queue = broker.core.queue("q")
+    lane, number = queue.locate(1)
+    assert lane is not None and queue.read(lane, number) is not None
+    queue._reading = (1, lane.slot(number) - 1, 0)
+    queue._loaded(Corrupt(1, "no segment holds it"))
+    assert broker.info().damaged == 0 and broker.bodies() == [b"a"]
+    assert [each.body for each in broker.receive()] == [b"a"]
 
 
 def test_purged_messages_are_released_a_few_pages_at_a_time():
