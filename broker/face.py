@@ -362,9 +362,12 @@ class Queue:
         chunks: list[list[Outgoing]] = [[]]
         size = 0
         for message in messages:
-            if not isinstance(message, NewMessage):
-                message = NewMessage(body=message)
-            outgoing = self._outgoing(message)
+            if isinstance(message, bytes):
+                outgoing = Outgoing(message)
+            elif isinstance(message, NewMessage):
+                outgoing = self._outgoing(message)
+            else:
+                raise InvalidArgument(f"a body is bytes, not {type(message).__name__}")
             size += len(outgoing.body)
             if len(chunks[-1]) >= _CHUNK_MESSAGES or (size > _CHUNK_BYTES and chunks[-1]):
                 chunks.append([])
@@ -396,8 +399,7 @@ class Queue:
     def _sent(self, result: Sent | BraidError) -> SentMessage:
         if isinstance(result, BraidError):
             raise result
-        name = message_id(self.broker.instance, result.id)
-        return SentMessage(name, result.seq, result.duplicate)
+        return SentMessage(self.broker.instance, result.id, result.seq, result.duplicate)
 
     # --- receiving ---
 

@@ -104,9 +104,15 @@ def setting_values(values: Mapping[str, Any]) -> dict[str, Any]:
 class SentMessage(msgspec.Struct, frozen=True):
     """What became of a message that was sent."""
 
-    id: str  # 32 hex digits, unique in the whole world
+    instance: int  # names the broker's log
+    number: int  # names the message in it
     sequence: int  # within its queue
     duplicate: bool  # FIFO: it had been sent before, and was not sent again
+
+    @property
+    def id(self) -> str:
+        """32 hex digits, unique in the whole world."""
+        return message_id(self.instance, self.number)
 
 
 class NewMessage(msgspec.Struct, kw_only=True):
