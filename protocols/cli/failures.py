@@ -119,10 +119,24 @@ def failure_of(error: BaseException) -> Failure | None:
     return _table_failure(error)
 
 
+def _tls_step(cause: BaseException | None) -> str:
+    """What to do when somebody answered, but not as braids:// asks for; empty: it is not that."""
+    if not isinstance(cause, OSError):
+        return ""
+    import ssl
+
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return "--ca-file names who signed the certificate; it must be for this host's name"
+    if isinstance(cause, ssl.SSLError):
+        return "does it listen with TLS there? braid:// is without"
+    return ""
+
+
 def _table_failure(error: BaseException) -> Failure | None:
     for kind, status, code, next_step in _errors():
         if isinstance(error, kind):
             code = code or str(getattr(error, "code", "failed"))
+            next_step = _tls_step(error.__cause__) or next_step
             return Failure(status, code, str(error) or kind.__name__, next_step)
     if isinstance(error, OSError):
         found = _SYSTEM_ERRORS.get(error.errno or 0, (1, "system", ""))

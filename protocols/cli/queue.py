@@ -342,7 +342,13 @@ def _redrives(target: Target, output: Output) -> None:
 @remote
 def _redrive_cancel(target: Target, output: Output, id: int) -> None:
     """Stop a redrive; what was moved stays moved."""
-    info = run(target, lambda broker: broker.verbs.cancel_redrive(id))
+    from ...broker.errors import NotFound
+
+    try:
+        info = run(target, lambda broker: broker.verbs.cancel_redrive(id))
+    except NotFound as error:
+        next_step = "braidmq queue redrives lists those that run, or ended lately"
+        raise CommandFailed(str(error), next_step, 3, error.code) from None
     output.document(redrive_fields(info))
     output.note(f"redrive {info.id} is {info.state}: moved {info.moved} of {info.total} messages")
 

@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import ssl
 from pathlib import Path
 
 import click
@@ -73,6 +74,22 @@ def test_statuses(error, status, code):
     failure = failure_of(error)
     assert failure is not None and (failure.exit_status, failure.code) == (status, code)
     assert failure.text
+
+
+@pytest.mark.parametrize(
+    ("cause", "step"),
+    [
+        (ssl.SSLCertVerificationError("unknown issuer"), "--ca-file"),
+        (ssl.SSLError("wrong version number"), "TLS"),
+        (ConnectionRefusedError("refused"), "is the daemon running"),
+        (None, "is the daemon running"),
+    ],
+)
+def test_who_answered_without_the_right_tls_is_not_taken_for_missing(cause, step):
+    error = broker_errors.Disconnected("cannot connect")
+    error.__cause__ = cause
+    failure = failure_of(error)
+    assert failure is not None and failure.exit_status == 69 and step in failure.next_step
 
 
 def test_a_bug_is_no_failure():
