@@ -190,13 +190,11 @@ class Receiver(Client):
             SYSTEM, self.queue, [delivery.receipt], delay_ms, counted, now_ms
         )
         entry = self.entry(delivery)
-        if not counted and error is None:
-            entry.moving = False
         world.audit.giving_back(entry, delivery.token, error is not None, now_ms, delay_ms)
         batch = entry.batch
 
         def confirm() -> None:
-            if entry.batch == batch:
+            if error is None and entry.batch == batch:
                 world.audit.given_back(entry)
 
         self.when_kept(confirm)
