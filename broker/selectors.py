@@ -66,13 +66,15 @@ _INTEGER_MAX = 2**63
 
 # --- the words of a selector -----------------------------------------------------------------
 
+# No possessive groups: before 3.11.5 Python mistakes what they match (cpython gh-106052). None of
+# these can match the same text in two ways, so backtracking costs no more than a second look.
 _WORDS = re.compile(
     r"""
       (?P<blank>  [ \t\n\r\f]++ )
-    | (?P<text>   ' (?: [^'] | '' )*+ ' )
-    | (?P<quoted> " (?: [^"] | "" )*+ " )
+    | (?P<text>   ' (?: [^'] | '' )* ' (?! ' ) )
+    | (?P<quoted> " (?: [^"] | "" )* " (?! " ) )
     | (?P<real>   (?: [0-9]++ \. [0-9]*+ | \. [0-9]++ | [0-9]++ (?= [eEfFdD] ) )
-                  (?: [eE] [+-]? [0-9]++ )?+ [fFdD]?+ (?! [\w$.] ) )
+                  (?: [eE] [+-]? [0-9]++ )? [fFdD]?+ (?! [\w$.] ) )
     | (?P<whole>  (?: 0 [xX] [0-9a-fA-F]++ | 0 | [1-9] [0-9]*+ ) [lL]?+ (?! [\w$.] ) )
     | (?P<word>   (?: [^\W\d] | \$ ) [\w$.]*+ )
     | (?P<symbol> <> | <= | >= | [-+*/=<>(),] )
