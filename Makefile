@@ -13,6 +13,7 @@ ARGS ?=
 BRAIDMQ_FUZZ_SECONDS ?= 60
 BRAIDMQ_FAULT_CYCLES ?= 100
 BRAIDMQ_SOAK_SECONDS ?= 600
+BRAIDMQ_SIM_SEEDS ?= 5000
 
 .DEFAULT_GOAL := help
 .PHONY: help run test style types cover bench fuzz faults soak golden clean
@@ -47,9 +48,10 @@ fuzz: $(VENV)/.installed-dev ## feed the parsers garbage for BRAIDMQ_FUZZ_SECOND
 	$(BIN)/pytest tests/fuzz --durations=0 --timeout=0 $(ARGS)
 
 faults: export BRAIDMQ_FAULT_CYCLES := $(BRAIDMQ_FAULT_CYCLES)
-faults: $(VENV)/.installed-dev ## kill and break the broker BRAIDMQ_FAULT_CYCLES times
+faults: export BRAIDMQ_SIM_SEEDS := $(BRAIDMQ_SIM_SEEDS)
+faults: $(VENV)/.installed-dev ## kill and break the broker BRAIDMQ_FAULT_CYCLES times, simulate BRAIDMQ_SIM_SEEDS
 	@echo "faults: $(BRAIDMQ_FAULT_CYCLES) cycles for each scenario; the time of each is listed at the end"
-	$(BIN)/pytest tests/faults --durations=0 --timeout=0 $(ARGS)
+	$(BIN)/pytest tests/faults tests/sim --durations=20 --timeout=0 $(ARGS)
 
 soak: export BRAIDMQ_SOAK_SECONDS := $(BRAIDMQ_SOAK_SECONDS)
 soak: $(VENV)/.installed-dev ## keep the broker under load for BRAIDMQ_SOAK_SECONDS

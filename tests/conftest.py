@@ -12,6 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No example is too slow: how long one takes says more about the machine than about the code.
+settings.register_profile("braidmq", parent=settings.get_profile("default"), deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "braidmq")
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.SelectorEventLoop}
 try:
