@@ -91,7 +91,6 @@ class FileLog:
         something that runs when it is told to.
         """
         self.on_progress: Callable[[], None] = _nothing
-        self.before_seal: Callable[[], None] = _nothing
         self._root = directory
         self._directory = f"{directory}/shard-00"
         self._disk: Disk = RealDisk() if disk is None else disk
@@ -265,13 +264,6 @@ class FileLog:
         commit = self._commit
         if commit.in_flight is not None or commit.error is not None:
             return
-        try:
-            self.before_seal()
-        finally:
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        commit = self._commit
         assert self._scheduler is not None
         batch = commit.seal(self._scheduler.now_ms())
         if batch is None:

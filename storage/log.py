@@ -162,7 +162,6 @@ class Log(Protocol):
     """An append-only log. See the module's rules."""
 
     on_progress: Callable[[], None]  # set by the owner: written_lsn or durable_lsn has risen
-    before_seal: Callable[[], None]  # set by the owner: last chance to append to this commit
 
     @property
     def instance(self) -> int:

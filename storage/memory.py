@@ -44,7 +44,6 @@ class MemoryLog:
         """Number records from ``first_lsn`` on, which must not be 0."""
         assert first_lsn > 0
         self.on_progress: Callable[[], None] = _nothing
-        self.before_seal: Callable[[], None] = _nothing
         self._next_lsn = first_lsn
         self._durable_lsn = first_lsn
         self._records: dict[int, bytes] = {}
@@ -134,17 +133,14 @@ class MemoryLog:
     def _flush(self) -> None:
         if self._error is not None:
             return
+        self._awake = False
+        self._durable_lsn = self._next_lsn
+        waiters, self._waiters = self._waiters, []
+        self._statistics.commits += 1
         try:
-            self.before_seal()
+            self._tell(waiters, None)
         finally:
-            self._awake = False
-            self._durable_lsn = self._next_lsn
-            waiters, self._waiters = self._waiters, []
-            self._statistics.commits += 1
-            try:
-                self._tell(waiters, None)
-            finally:
-                self.on_progress()
+            self.on_progress()
 
     def _tell(self, waiters: Iterable[_Waiter], error: StorageError | None) -> None:
         waiters = iter(waiters)

@@ -132,22 +132,6 @@ def test_a_wait_for_sync_of_what_was_only_written_syncs():
     assert calls_since(driver, first) == ["fdatasync"]
 
 
-def test_before_seal_may_add_to_the_commit():
-    driver = opened()
-    added: list[int] = []
-
-    def before_seal() -> None:
-        if not added:
-            added.append(driver.log.append((b"".join(encode_message([(1, 9)], 7, b"", b"x")),)))
-
-    driver.log.before_seal = before_seal
-    driver.publish()
-    driver.commit()
-    assert driver.log.statistics().frames == 1
-    assert driver.log.statistics().records == 2
-    assert added[0] < driver.log.durable_lsn
-
-
 def test_a_callback_that_fails_harms_nobody_else():
     driver = opened()
     called: list[object] = []

@@ -18,7 +18,7 @@ from braidmq.storage import (
     Reference,
     StorageError,
 )
-from braidmq.storage.record import encode_ack, encode_message, record_is_intact
+from braidmq.storage.record import encode_message, record_is_intact
 from tests.simdisk import SimDisk, StepScheduler, StepWorker, run_steps
 
 
@@ -142,20 +142,6 @@ def test_waiters_of_a_level_are_called_once_in_order(bench: Bench, level: Durabi
     assert bench.calls[20:] == [("again", None)]
 
 
-def test_before_seal_is_called_for_each_commit_and_may_append(bench: Bench):
-    sealed: list[int] = []
-
-    def before_seal() -> None:
-        if len(sealed) < 5:
-            sealed.append(bench.log.append((encode_ack(1, 0, [1]),)))
-            bench.log.wait(Durability.SYNC, bench.called, sealed[-1])
-
-    bench.log.before_seal = before_seal
-    bench.publish()
-    bench.settle()
-    assert bench.calls[0] == (sealed[0], None)
-
-
 def test_a_failing_callback_harms_nobody_else(bench: Bench):
     def bad(argument: object, error: StorageError | None) -> None:
         raise ZeroDivisionError
@@ -174,20 +160,17 @@ def test_a_hook_that_fails_stops_nothing(bench: Bench):
         raise ZeroDivisionError
 
     log = bench.log
-    for hook in ("before_seal", "on_progress"):
-        setattr(log, hook, bad)
-        for number in range(3):
-            bench.publish()
-            log.wait(Durability.SYNC, bench.called, number)
-        for _ in range(20):
-            try:
-                bench.settle()
-            except ZeroDivisionError:
-                continue
-            break
-        assert bench.calls == [(number, None) for number in range(3)]
-        bench.calls.clear()
-        setattr(log, hook, lambda: None)
+    log.on_progress = bad
+    for number in range(3):
+        bench.publish()
+        log.wait(Durability.SYNC, bench.called, number)
+    for _ in range(20):
+        try:
+            bench.settle()
+        except ZeroDivisionError:
+            continue
+        break
+    assert bench.calls == [(number, None) for number in range(3)]
     assert log.pending_bytes == 0
 
 
