@@ -23,7 +23,7 @@ import msgspec
 
 from .access import Rule, User
 from .errors import InvalidArgument
-from .limits import Limits
+from .limits import ZERO_ALLOWED, Limits, SessionPolicy
 from .settings import QueueSettings, check_name
 
 __all__ = [
@@ -135,6 +135,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     log: Logging = Logging()
     storage: Storage = Storage()
     limits: Limits = Limits()
+    sessions: SessionPolicy = SessionPolicy()
     users: dict[str, Account] = {}
     queues: dict[str, QueueSettings] = {}
 
@@ -396,8 +397,7 @@ class _Reader:
             unit = ", or a size such as 4MiB" if "bytes" in name else unit
             self.expected(path, value, f"a whole number{unit}")
             return 0
-        # Zero would switch a limit off without saying so, or refuse everything.
-        least = 1 if path[0] in ("limits", "storage") and not _may_be_zero(name) else 0
+        least = 1 if path[0] == "limits" and name not in ZERO_ALLOWED else 0
         if not least <= value <= _NUMBER_MAX:
             self.refuse(path, f"{value} is out of range; it is between {least} and {_NUMBER_MAX}")
         return value
@@ -453,10 +453,6 @@ class _Reader:
             except (ValueError, RecursionError):
                 return value
         return value
-
-
-def _may_be_zero(name: str) -> bool:
-    return not name.endswith("_max") or name == "receive_wait_ms_max"
 
 
 def dotted(path: Path) -> str:
@@ -588,7 +584,7 @@ def changes(old: Config, new: Config) -> list[str]:
 
 def needs_restart(old: Config, new: Config) -> list[str]:
     """The keys that differ and that a reload cannot change."""
-    parts = ("data", "listeners", "drain_ms", "storage", "queues")
+    parts = ("data", "listeners", "drain_ms", "storage", "sessions", "queues")
     keys = [name for name in parts if getattr(old, name) != getattr(new, name)]
     if old.log.format != new.log.format:
         keys.append("log.format")

@@ -2,7 +2,10 @@
 
 A name ends in its unit and ``_max`` (or ``_min``). ``Limits`` are the ones an operator can change;
 the module's constants are fixed by a format or by common sense. Each has a test that reaches it.
+``SessionPolicy`` says what is done with a session's messages at its limits, and how safe they are.
 """
+
+from typing import Literal
 
 import msgspec
 
@@ -14,7 +17,9 @@ __all__ = [
     "TAGS_MAX",
     "TAG_BYTES_MAX",
     "VISIBILITY_TIMEOUT_MS_MAX",
+    "ZERO_ALLOWED",
     "Limits",
+    "SessionPolicy",
 ]
 
 NAME_BYTES_MAX = 255
@@ -24,6 +29,13 @@ TAG_BYTES_MAX = 256
 VISIBILITY_TIMEOUT_MS_MAX = 12 * 3600 * 1000
 DELAY_MS_MAX = 365 * 24 * 3600 * 1000
 RETENTION_MS_MAX = 10 * 365 * 24 * 3600 * 1000
+
+# Limits that may be 0: no waiting, no reserve, or no limit at all. Elsewhere 0 would switch a limit
+# off without saying so, or refuse everything.
+ZERO_ALLOWED = frozenset(
+    "connections_per_address_max connects_per_address_per_minute_max dedup_window_ms"
+    " disk_free_bytes_min receive_wait_ms_max reserve_bytes retained_expiry_ms".split()
+)
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,11 +65,43 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     reserve_bytes: int = 64 * 1024 * 1024
     browse_messages_max: int = 1_000
     redrive_tasks_max: int = 100
+    topic_bytes_max: int = 1_024
+    topic_levels_max: int = 128
+    subscriptions_max: int = 1_000_000
+    subscriptions_per_session_max: int = 1_000
+    shared_groups_max: int = 10_000
+    match_cache_topics_max: int = 10_000
+    sessions_max: int = 100_000
+    session_messages_max: int = 100_000
+    session_bytes_max: int = 256 * 1024 * 1024
+    session_expiry_ms_max: int = 365 * 24 * 3600 * 1000
+    live_queue_messages_max: int = 1_000  # what no log holds: it must stay small
+    live_queue_bytes_max: int = 8 * 1024 * 1024
+    retained_messages_max: int = 1_000_000
+    retained_bytes_max: int = 1024 * 1024 * 1024
+    retained_message_bytes_max: int = 1024 * 1024
+    retained_expiry_ms: int = 0
     connections_max: int = 10_000
     connections_unauthenticated_max: int = 1_000
+    # Off unless asked for: a whole site may stand behind one address.
+    connections_per_address_max: int = 0
+    connects_per_address_per_minute_max: int = 0
     frame_bytes_max: int = 8 * 1024 * 1024
     frame_bytes_unauthenticated_max: int = 64 * 1024
     handshake_ms_max: int = 10_000
     heartbeat_ms_max: int = 600_000
     outbound_bytes_max: int = 8 * 1024 * 1024
     requests_in_flight_max: int = 4_096
+
+
+class SessionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the messages of sessions are kept, ``[sessions]`` in the configuration.
+
+    ``overflow`` is what happens to a message for a session that is at ``session_messages_max`` or
+    ``session_bytes_max``: the oldest one makes way, or the new one is not kept, or its publisher is
+    refused. ``durability`` is that of queues: ``sync`` is on disk when it is acknowledged, ``os``
+    survives the process but not a power cut.
+    """
+
+    overflow: Literal["drop-oldest", "drop-newest", "refuse"] = "drop-oldest"
+    durability: Literal["sync", "os"] = "sync"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ...broker.config import Config, Listener, Logging, Storage
-from ...broker.limits import Limits
+from ...broker.limits import Limits, SessionPolicy
 from ...broker.settings import QueueSettings
 from .output import readable_bytes, readable_ms
 
@@ -49,14 +49,34 @@ KEYS: dict[str, str] = {
     "limits.reserve_bytes": "Disk kept aside, so that acknowledging goes on when it is full.",
     "limits.browse_messages_max": "Messages looked at by one call.",
     "limits.redrive_tasks_max": "Redrives that run at the same time.",
+    "limits.topic_bytes_max": "Length of a topic or a filter.",
+    "limits.topic_levels_max": "Levels of a topic or a filter.",
+    "limits.subscriptions_max": "Subscriptions of all sessions together.",
+    "limits.subscriptions_per_session_max": "Subscriptions of one session.",
+    "limits.shared_groups_max": "Groups of shared subscriptions.",
+    "limits.match_cache_topics_max": "Topics whose subscribers are remembered.",
+    "limits.sessions_max": "Sessions, connected or not.",
+    "limits.session_messages_max": "Messages waiting in one session; then `sessions.overflow`.",
+    "limits.session_bytes_max": "Bytes waiting in one session; then `sessions.overflow`.",
+    "limits.session_expiry_ms_max": "How long any session may outlive its connection.",
+    "limits.live_queue_messages_max": "Messages waiting for one connection and kept nowhere else.",
+    "limits.live_queue_bytes_max": "Bytes of them.",
+    "limits.retained_messages_max": "Topics that retain a message.",
+    "limits.retained_bytes_max": "Bytes of all retained messages.",
+    "limits.retained_message_bytes_max": "Largest body of a retained message.",
+    "limits.retained_expiry_ms": "No message is retained longer. 0: no end.",
     "limits.connections_max": "Connections.",
     "limits.connections_unauthenticated_max": "Connections that have not logged in yet.",
+    "limits.connections_per_address_max": "Connections from one address. 0: no limit.",
+    "limits.connects_per_address_per_minute_max": "New ones from an address. 0: no limit.",
     "limits.frame_bytes_max": "Largest frame of the native protocol.",
     "limits.frame_bytes_unauthenticated_max": "The same before login.",
     "limits.handshake_ms_max": "How long a connection may take to log in.",
     "limits.heartbeat_ms_max": "Longest silence of a connection.",
     "limits.outbound_bytes_max": "Bytes waiting for one connection before pushing pauses.",
     "limits.requests_in_flight_max": "Requests of one connection that wait for an answer.",
+    "sessions.overflow": "At the limit: `drop-oldest`, `drop-newest`, or `refuse` the publisher.",
+    "sessions.durability": "`sync`: on disk; `os`: survives the process.",
     "users.NAME.password_hash": "What `braidmq user hash` prints. Empty: no password opens it.",
     "users.NAME.rules": "What the user may do: a list of `{effect, actions, names}`.",
     "queues.NAME.fifo": "Message groups in order, and deduplication. Fixed once declared.",
@@ -82,6 +102,7 @@ _STRUCTS: dict[str, Any] = {
     "log": Logging,
     "storage": Storage,
     "limits": Limits,
+    "sessions": SessionPolicy,
     "queues.NAME": QueueSettings,
 }
 

@@ -7,18 +7,19 @@ import msgspec
 import pytest
 
 import braidmq.broker.limits as module
-from braidmq.broker.limits import Limits
+from braidmq.broker.limits import ZERO_ALLOWED, Limits, SessionPolicy
 
 UNITS = re.compile(r"_(bytes|ms|messages|count|tasks)(_max|_min)?$|_(bytes|ms)_unauth|_max$|_MAX$")
 
 
 def test_every_limit_is_a_positive_number_with_a_unit():
     for name, value in msgspec.structs.asdict(Limits()).items():
-        assert isinstance(value, int) and value > 0, name
+        assert isinstance(value, int) and value >= (name not in ZERO_ALLOWED), name
         assert UNITS.search(name), name
     for name in module.__all__:
-        if name != "Limits":
-            assert getattr(module, name) > 0 and name.endswith("_MAX"), name
+        if name.endswith("_MAX"):
+            assert getattr(module, name) > 0, name
+    assert set(Limits.__struct_fields__) >= ZERO_ALLOWED
 
 
 def test_limits_are_frozen_and_strict():
@@ -26,6 +27,16 @@ def test_limits_are_frozen_and_strict():
         Limits().body_bytes_max = 1  # type: ignore[misc]
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"body_bytes": 1}, Limits)
+
+
+def test_sessions_lose_their_oldest_messages_and_nothing_in_a_power_cut():
+    assert msgspec.structs.asdict(SessionPolicy()) == {
+        "overflow": "drop-oldest",
+        "durability": "sync",
+    }
+    for wrong in ({"overflow": "none"}, {"durability": "memory"}, {"x": 1}):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(wrong, SessionPolicy)
 
 
 # Those that concern queues; the others belong to the listeners, the log and the configuration.

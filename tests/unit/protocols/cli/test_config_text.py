@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from braidmq.broker.config import Account, Config, Listener, Logging, Storage, file_layer, load
-from braidmq.broker.limits import Limits
+from braidmq.broker.limits import Limits, SessionPolicy
 from braidmq.broker.settings import QueueSettings
 from braidmq.protocols.cli.config_text import KEYS, default_of, example, reference, unit_of
 
@@ -20,6 +20,7 @@ def keys_of_the_structs() -> set[str]:
         "log.": Logging,
         "storage.": Storage,
         "limits.": Limits,
+        "sessions.": SessionPolicy,
         "users.NAME.": Account,
         "queues.NAME.": QueueSettings,
     }
@@ -57,7 +58,7 @@ def test_the_example_shows_every_default():
     assert load(file_layer("example", uncommented)).config == Config()
     values = tomllib.loads(uncommented)
     assert set(values["limits"]) == set(Limits.__struct_fields__)
-    assert set(values) == {"data", "listeners", "drain_ms", "log", "storage", "limits"}
+    assert set(values) == {"data", "listeners", "drain_ms", "log", "storage", "limits", "sessions"}
 
 
 def test_the_rest_of_the_example_is_good_too():
