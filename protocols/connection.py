@@ -83,8 +83,10 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_waiting_bytes",
         "_woken",
+        "certificate_user",
         "loopback",
         "peer",
+        "tls",
     )
 
     def __init__(
@@ -103,6 +105,8 @@ class Connection(asyncio.Protocol):
         self._woken = False
         self.peer = "?"
         self.loopback = False
+        self.tls = False
+        self.certificate_user = ""
 
     # --- what asyncio calls ---
 
@@ -110,6 +114,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.peer = _address(transport.get_extra_info("peername"))
         self.loopback = is_loopback(_address(transport.get_extra_info("sockname")))
+        self.tls = transport.get_extra_info("ssl_object") is not None
         if not self._keeper.join(self):
             self._transport.abort()
             return

@@ -33,6 +33,17 @@ class Host(Protocol):
         """Whether the connection came in on a loopback address."""
 
     @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+
+    @property
+    def certificate_user(self) -> str:
+        """The user that the peer's certificate names; empty unless the listener asks for it.
+
+        The certificate was verified in the handshake, so such a user needs no password.
+        """
+
+    @property
     def connections(self) -> int:
         """How many connections the server has."""
 
@@ -95,4 +106,4 @@ class Session(Protocol):
         """The connection is gone: let go of all it held. Nothing is called after this."""
 
 
-SessionFactory = Callable[[Host, int], Session]
+SessionFactory = Callable[[Host, int], Session]  # made for one listener, with its options
