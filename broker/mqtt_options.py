@@ -60,7 +60,7 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             its connection; at most the one above.
         allow_zero_length_client_id: let the server choose an id for clients that bring none.
         redirect: refuse every client with 0x9C (``use-another``) or 0x9D (``moved``).
-        server_reference: where ``redirect`` sends them.
+        server_reference: the other server, told to MQTT 5 clients with it.
         response_information: prefix of response topics, for MQTT 5 clients that ask.
         user_properties_max: user properties of one packet.
         filters_per_subscribe_max: filters of one SUBSCRIBE or UNSUBSCRIBE.
@@ -98,5 +98,3 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             text = getattr(self, name)
             if len(text.encode("utf-8", "surrogatepass")) > _TEXT_BYTES_MAX or "\0" in text:
                 raise ValueError(f"{name} is longer than {_TEXT_BYTES_MAX} bytes, or holds a NUL")
-        if self.redirect and not self.server_reference:
-            raise ValueError("redirect needs server_reference: where should clients go?")

@@ -9,6 +9,7 @@ import msgspec
 
 from ...broker.config import Config, Listener, Logging, Storage
 from ...broker.limits import Limits, SessionPolicy
+from ...broker.mqtt_options import MqttOptions
 from ...broker.settings import QueueSettings
 from .output import readable_bytes, readable_ms
 
@@ -17,10 +18,37 @@ __all__ = ["KEYS", "default_of", "example", "key_rows", "reference", "unit_of"]
 KEYS: dict[str, str] = {
     "data": "Directory that holds the messages; made when it is missing.",
     "listeners": "Where to listen: URLs, or tables with the keys below.",
-    "listeners.url": "`braid://HOST:PORT`, or `braids://` for TLS. Port 0: any free one.",
+    "listeners.url": "`SCHEME://HOST:PORT`, see above. Port 0: any free one.",
     "listeners.tls_certificate": "PEM file with the certificate and its chain.",
     "listeners.tls_key": "PEM file with the private key.",
+    "listeners.tls_client_ca": "PEM file with the authorities of clients' certificates.",
+    "listeners.tls_client": "Clients' certificates: `none`, `optional` or `required`.",
+    "listeners.certificate_user": "The certificate's name is the user; it needs no password.",
+    "listeners.certificate_name": "Which name: `cn`, `san-dns`, `san-uri` or `san-email`.",
+    "listeners.mqtt": "The keys of `mqtt`, for this listener only.",
     "drain_ms": "How long connections may take to finish when the daemon stops.",
+    "mqtt.receive_maximum": "QoS 1 and 2 messages a client may have unacknowledged.",
+    "mqtt.receive_maximum_strict": "Close a client that exceeds it; `false` only counts.",
+    "mqtt.in_flight_maximum": "QoS 1 and 2 messages sent ahead of a client's acknowledgements.",
+    "mqtt.topic_alias_maximum": "Topic aliases a client may use.",
+    "mqtt.topic_alias_maximum_out": "Topic aliases used towards a client that allows them.",
+    "mqtt.maximum_packet_size_bytes": "Largest packet taken from a client.",
+    "mqtt.server_keep_alive_seconds": "Keep-alive of every MQTT 5 client. 0: its own.",
+    "mqtt.keep_alive_seconds_max": "Longest keep-alive of an MQTT 5 client. 0: no limit.",
+    "mqtt.maximum_qos": "Highest QoS.",
+    "mqtt.retain_available": "Whether messages may be retained.",
+    "mqtt.wildcard_available": "Whether filters may have wildcards.",
+    "mqtt.shared_available": "Whether subscriptions may be shared.",
+    "mqtt.subscription_identifiers_available": "Whether subscriptions may have identifiers.",
+    "mqtt.overlapping": "What several subscriptions match comes `once`, or for `each`.",
+    "mqtt.session_expiry_seconds_max": "How long a session may outlive its connection.",
+    "mqtt.session_expiry_v3_seconds": "How long one of MQTT 3 does; at most the one above.",
+    "mqtt.allow_zero_length_client_id": "Choose an id for a client that brings none.",
+    "mqtt.redirect": "Refuse every client: `use-another` server, or it has `moved`. Empty: no.",
+    "mqtt.server_reference": "The other server, told to MQTT 5 clients.",
+    "mqtt.response_information": "Prefix of response topics, for MQTT 5 clients that ask.",
+    "mqtt.user_properties_max": "User properties of one packet.",
+    "mqtt.filters_per_subscribe_max": "Filters of one SUBSCRIBE or UNSUBSCRIBE.",
     "log.level": "`debug`, `info`, `warning` or `error`.",
     "log.format": "`text`, `json`, or `auto`: text on a terminal, JSON lines otherwise.",
     "storage.segment_bytes": "Size of one file of the log.",
@@ -99,6 +127,7 @@ KEYS: dict[str, str] = {
 _STRUCTS: dict[str, Any] = {
     "": Config,
     "listeners": Listener,
+    "mqtt": MqttOptions,
     "log": Logging,
     "storage": Storage,
     "limits": Limits,
@@ -147,14 +176,18 @@ def default_of(key: str) -> object:
     if fields[name].default is msgspec.NODEFAULT:
         return fields[name].default_factory()
     value = fields[name].default
+    if isinstance(value, msgspec.Struct):
+        return {}
     return value.name.lower() if hasattr(value, "name") else value
 
 
 def unit_of(key: str) -> str:
-    """What a number counts: ms, bytes, or nothing in particular."""
+    """What a number counts: ms, seconds, bytes, or nothing in particular."""
     name = key.rpartition(".")[2]
     if "_ms" in name:
         return "ms"
+    if "_seconds" in name:
+        return "s"
     return "bytes" if "bytes" in name else ""
 
 
@@ -168,8 +201,8 @@ def key_rows() -> list[dict[str, Any]]:
 
 def _readable(value: object, unit: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and value:
-        if unit == "ms":
-            return readable_ms(value)
+        if unit in ("ms", "s"):
+            return readable_ms(value if unit == "ms" else 1_000 * value)
         if unit == "bytes":
             return readable_bytes(value).replace(".0 ", " ")
     return ""

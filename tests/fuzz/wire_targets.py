@@ -75,6 +75,8 @@ class Host:
 
     peer = "127.0.0.1"
     loopback = True
+    tls = False
+    certificate_user = ""
     connections = 2
 
     def wake(self) -> None:

@@ -11,16 +11,13 @@ from braidmq.broker.config import (
     Layer,
     Listener,
     changes,
-    duration_ms,
     environment_layer,
     file_layer,
     flat,
     holds_secrets,
     load,
     needs_restart,
-    size_bytes,
 )
-from braidmq.broker.errors import InvalidArgument
 from braidmq.broker.limits import Limits
 from braidmq.broker.passwords import hash_password
 from braidmq.storage.log import Durability
@@ -35,11 +32,6 @@ def no_files(name: str) -> str:
 
 def from_text(text: str) -> Config:
     return load(file_layer("f.toml", text)).config
-
-
-def from_environment(read=no_files, **variables: str) -> Config:
-    named = {f"BRAIDMQ_{name}": value for name, value in variables.items()}
-    return load(environment_layer(named, read)).config
 
 
 def problems(text: str) -> list[str]:
@@ -114,84 +106,6 @@ def test_queues_have_their_settings():
     assert (settings.visibility_timeout_ms, settings.tags) == (120_000, {"team": "pay"})
 
 
-# --- environment ---
-
-
-def test_environment_has_every_kind_of_value():
-    config = from_environment(
-        DATA="d",
-        DRAIN_MS="5s",
-        LOG__LEVEL="debug",
-        LIMITS__BODY_BYTES_MAX="1MiB",
-        LIMITS__QUEUES_MAX="12",
-        QUEUES__ORDERS__FIFO="true",
-        QUEUES__ORDERS__DURABILITY="os",
-        QUEUES__LATER='{"delay_ms": "1m"}',
-        USERS__APP__PASSWORD_HASH=HASH,
-        USERS__APP__RULES='[{"effect": "deny", "actions": ["*"], "names": ["*"]}]',
-        LISTENERS="braid://127.0.0.1:1, braid://127.0.0.1:2",
-    )
-    assert (config.data, config.drain_ms, config.log.level) == ("d", 5_000, "debug")
-    assert (config.limits.body_bytes_max, config.limits.queues_max) == (2**20, 12)
-    assert config.queues["orders"].fifo and config.queues["orders"].durability is Durability.OS
-    assert config.queues["later"].delay_ms == 60_000
-    assert config.users["app"] == Account(password_hash=HASH, rules=(Rule("deny", ("*",), ("*",)),))
-    assert [listener.parts.port for listener in config.listeners] == [1, 2]
-
-
-def test_listeners_in_the_environment_can_be_json():
-    config = from_environment(LISTENERS='["braid://127.0.0.1:0"]')
-    assert config.listeners == (Listener(url="braid://127.0.0.1:0"),)
-
-
-def test_a_name_in_the_environment_finds_the_one_in_the_file():
-    file = file_layer("f.toml", "[users.Alice]\nrules = []\n")
-    environment = environment_layer({"BRAIDMQ_USERS__ALICE__PASSWORD_HASH": HASH}, no_files)
-    assert load(file, environment).config.users["Alice"].password_hash == HASH
-
-
-def test_a_secret_can_come_from_a_file():
-    read = {"/run/secrets/app": HASH + "\n"}.__getitem__
-    config = from_environment(read, USERS__APP__PASSWORD_HASH_FILE="/run/secrets/app")
-    assert config.users["app"].password_hash == HASH
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"LIMITS__QUEUE_MAX": "1"}, "limits.queue_max: unknown key; did you mean queues_max?"),
-        ({"LISTENER": "x"}, "listener: unknown key; did you mean listeners?"),
-        ({"": "x"}, 'environment BRAIDMQ_: "": unknown key'),
-        ({"LIMITS__QUEUES_MAX": "many"}, "limits.queues_max: 'many' is not a whole number"),
-        ({"LIMITS__BODY_BYTES_MAX": "4 MiBs"}, "'4 MiBs' is not a size"),
-        ({"DRAIN_MS": "soon"}, "drain_ms: 'soon' is not a duration"),
-        ({"QUEUES__A__FIFO": "yes"}, "queues.a.fifo: 'yes' is not true or false"),
-        ({"LIMITS": "12"}, "limits: '12' is not a table"),
-        ({"USERS": "[broken"}, "users: (hidden) is not a table"),
-        ({"DATA_FILE": "/missing"}, "environment BRAIDMQ_DATA_FILE: cannot read '/missing'"),
-        ({"LIMITS": "1", "LIMITS__QUEUES_MAX": "1"}, "contradicts another variable"),
-    ],
-)
-def test_environment_is_refused(variables, expected):
-    with pytest.raises(ConfigInvalid) as caught:
-        from_environment(**variables)
-    assert expected in str(caught.value)
-
-
-def test_a_variable_and_its_file_exclude_each_other():
-    with pytest.raises(ConfigInvalid, match="set together with environment BRAIDMQ_DATA"):
-        from_environment(lambda name: "d", DATA="d", DATA_FILE="f")
-
-
-@pytest.mark.parametrize(
-    "name",
-    "URL CONTEXT USER PASSWORD_FILE CA_FILE CONFIG TEST_LOOPS FUZZ_SECONDS SERVICE_HOST"
-    " SERVICE_PORT SERVICE_PORT_NATIVE PORT PORT_7450_TCP PORT_7450_TCP_ADDR".split(),
-)
-def test_variables_of_others_are_left_alone(name):
-    assert from_environment(**{name: "tcp://10.0.0.1:7450"}) == Config()
-
-
 # --- refusals ---
 
 
@@ -239,48 +153,6 @@ def test_a_file_is_refused(text, expected):
     assert expected in problem(text)
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("braid://0.0.0.0:7450", "can be reached from other machines and no user is defined"),
-        ("braid://[::]:7450", "can be reached from other machines"),
-        ("braid://broker.example:7450", "can be reached from other machines"),
-        ("mail://127.0.0.1:1", "does not begin with braid://"),
-        ("127.0.0.1:7450", "does not begin with braid://"),
-        ("braid://:7450", "is not a host and a port"),
-        ("braid://127.0.0.1:", "is not a host and a port"),
-        ("braid://127.0.0.1:1/queue", "is not a host and a port"),
-        ("braid://127.0.0.1:1?x=1", "is not a host and a port"),
-        ("braid://127.0.0.1:99999", "not a URL"),
-        ("braid://127.0.0.1:http", "not a URL"),
-        ("braid://[127.0.0.1", "not a URL"),
-        ("braid://bob:hunter2@127.0.0.1:1", "has no user or password in its URL"),
-    ],
-)
-def test_a_listener_is_refused(url, expected):
-    text = problem(f"listeners = ['{url}']")
-    assert expected in text and text.startswith("f.toml: listeners.0: ")
-    assert "hunter2" not in text
-
-
-def test_a_listener_twice_is_refused_unless_the_port_is_chosen():
-    assert "is there twice" in problem("listeners = ['braid://127.0.0.1:1', 'braid://127.0.0.1:1']")
-    config = from_text("listeners = ['braid://127.0.0.1:0', 'braid://127.0.0.1:0']")
-    assert len(config.listeners) == 2
-
-
-@pytest.mark.parametrize(
-    ("url", "more", "expected"),
-    [
-        ("braids://127.0.0.1:1", "", "braids:// is TLS and needs tls_certificate and tls_key"),
-        ("braids://127.0.0.1:1", ", tls_key = 'k'", "needs tls_certificate and tls_key"),
-        ("braid://127.0.0.1:1", ", tls_key = 'k'", "tls_certificate and tls_key are for braids://"),
-    ],
-)
-def test_tls_is_whole_or_refused(url, more, expected):
-    assert expected in problem(f"listeners = [{{url = '{url}'{more}}}]")
-
-
 def test_other_machines_are_welcome_once_there_are_users():
     config = from_text("listeners = ['braid://0.0.0.0:7450']\n" + USER)
     assert not config.listeners[0].is_loopback
@@ -312,38 +184,6 @@ def test_zero_is_allowed_where_it_means_something():
     limits = "limits.reserve_bytes = 0\nlimits.disk_free_bytes_min = 0\n"
     config = from_text(limits + "limits.receive_wait_ms_max = 0\ndrain_ms = 0")
     assert config.limits.reserve_bytes == config.drain_ms == 0
-
-
-# --- values ---
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("250ms", 250), ("30s", 30_000), ("1h30m", 5_400_000), ("1.5s", 1_500), (" 4d ", 345_600_000)],
-)
-def test_durations(text, expected):
-    assert duration_ms(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text", ["", "s", "30", "30 parsecs", "-1s", "1s2", "1e9s", "9" * 30 + "s"]
-)
-def test_no_durations(text):
-    with pytest.raises(InvalidArgument, match="is not a duration"):
-        duration_ms(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("512", 512), ("64KiB", 65_536), ("4 MiB", 2**22), ("1GB", 10**9)]
-)
-def test_sizes(text, expected):
-    assert size_bytes(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "4M", "many", "-1", "1TiB 1", "9999999TiB"])
-def test_no_sizes(text):
-    with pytest.raises(InvalidArgument, match="is not a size"):
-        size_bytes(text)
 
 
 # --- listings and differences ---
@@ -384,3 +224,11 @@ def test_secrets_in_a_file_are_noticed():
     assert holds_secrets(file_layer("f", USER))
     for text in ("", "[users.a]\nrules = []", "users = 1", "users.a = 1"):
         assert not holds_secrets(file_layer("f", text))
+
+
+def test_options_of_mqtt_can_change_while_it_listens():
+    old = from_text("listeners = ['mqtt://127.0.0.1']")
+    new = from_text("listeners = ['mqtt://127.0.0.1']\nmqtt.maximum_qos = 1")
+    assert needs_restart(old, new) == []
+    assert "mqtt.maximum_qos: 2 -> 1" in changes(old, new)
+    assert needs_restart(old, from_text("sessions.durability = 'os'")) == ["sessions", "listeners"]

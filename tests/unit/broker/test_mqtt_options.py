@@ -26,13 +26,6 @@ def test_no_number_is_without_a_range():
     assert numbers - switches == set(OPTION_RANGES)
 
 
-def test_clients_are_sent_somewhere_or_not_at_all():
-    options = MqttOptions(redirect="moved", server_reference="other.example:1883")
-    assert options.redirect == "moved"
-    with pytest.raises(ValueError, match="where should clients go"):
-        MqttOptions(redirect="use-another")
-
-
 @pytest.mark.parametrize("text", ["x" * 65_536, "a\0b", "é" * 32_768])
 @pytest.mark.parametrize("name", ["server_reference", "response_information"])
 def test_texts_that_no_packet_can_hold(name, text):

@@ -8,6 +8,7 @@ import msgspec
 
 from braidmq.broker.config import Account, Config, Listener, Logging, Storage, file_layer, load
 from braidmq.broker.limits import Limits, SessionPolicy
+from braidmq.broker.mqtt_options import MqttOptions
 from braidmq.broker.settings import QueueSettings
 from braidmq.protocols.cli.config_text import KEYS, default_of, example, reference, unit_of
 
@@ -17,6 +18,7 @@ DOCS = Path(__file__).parents[4] / "docs"
 def keys_of_the_structs() -> set[str]:
     tables = {
         "listeners.": Listener,
+        "mqtt.": MqttOptions,
         "log.": Logging,
         "storage.": Storage,
         "limits.": Limits,
@@ -58,7 +60,16 @@ def test_the_example_shows_every_default():
     assert load(file_layer("example", uncommented)).config == Config()
     values = tomllib.loads(uncommented)
     assert set(values["limits"]) == set(Limits.__struct_fields__)
-    assert set(values) == {"data", "listeners", "drain_ms", "log", "storage", "limits", "sessions"}
+    assert set(values) == {
+        "data",
+        "listeners",
+        "drain_ms",
+        "log",
+        "storage",
+        "limits",
+        "sessions",
+        "mqtt",
+    }
 
 
 def test_the_rest_of_the_example_is_good_too():

@@ -21,6 +21,8 @@ class Host:
     """A carrier that takes notes."""
 
     peer = "127.0.0.1"
+    tls = False
+    certificate_user = ""
     connections = 3
 
     def __init__(self, loopback=True):
