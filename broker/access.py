@@ -9,27 +9,35 @@ name of the resource. The rules of this module:
 3. Rights follow the users at once. After :meth:`Access.replace` a principal that was handed out
    before answers by the new rules; one whose user is gone, or has a new password, has no rights
    any more and never gets them back.
-4. A pattern knows ``*`` (any run of characters, also none, also across ``/``) and ``?`` (one
-   character). Text from a user never becomes a pattern: ``%u`` is compared letter by letter.
-   A user name with wildcards, separators or control characters fails closed: ``%u`` then stands
-   for nothing in an allow rule and for everything in a deny rule. ``%%`` is a percent sign.
-5. Matching takes time linear in the name, whatever the pattern; there is no backtracking, no `re`.
+4. Names are matched by the patterns of ``patterns.py``. ``%u`` is the user's name and ``%c`` the
+   client id, both letter by letter. Either one with wildcards, separators or control characters
+   fails closed, and so does ``%c`` where there is no client id, or a very long one: it then stands
+   for nothing in an allow rule and for everything in a deny rule.
+5. Who subscribes to a filter with wildcards needs one allow pattern that covers all of it, and no
+   deny pattern that does. A deny that covers a part acts when something is delivered: so whoever
+   delivers checks ``topic:Subscribe`` again, with the name of the topic, on every path (live,
+   retained, replayed, shared, will).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from enum import Enum
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal, TypeAlias
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from .errors import InvalidArgument, PermissionDenied, Unauthenticated
+from .patterns import Filter, NameMatcher, NamePattern, Part, Variable, Wild, wildcard_matcher
 
 __all__ = [
     "ACTIONS",
     "ANONYMOUS_NAME",
     "BROKER_NAME",
+    "CLIENT_ID_CHARACTERS_MAX",
     "DECISIONS_CACHED_MAX",
+    "DECISIONS_PER_CLIENT_CACHED_MAX",
     "DECISION_NAME_CHARACTERS_MAX",
+    "EXPIRES_NEVER_MS",
     "PATTERNS_PER_RULE_MAX",
     "PATTERN_CHARACTERS_MAX",
     "RULES_PER_USER_MAX",
@@ -37,13 +45,9 @@ __all__ = [
     "USERS_MAX",
     "USER_NAME_CHARACTERS_MAX",
     "Access",
-    "Matcher",
-    "Part",
     "Principal",
     "Rule",
     "User",
-    "Wild",
-    "wildcard_matcher",
 ]
 
 ACTIONS: dict[str, str] = {
@@ -55,6 +59,12 @@ ACTIONS: dict[str, str] = {
     "queue:Delete": "delete a queue",
     "queue:Redrive": "move messages out of a dead-letter queue",
     "queue:Describe": "read the settings and counters of a queue, see it in lists",
+    "topic:Publish": "publish to a topic, also by a will, and set or clear its retained message",
+    "topic:Subscribe": "subscribe to topics by a filter, and get what is published to a topic",
+    "topic:Describe": "see a topic, its subscriptions and its retained message in lists",
+    "session:Connect": "connect with a client id, begin or resume its session",
+    "session:Describe": "read the state and counters of a session, see it in lists",
+    "session:Kick": "end a client's connection, or delete its session",
     "broker:Describe": "read the state and counters of the broker",
     "broker:Admin": "reload, drain and change the broker itself",
 }
@@ -69,122 +79,22 @@ RULES_PER_USER_MAX = 100
 PATTERNS_PER_RULE_MAX = 100
 PATTERN_CHARACTERS_MAX = 1_024
 USER_NAME_CHARACTERS_MAX = 256
-# Per principal. Together they keep the decisions of one user below half a megabyte.
+CLIENT_ID_CHARACTERS_MAX = 256  # in a pattern; see rule 4
+# Per user. Together they keep the decisions of one user below half a megabyte.
 DECISIONS_CACHED_MAX = 1_024
 DECISION_NAME_CHARACTERS_MAX = 256
+# Where the rules of a user depend on the client id, and every client has decisions of its own.
+DECISIONS_PER_CLIENT_CACHED_MAX = 128
+
+EXPIRES_NEVER_MS = 2**63 - 1
 
 # Wildcards and separators of some dialect, or of the patterns here; see rule 4.
-_UNSAFE_IN_USER_NAME = frozenset("*?%/+#$>")
-_HASH_PREFIXES = ("$argon2id$", "$scrypt$")
+_UNSAFE_IN_PATTERN = frozenset("*?%/+#$>")
+_HASH_PREFIXES = ("$argon2id$", "$scram-sha-256$", "$scrypt$")
 _NAME_CHARACTERS_SHOWN = 80
 
 
-class Wild(Enum):
-    """A wildcard between the literal parts of a pattern."""
-
-    ONE = "any one character"
-    RUN = "any run of characters, also an empty one"
-
-
-Part: TypeAlias = str | Wild
-Matcher: TypeAlias = Callable[[str], bool]
-
-
-def wildcard_matcher(parts: Sequence[Part]) -> Matcher:
-    """A function that says whether a text matches the parts, in time linear in the text.
-
-    Rules here and ``LIKE`` in selectors are both made of these parts, so that a literal text can
-    never be mistaken for a wildcard.
-    """
-    if Wild.ONE in parts:
-        return _automaton(parts)
-    pieces = [""]
-    for part in parts:
-        if isinstance(part, str):
-            pieces[-1] += part
-        else:
-            pieces.append("")
-    if len(pieces) == 1:
-        return pieces[0].__eq__
-    return _run_matcher(pieces[0], [piece for piece in pieces[1:-1] if piece], pieces[-1])
-
-
-def _run_matcher(prefix: str, middle: list[str], suffix: str) -> Matcher:
-    """Only runs between the pieces: taking each piece as far left as possible is exact."""
-
-    def matches(text: str) -> bool:
-        at, end = len(prefix), len(text) - len(suffix)
-        if at > end or not text.startswith(prefix) or not text.endswith(suffix):
-            return False
-        for piece in middle:
-            at = text.find(piece, at, end)
-            if at < 0:
-                return False
-            at += len(piece)
-        return True
-
-    return matches
-
-
-def _automaton(parts: Sequence[Part]) -> Matcher:
-    """All ways to match at once: bit i of ``state`` says that i characters of the pattern are met.
-
-    A run keeps its bit alive over any character. One shift and two masks per character, so nothing
-    that a pattern or a text contains can make it slow.
-    """
-    bit, runs, any_one = 1, 0, 0
-    takes: dict[str, int] = {}
-    for part in parts:
-        if part is Wild.RUN:
-            runs |= bit
-        elif part is Wild.ONE:
-            bit <<= 1
-            any_one |= bit
-        elif isinstance(part, str):
-            for character in part:
-                bit <<= 1
-                takes[character] = takes.get(character, 0) | bit
-    accept = bit
-    takes = {character: mask | any_one for character, mask in takes.items()}
-
-    def matches(text: str) -> bool:
-        state = 1
-        for character in text:
-            state = (state << 1) & takes.get(character, any_one) | (state & runs)
-            if not state:
-                return False
-        return bool(state & accept)
-
-    return matches
-
-
-def _parts(pattern: str, user: Part | None) -> list[Part] | None:
-    """The parts of a name pattern, ``user`` in place of ``%u``; None if that is needed but None."""
-    parts: list[Part] = []
-    characters = iter(pattern)
-    for character in characters:
-        if character == "*":
-            parts.append(Wild.RUN)
-        elif character == "?":
-            parts.append(Wild.ONE)
-        elif character == "%":
-            following = next(characters, "")
-            if following == "u":
-                if user is None:
-                    return None
-                parts.append(user)
-            elif following == "%":
-                parts.append("%")
-            else:
-                raise ValueError(
-                    f"name pattern {pattern!r}: '%{following}' stands for nothing;"
-                    " only %u (the user's name) and %% are known"
-                )
-        else:
-            parts.append(character)
-    return parts
-
-
+@lru_cache(maxsize=1_024)
 def _actions_matching(pattern: str) -> frozenset[str]:
     wild: dict[str, Part] = {"*": Wild.RUN, "?": Wild.ONE}
     matches = wildcard_matcher([wild.get(character, character) for character in pattern])
@@ -234,7 +144,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     f"unknown action {pattern!r}: matches none of {', '.join(known or ACTIONS)}"
                 )
         for pattern in self.names:
-            _parts(pattern, "")
+            NamePattern(pattern)
 
 
 class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -286,45 +196,128 @@ class User(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 # For each action: what denies it, what allows it.
-_Table: TypeAlias = dict[str, tuple[list[Matcher], list[Matcher]]]
+_Table: TypeAlias = dict[str, tuple[list[NameMatcher], list[NameMatcher]]]
 
 
-def _compile(user: User) -> _Table:
-    """The rules of a user as one row per action, with the user's name filled in."""
-    safe = user.name.isprintable() and _UNSAFE_IN_USER_NAME.isdisjoint(user.name)
+def _compile(user: User, client_id: str) -> _Table:
+    """The rules of a user as one row per action, with the variables filled in."""
     table: _Table = {}
     for rule in user.rules:
         denies = rule.effect == "deny"
-        stands_for: Part | None = user.name if safe else Wild.RUN if denies else None
-        parts = [_parts(pattern, stands_for) for pattern in rule.names]
-        matchers = [wildcard_matcher(part) for part in parts if part is not None]
+        instead = Wild.RUN if denies else None
+        values: dict[Variable, Part | None] = {
+            Variable.USER: user.name if _is_safe(user.name) else instead,
+            Variable.CLIENT: client_id if _is_safe(client_id) else instead,
+        }
+        found = [NamePattern(pattern).filled(values) for pattern in rule.names]
+        matchers = [matcher for matcher in found if matcher is not None]
         for action in frozenset[str]().union(*map(_actions_matching, rule.actions)):
             row = table.setdefault(action, ([], []))
             row[0 if denies else 1].extend(matchers)
     return table
 
 
+def _is_safe(text: str) -> bool:
+    return (
+        0 < len(text) <= CLIENT_ID_CHARACTERS_MAX
+        and text.isprintable()
+        and _UNSAFE_IN_PATTERN.isdisjoint(text)
+    )
+
+
+def _mentions_client(user: User) -> bool:
+    # It also finds the "%%c" that means "%c" in a name: then clients share less than they could.
+    return any("%c" in pattern for rule in user.rules for pattern in rule.names)
+
+
+class _Rights:
+    """What the rules of a user come to, compiled when first asked, and the answers so far.
+
+    All principals of a user share it, unless the rules depend on the client id.
+    """
+
+    __slots__ = ("_client_id", "_decisions_max", "_table", "_user", "decisions")
+
+    def __init__(self, user: User | None, client_id: str = "", decisions_max: int = 0) -> None:
+        self._user = user
+        self._client_id = client_id
+        self._decisions_max = decisions_max
+        self._table: _Table | None = None
+        self.decisions: dict[tuple[str, str], bool] = {}
+
+    def _row(self, action: str) -> tuple[list[NameMatcher], list[NameMatcher]]:
+        _check_action(action)
+        if self._table is None:
+            self._table = {} if self._user is None else _compile(self._user, self._client_id)
+        return self._table.get(action, ([], []))
+
+    def decide(self, action: str, name: str) -> bool:
+        denies, allows = self._row(action)
+        allowed = not any(pattern.matches(name) for pattern in denies) and any(
+            pattern.matches(name) for pattern in allows
+        )
+        if len(name) <= DECISION_NAME_CHARACTERS_MAX:
+            if len(self.decisions) >= self._decisions_max:
+                self.decisions.clear()
+            self.decisions[action, name] = allowed
+        return allowed
+
+    def decide_filter(self, action: str, text: str) -> bool:
+        denies, allows = self._row(action)
+        try:
+            wanted = Filter(text)
+        except ValueError:
+            return False
+        return not any(pattern.covers(wanted) for pattern in denies) and any(
+            pattern.covers(wanted) for pattern in allows
+        )
+
+
+def _check_action(action: str) -> None:
+    if action not in ACTIONS:
+        raise AssertionError(f"action {action!r} is not in ACTIONS")
+
+
 class Principal:
     """An identity that was authenticated. Hold it as long as the connection, check every call.
 
-    Get one from :meth:`Access.principal`; all connections of a user share it.
+    Get one from :meth:`Access.principal`.
+
+    Attributes:
+        name: the user's.
+        client_id: of the connection or session it was made for; empty where dialects have none.
+        expires_ms: when the proof of identity ends and the connection with it, unix ms.
     """
 
-    __slots__ = ("_active", "_decisions", "_table", "name")
+    __slots__ = (
+        "__weakref__",
+        "_active",
+        "_decisions",
+        "_rights",
+        "client_id",
+        "expires_ms",
+        "name",
+    )
 
-    def __init__(self, name: str, table: _Table) -> None:
+    def __init__(self, name: str, client_id: str, expires_ms: int, rights: _Rights) -> None:
         self.name = name
+        self.client_id = client_id
+        self.expires_ms = expires_ms
         self._active = True
-        self._table = table
-        self._decisions: dict[tuple[str, str], bool] = {}
+        self._assign(rights)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}{'' if self._active else ' revoked'}>"
+        client = f" {self.client_id!r}" if self.client_id else ""
+        return f"<{type(self).__name__} {self.name!r}{client}{'' if self._active else ' revoked'}>"
 
     @property
     def active(self) -> bool:
         """False once the user was removed or got a new password: close the connection."""
         return self._active
+
+    def valid_at(self, now_ms: int) -> bool:
+        """Whether it is :attr:`active` and not expired: else close the connection."""
+        return self._active and now_ms < self.expires_ms
 
     def check(self, action: str, name: str) -> None:
         """Return if the principal may do ``action`` to the resource ``name``.
@@ -335,27 +328,32 @@ class Principal:
         """
         allowed = self._decisions.get((action, name))
         if allowed is None:
-            allowed = self._decide(action, name)
+            allowed = self._rights.decide(action, name)
         if not allowed:
             raise PermissionDenied(self._refusal(action, name))
 
     def allows(self, action: str, name: str) -> bool:
         """Like :meth:`check`, as an answer; for lists that show only what the principal may see."""
         allowed = self._decisions.get((action, name))
-        return self._decide(action, name) if allowed is None else allowed
+        return self._rights.decide(action, name) if allowed is None else allowed
 
-    def _decide(self, action: str, name: str) -> bool:
-        if action not in ACTIONS:
-            raise AssertionError(f"action {action!r} is not in ACTIONS")
-        denies, allows = self._table.get(action, ((), ()))
-        allowed = not any(matches(name) for matches in denies) and any(
-            matches(name) for matches in allows
-        )
-        if len(name) <= DECISION_NAME_CHARACTERS_MAX:
-            if len(self._decisions) >= DECISIONS_CACHED_MAX:
-                self._decisions.clear()
-            self._decisions[action, name] = allowed
-        return allowed
+    def check_filter(self, action: str, text: str) -> None:
+        """Return if the principal may do ``action`` to all names that the topic filter matches.
+
+        ``text`` is an MQTT filter without ``$share/GROUP/``. A name that it matches may still be
+        denied: see rule 5 of the module.
+
+        Raises:
+            PermissionDenied: no allow pattern covers the filter, a deny pattern does, or it is
+                malformed.
+            AssertionError: the action is not in ``ACTIONS``.
+        """
+        if not self.allows_filter(action, text):
+            raise PermissionDenied(self._refusal(action, text))
+
+    def allows_filter(self, action: str, text: str) -> bool:
+        """Like :meth:`check_filter`, as an answer."""
+        return self._rights.decide_filter(action, text)
 
     def _refusal(self, action: str, name: str) -> str:
         if not self._active:
@@ -364,13 +362,13 @@ class Principal:
             name = name[:_NAME_CHARACTERS_SHOWN] + "…"
         return f"{self.name!r} may not {action} on {name!r}"
 
-    def _assign(self, table: _Table) -> None:
-        self._table = table
-        self._decisions.clear()
+    def _assign(self, rights: _Rights) -> None:
+        self._rights = rights
+        self._decisions = rights.decisions
 
     def _revoke(self) -> None:
         self._active = False
-        self._assign({})
+        self._assign(_Rights(None))
 
 
 class _Unlimited(Principal):
@@ -378,17 +376,19 @@ class _Unlimited(Principal):
 
     __slots__ = ()
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, {})
+    def __init__(self, name: str, client_id: str = "") -> None:
+        super().__init__(name, client_id, EXPIRES_NEVER_MS, _Rights(None))
 
     def check(self, action: str, name: str) -> None:
         if not self.allows(action, name):
             raise PermissionDenied(self._refusal(action, name))
 
     def allows(self, action: str, name: str) -> bool:
-        if action not in ACTIONS:
-            raise AssertionError(f"action {action!r} is not in ACTIONS")
+        _check_action(action)
         return self._active
+
+    def allows_filter(self, action: str, text: str) -> bool:
+        return self.allows(action, text)
 
 
 # The program that embeds the broker, and the broker itself.
@@ -402,13 +402,16 @@ class Access:
         InvalidArgument: two users have one name, or there are too many.
     """
 
-    __slots__ = ("_anonymous", "_principals", "_users", "_version")
+    __slots__ = ("_principals", "_shared", "_users", "_version")
 
     def __init__(self, users: Iterable[User] = ()) -> None:
         self._users = _by_name(users)
-        self._principals: dict[str, Principal] = {}
-        self._anonymous: Principal | None = None
         self._version = 1
+        # By user; without those whose rules depend on the client id.
+        self._shared: dict[str, _Rights] = {}
+        # By user, client id and expiry. Weak: client ids come and go without end.
+        self._principals: WeakValueDictionary[tuple[str, str, int], Principal]
+        self._principals = WeakValueDictionary()
 
     @property
     def version(self) -> int:
@@ -422,25 +425,53 @@ class Access:
     def user(self, name: str) -> User | None:
         return self._users.get(name)
 
-    def principal(self, name: str) -> Principal:
+    def principal(
+        self, name: str, client_id: str = "", expires_ms: int = EXPIRES_NEVER_MS
+    ) -> Principal:
         """The principal of a user. The caller has authenticated it: this asks for no password.
+
+        The same for the same arguments, as long as somebody holds it. All principals of a user
+        share their rights, unless the user's rules mention ``%c``. A session that is offline asks
+        by the name and client id that it belongs to; :data:`ANONYMOUS_NAME` is a name, too, as long
+        as no user is defined.
 
         Raises:
             Unauthenticated: there is no such user.
         """
-        principal = self._principals.get(name)
+        principal = self._principals.get((name, client_id, expires_ms))
         if principal is None:
             user = self._users.get(name)
-            if user is None:
+            if user is not None:
+                rights = self._rights(self._shared, user, client_id)
+                principal = Principal(name, client_id, expires_ms, rights)
+            elif name == ANONYMOUS_NAME and not self._users:
+                principal = _Unlimited(name, client_id)
+            else:
                 raise Unauthenticated("no such user")
-            principal = self._principals[name] = Principal(name, _compile(user))
+            self._principals[name, client_id, expires_ms] = principal
         return principal
+
+    def for_client(self, who: Principal, client_id: str) -> Principal:
+        """The principal of who was just authenticated, now that the client id is known.
+
+        Raises:
+            Unauthenticated: ``who`` has been revoked meanwhile.
+        """
+        if not who.active:
+            raise Unauthenticated("no such user")
+        return who if who is SYSTEM else self.principal(who.name, client_id, who.expires_ms)
+
+    @staticmethod
+    def _rights(shared: dict[str, _Rights], user: User, client_id: str) -> _Rights:
+        if _mentions_client(user):
+            return _Rights(user, client_id, DECISIONS_PER_CLIENT_CACHED_MAX)
+        return shared.setdefault(user.name, _Rights(user, "", DECISIONS_CACHED_MAX))
 
     def anonymous_allowed(self, loopback: bool) -> bool:
         """Nobody needs to log in on a loopback address as long as no user is defined."""
         return loopback and not self._users
 
-    def anonymous(self, loopback: bool) -> Principal:
+    def anonymous(self, loopback: bool, client_id: str = "") -> Principal:
         """The principal of a connection that did not log in: may do everything, until a user is.
 
         Raises:
@@ -448,9 +479,7 @@ class Access:
         """
         if not self.anonymous_allowed(loopback):
             raise Unauthenticated("this listener needs a user and a password")
-        if self._anonymous is None:
-            self._anonymous = _Unlimited(ANONYMOUS_NAME)
-        return self._anonymous
+        return self.principal(ANONYMOUS_NAME, client_id)
 
     def replace(self, users: Iterable[User]) -> None:
         """Put other users in force, all or nothing, for all connections at once.
@@ -458,23 +487,17 @@ class Access:
         Raises:
             InvalidArgument: nothing was changed.
         """
-        replaced = self._users
         users_new = _by_name(users)
-        tables = {
-            name: _compile(users_new[name])
-            for name in self._principals
-            if name in users_new and users_new[name].password_hash == replaced[name].password_hash
-        }
         # From here on nothing can fail.
-        for name in list(self._principals):
-            if name in tables:
-                self._principals[name]._assign(tables[name])
-            else:
-                self._principals.pop(name)._revoke()
-        if users_new and self._anonymous is not None:
-            self._anonymous._revoke()
-            self._anonymous = None
-        self._users = users_new
+        users_old, self._users = self._users, users_new
+        self._shared = {}
+        for principal in list(self._principals.values()):
+            user, old = users_new.get(principal.name), users_old.get(principal.name)
+            if user is not None and old is not None and user.password_hash == old.password_hash:
+                principal._assign(self._rights(self._shared, user, principal.client_id))
+            elif principal.name != ANONYMOUS_NAME or users_new:
+                principal._revoke()
+                del self._principals[principal.name, principal.client_id, principal.expires_ms]
         self._version += 1
 
 

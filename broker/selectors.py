@@ -29,8 +29,8 @@ from math import isfinite
 from operator import add, eq, ge, gt, le, lt, mul, ne, sub
 from typing import NamedTuple, NoReturn, TypeAlias
 
-from .access import Part, Wild, wildcard_matcher
 from .errors import InvalidArgument
+from .patterns import Part, Wild, wildcard_matcher
 
 __all__ = [
     "HEADER_NUMBER_CHARACTERS_MAX",
