@@ -8,14 +8,12 @@ from typing import Final
 
 import msgspec
 
+from .kinds import CONNACK, CONNECT, V5, V31, V311
 from .primitives import (
-    CONNACK,
-    CONNECT,
-    V5,
-    V31,
-    V311,
     binary,
-    encode_length,
+    check_end,
+    check_flags,
+    encode_packet,
     read_binary,
     read_text,
     read_u16,
@@ -30,7 +28,7 @@ from .properties import (
     read_properties,
 )
 from .publish import PublishProperties, encode_hop_properties, scan_will_properties
-from .reasons import CONNACK_V3, CONNACK_V3_OTHER, Malformed, Reason
+from .reasons import CONNACK_V3, CONNACK_V3_OTHER, Malformed, Reason, check_reason
 
 __all__ = [
     "Connack",
@@ -99,8 +97,8 @@ def decode_connect(
     flags: int, body: bytes, user_properties_max: int = USER_PROPERTIES_MAX
 ) -> Connect:
     """A CONNECT from what follows its fixed header. Raises Malformed."""
-    if flags:
-        raise Malformed("reserved flags are set")
+    # [MQTT-2.1.3-1]
+    check_flags(V5, flags)
     level, end = peek_level(body), len(body)
     name, at = read_text(body, 0, end)
     if not level:
@@ -126,8 +124,7 @@ def decode_connect(
         username, at = read_text(body, at, end)
     if bits & _PASSWORD and not (level == V31 and at == end):
         password, at = read_binary(body, at, end)
-    if at != end:
-        raise Malformed("it goes on after its last field")
+    check_end(at, body)
     clean = bits & _CLEAN != 0
     return Connect(level, clean, keep_alive, client_id, will, username, password, properties)
 
@@ -178,7 +175,7 @@ def encode_connect(connect: Connect, properties: bytes = b"") -> bytes:
         payload += binary(connect.password)
     start = _NAMES[level] + bytes((level, bits)) + connect.keep_alive.to_bytes(2, "big")
     body = start + block(level, properties) + payload
-    return b"\x10" + encode_length(len(body)) + body
+    return encode_packet(0x10, body)
 
 
 def _will_content(will: Will) -> bytes:
@@ -198,8 +195,7 @@ def decode_connack(
     version: int, flags: int, body: bytes, user_properties_max: int = USER_PROPERTIES_MAX
 ) -> Connack:
     """A CONNACK from what follows its fixed header. Raises Malformed."""
-    if flags:
-        raise Malformed("reserved flags are set")
+    check_flags(version, flags)
     if len(body) < 2:
         raise Malformed("it ends too early")
     # [MQTT-3.2.2-1]; 3.1 does not use the byte
@@ -212,10 +208,11 @@ def decode_connack(
     properties, at = NO_PROPERTIES, 2
     if version == V5:
         properties, at = read_properties(CONNACK, body, 2, len(body), user_properties_max)
-    if at != len(body):
-        raise Malformed("it goes on after its last field")
-    if reason not in (_REASONS if version == V5 else range(6)):
-        raise Malformed(f"a connection cannot be answered with {reason}", Reason.PROTOCOL_ERROR)
+    check_end(at, body)
+    if version == V5:
+        check_reason(CONNACK, reason)
+    elif reason > 5:
+        raise Malformed(f"a connection cannot be answered with {reason}")
     return Connack(present, reason, properties)
 
 
@@ -229,9 +226,4 @@ def encode_connack(
         return bytes((0x20, 2, present, CONNACK_V3.get(reason, CONNACK_V3_OTHER)))
     # [MQTT-3.2.2-6]
     body = bytes((session_present and not reason, reason)) + block(V5, properties)
-    return b"\x20" + encode_length(len(body)) + body
-
-
-_REASONS: Final = frozenset(
-    [0x00, *range(0x80, 0x8B), 0x8C, 0x90, 0x95, 0x97, *range(0x99, 0x9E), 0x9F]
-)
+    return encode_packet(0x20, body)

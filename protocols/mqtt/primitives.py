@@ -1,4 +1,4 @@
-"""What every MQTT packet is made of: its type, integers, lengths, text, binary data.
+"""What every MQTT packet is made of: flags, integers, lengths, text, binary data.
 
 Rules:
 
@@ -12,58 +12,27 @@ Source: MQTT 5.0 section 1.5, which 3.1 and 3.1.1 agree with.
 
 from typing import Final
 
-from .reasons import Malformed
+from .kinds import V31
+from .reasons import Malformed, Reason
 
 __all__ = [
-    "AUTH",
-    "CONNACK",
-    "CONNECT",
-    "DISCONNECT",
-    "PINGREQ",
-    "PINGRESP",
-    "PUBACK",
-    "PUBCOMP",
-    "PUBLISH",
-    "PUBREC",
-    "PUBREL",
-    "SUBACK",
-    "SUBSCRIBE",
-    "UNSUBACK",
-    "UNSUBSCRIBE",
-    "V5",
-    "V31",
-    "V311",
     "LENGTH_MAX",
     "TEXT_BYTES_MAX",
     "Buffer",
     "binary",
+    "check_end",
+    "check_flags",
     "encode_length",
+    "encode_packet",
     "is_text",
     "read_binary",
     "read_length",
+    "read_packet_id",
     "read_text",
     "read_u16",
     "read_u32",
     "text",
 ]
-
-V31, V311, V5 = 3, 4, 5  # the protocol level that a CONNECT names
-
-CONNECT: Final = 1
-CONNACK: Final = 2
-PUBLISH: Final = 3
-PUBACK: Final = 4
-PUBREC: Final = 5
-PUBREL: Final = 6
-PUBCOMP: Final = 7
-SUBSCRIBE: Final = 8
-SUBACK: Final = 9
-UNSUBSCRIBE: Final = 10
-UNSUBACK: Final = 11
-PINGREQ: Final = 12
-PINGRESP: Final = 13
-DISCONNECT: Final = 14
-AUTH: Final = 15
 
 Buffer = bytes | bytearray | memoryview
 
@@ -184,3 +153,35 @@ def binary(value: bytes) -> bytes:
     if len(value) > TEXT_BYTES_MAX:
         raise ValueError(f"{len(value)} bytes where at most {TEXT_BYTES_MAX} can stand")
     return len(value).to_bytes(2, "big") + value
+
+
+# --- what packets have in common ---
+
+
+def check_flags(version: int, flags: int, expected: int = 0) -> None:
+    """Refuse reserved flags in the first byte that are not as they have to be."""
+    # [MQTT-2.1.3-1]. In 3.1 packets with a flag have QoS 1, and may say that they are sent again.
+    if version == V31 and expected:
+        flags &= ~8
+    if flags != expected:
+        raise Malformed("reserved flags are set")
+
+
+def check_end(at: int, body: bytes) -> None:
+    """Refuse a packet that goes on where it should end."""
+    if at != len(body):
+        raise Malformed("it goes on after its last field")
+
+
+def read_packet_id(body: bytes, at: int) -> tuple[int, int]:
+    """A packet identifier, which is never 0."""
+    packet_id, at = read_u16(body, at, len(body))
+    # [MQTT-2.2.1-3]
+    if not packet_id:
+        raise Malformed("the packet identifier is 0", Reason.PROTOCOL_ERROR)
+    return packet_id, at
+
+
+def encode_packet(first: int, body: bytes) -> bytes:
+    """A packet with its fixed header. ``first`` is the type and the flags."""
+    return bytes((first,)) + encode_length(len(body)) + body

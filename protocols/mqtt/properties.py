@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .primitives import (
+from .kinds import (
     AUTH,
     CONNACK,
     CONNECT,
@@ -24,6 +24,8 @@ from .primitives import (
     SUBSCRIBE,
     UNSUBACK,
     V5,
+)
+from .primitives import (
     Buffer,
     binary,
     encode_length,

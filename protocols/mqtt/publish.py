@@ -16,14 +16,14 @@ from typing import Final
 
 import msgspec
 
+from .kinds import V5, V311
 from .primitives import (
-    V5,
-    V311,
     Buffer,
     binary,
     encode_length,
     read_binary,
     read_length,
+    read_packet_id,
     read_text,
     read_u16,
     read_u32,
@@ -115,10 +115,7 @@ def decode_publish(
     topic, at = read_text(body, 0, end)
     packet_id = 0
     if qos:
-        packet_id, at = read_u16(body, at, end)
-        # [MQTT-2.2.1-3]
-        if not packet_id:
-            raise Malformed("a message with packet identifier 0", Reason.PROTOCOL_ERROR)
+        packet_id, at = read_packet_id(body, at)
     properties = None
     if version == V5:
         if at < end and not body[at]:

@@ -7,7 +7,9 @@ the older ones. Source: MQTT 5.0 section 2.4; MQTT 3.1.1 table 3.1.
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["CONNACK_V3", "CONNACK_V3_OTHER", "Malformed", "Reason"]
+from .kinds import AUTH, CONNACK, DISCONNECT, PUBACK, PUBCOMP, PUBREC, PUBREL, SUBACK, UNSUBACK
+
+__all__ = ["ALLOWED", "CONNACK_V3", "CONNACK_V3_OTHER", "Malformed", "Reason", "check_reason"]
 
 
 class Reason(IntEnum):
@@ -83,3 +85,30 @@ class Malformed(Exception):
     def __init__(self, text: str, reason: int = Reason.MALFORMED_PACKET) -> None:
         super().__init__(text)
         self.reason = int(reason)
+
+
+_TAKEN = frozenset([0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99])
+_RELEASED = frozenset([0x00, 0x92])
+
+# What each packet may say in MQTT 5, from either side.
+ALLOWED: Final[dict[int, frozenset[int]]] = {
+    CONNACK: frozenset([0, *range(0x80, 0x8B), 0x8C, 0x90, 0x95, 0x97, *range(0x99, 0x9E), 0x9F]),
+    PUBACK: _TAKEN,
+    PUBREC: _TAKEN,
+    PUBREL: _RELEASED,
+    PUBCOMP: _RELEASED,
+    SUBACK: frozenset([0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2]),
+    UNSUBACK: frozenset([0x00, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91]),
+    DISCONNECT: frozenset([0, 4, *range(0x80, 0x84), 0x87, 0x89, *range(0x8B, 0x91)])
+    | frozenset(range(0x93, 0xA3)),
+    AUTH: frozenset([0x00, 0x18, 0x19]),
+}
+
+
+def check_reason(kind: int, reason: int) -> None:
+    """Refuse a reason that a packet of type ``kind`` may not say in MQTT 5."""
+    # [MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1],
+    # [MQTT-3.9.3-2], [MQTT-3.11.3-2], [MQTT-3.14.2-1], [MQTT-3.15.2-1]
+    if reason not in ALLOWED[kind]:
+        problem = f"reason 0x{reason:02X} has no place in this packet"
+        raise Malformed(problem, Reason.PROTOCOL_ERROR)
