@@ -53,6 +53,28 @@ class Core(Engine):
             raise NotFound(f"there is no queue {name!r}")
         return queue
 
+    def _source(self, who: Principal, name: str) -> Queue:
+        """The queue to receive from: also the client's own session, by ``$session/NAME``.
+
+        Raises NotFound, PermissionDenied, BrokerFailed.
+        """
+        if not name.startswith("$session/"):
+            who.check("queue:Receive", name)
+            return self.queue(name)
+        session = self.sessions.get(name.removeprefix("$session/"))
+        if self.failed is not None:
+            raise self.failed
+        if session is None or session.queue is None or session.user != who.name:
+            raise NotFound(f"there is no session {name!r} of yours")
+        return session.queue
+
+    def attach(self, queue: Queue, sink: Sink, credit: int, tag: object) -> Consumer:
+        """Have messages of a session or a share pushed; who asks was let in to the session."""
+        consumer = Consumer(queue.name, sink, credit, 0, None, tag)
+        queue.add(consumer)
+        self.changed(queue)
+        return consumer
+
     def declare_queue(
         self, who: Principal, name: str, settings: QueueSettings, now_ms: int
     ) -> QueueInfo:
@@ -73,7 +95,7 @@ class Core(Engine):
         if len(self.queues) >= self.limits.queues_max:
             raise LimitExceeded(f"there are {len(self.queues)} queues, as many as there may be")
         definition = QueueDefinition(kind="queue", name=name, settings=settings, created_ms=now_ms)
-        id = self._next_id
+        id = self.take_id()
         self.log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
         return self.define(id, definition)
 
@@ -131,12 +153,7 @@ class Core(Engine):
         if if_empty and queue.live:
             raise Conflict(f"queue {name} holds {queue.live} messages")
         self.log.append((encode_definition(queue.id, b""),))
-        self.undefine(queue.id)
-        queue.forget_leases()
-        queue.sweep_ms = queue.alarm_ms = 0
-        self._unsettled.pop(queue, None)
-        self.later(self._release_trash)
-        queue.close_consumers(queue.not_found)
+        self.retire(queue)
 
     def queue_info(self, who: Principal, name: str) -> QueueInfo:
         """The queue as it is now."""
@@ -209,8 +226,7 @@ class Core(Engine):
         now_ms: int,
     ) -> Consumer:
         """Lease up to ``max_messages`` once; ``sink.deliver`` is called exactly once."""
-        who.check("queue:Receive", name)
-        queue = self.queue(name)
+        queue = self._source(who, name)
         limits = self.limits
         if not 1 <= max_messages <= limits.receive_messages_max:
             raise InvalidArgument(f"a receive takes 1 to {limits.receive_messages_max} messages")
@@ -258,8 +274,7 @@ class Core(Engine):
         now_ms: int,
     ) -> Consumer:
         """Have messages pushed, as far as the credit goes, until :meth:`cancel`."""
-        who.check("queue:Receive", name)
-        queue = self.queue(name)
+        queue = self._source(who, name)
         if not 0 <= credit <= self.limits.credit_max:
             raise InvalidArgument(f"credit is between 0 and {self.limits.credit_max}")
         chosen = Selector.parse(selector) if selector else None
@@ -271,13 +286,14 @@ class Core(Engine):
         """Let a consumer have ``count`` messages more."""
         if not 0 <= count <= self.limits.credit_max:
             raise InvalidArgument(f"credit is between 0 and {self.limits.credit_max}")
-        if not consumer.closed:
-            self.queue(consumer.queue_name).feed(consumer, count)
+        if not consumer.closed and consumer.queue is not None and self.failed is None:
+            consumer.queue.feed(consumer, count)
 
     def cancel(self, consumer: Consumer, unprocessed: Sequence[Receipt], now_ms: int) -> None:
         """End a consumer. What it holds goes back, ``unprocessed`` as if never received."""
-        queue = self.queues.get(consumer.queue_name)
+        queue = consumer.queue
         if queue is None or self.failed is not None:
+            consumer.closed = True
             return
         queue.drop(consumer)
         consumer.closed = True
@@ -291,8 +307,7 @@ class Core(Engine):
 
     def ack(self, who: Principal, name: str, receipts: Sequence[Receipt], now_ms: int) -> Results:
         """Settle messages for good."""
-        who.check("queue:Receive", name)
-        queue = self.queue(name)
+        queue = self._source(who, name)
         return queue.settings.durability, queue.ack(receipts)
 
     def nack(
@@ -305,18 +320,16 @@ class Core(Engine):
         now_ms: int,
     ) -> Results:
         """Give messages back."""
-        who.check("queue:Receive", name)
-        queue = self.queue(name)
+        queue = self._source(who, name)
         return queue.settings.durability, queue.nack(receipts, delay_ms, counted, now_ms)
 
     def extend(
         self, who: Principal, name: str, receipts: Sequence[Receipt], lease_ms: int, now_ms: int
     ) -> list[BraidError | None]:
         """Hold messages for ``lease_ms`` from now on; 0 gives them back at once."""
-        who.check("queue:Receive", name)
+        queue = self._source(who, name)
         if not 0 <= lease_ms <= VISIBILITY_TIMEOUT_MS_MAX:
             raise InvalidArgument(f"a lease lasts 0 to {VISIBILITY_TIMEOUT_MS_MAX} ms")
-        queue = self.queue(name)
         if not lease_ms:
             return queue.nack(receipts, 0, True, now_ms)
         return queue.extend(receipts, lease_ms, now_ms)
@@ -361,8 +374,7 @@ class Core(Engine):
         self, who: Principal, name: str, receipts: Sequence[Receipt], reason: str, now_ms: int
     ) -> Results:
         """Move leased messages to the dead-letter queue now."""
-        who.check("queue:Receive", name)
-        queue = self.queue(name)
+        queue = self._source(who, name)
         if not queue.settings.dead_letter:
             raise InvalidArgument(f"queue {name} has no dead-letter queue")
         if len(reason) > _REASON_CHARACTERS_MAX or not is_text(reason):

@@ -12,10 +12,11 @@ from ..storage.errors import DiskFull, StorageError
 from ..storage.log import Durability, Log, Scheduler
 from ..storage.record import encode_delay, encode_link
 from .access import Access
+from .clients import Clients
 from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
-from .host import Host
+from .host import Alarmed, Host
 from .index import LSN_MASK
-from .limits import Limits
+from .limits import Limits, SessionPolicy
 from .message import (
     DEAD_LETTER_QUEUE,
     DEAD_LETTER_REASON,
@@ -28,6 +29,7 @@ from .queue import Queue
 from .redrive import Redrive
 from .registry import Registry
 from .state import LANE_SHIFT
+from .topics import Topics
 
 __all__ = ["Engine", "Kept"]
 
@@ -57,6 +59,7 @@ class Engine(Registry):
         access: Access,
         on_work: Callable[[], None],
         memory: Log | None = None,
+        policy: SessionPolicy | None = None,
     ) -> None:
         super().__init__(log, log if memory is None else memory)
         self.limits = limits
@@ -70,13 +73,15 @@ class Engine(Registry):
         self._woken: dict[Queue, None] = {}
         self._later: list[Callable[[], None]] = []
         self._unsettled: dict[Queue, int] = {}  # queue -> LSN that must be kept to deliver on
-        self._alarms: list[tuple[int, int, Queue]] = []
+        self._alarms: list[tuple[int, int, Alarmed]] = []
         self._redrives: dict[int, Redrive] = {}
         self._redrive_due_ms = 0
         self._redrive_now_ms = 0
         self._redrive_count = 0
         self._volatile = False  # all queues live in memory
         self._asked = False  # on_work was called, run was not
+        self.topics = Topics(self)
+        self.clients = Clients(self, self.topics, policy or SessionPolicy())
         log.on_progress = self._progressed
 
     def start(self, scheduler: Scheduler) -> None:
@@ -86,11 +91,12 @@ class Engine(Registry):
         self._volatile = not self.log.instance
         if self.memory is not self.log:
             self.memory.start(scheduler)
-        for queue in self.queues.values():
+        for queue in self._by_id.values():
             queue.sweep_ms = 1 if queue.settings.retention_ms else 0
             if queue.dedup is not None:
                 queue.dedup.begin(self.started_ms)
             queue.set_alarm()
+        self.clients.start(self.started_ms)
 
     def host(self) -> Host:
         """The queues turn to the core itself."""
@@ -108,11 +114,11 @@ class Engine(Registry):
         self._later.append(call)
         self._ask()
 
-    def alarm(self, queue: Queue, due_ms: int) -> None:
+    def alarm(self, queue: Alarmed, due_ms: int) -> None:
         """Have the queue ticked at ``due_ms``."""
         earliest = not self._alarms or due_ms < self._alarms[0][0]
         heappush(self._alarms, (due_ms, queue.id, queue))
-        if len(self._alarms) > 2 * len(self.queues) + _ALARMS_STALE:
+        if len(self._alarms) > 2 * len(self._by_id) + _ALARMS_STALE:
             # Each queue counts on one of its entries only; the others would pile up.
             self._alarms = sorted({each for each in self._alarms if each[2].alarm_ms == each[0]})
         if earliest:
@@ -186,6 +192,31 @@ class Engine(Registry):
             return self._redrive_due_ms
         return alarm
 
+    # Ends -------------------------------------------------------------------------------------
+
+    def take_id(self) -> int:
+        """A number for a new entity."""
+        id = self._next_id
+        self._next_id = id + 1
+        return id
+
+    def retire(self, queue: Queue) -> None:
+        """A queue whose end was logged goes, with its messages and whoever waits for them."""
+        self.undefine(queue.id)
+        self._forget(queue)
+
+    def discard(self, queue: Queue) -> None:
+        """The same for one that was never logged."""
+        self.discard_pages(queue, queue.bounds())
+        self._forget(queue)
+
+    def _forget(self, queue: Queue) -> None:
+        queue.forget_leases()
+        queue.sweep_ms = queue.alarm_ms = 0
+        self._unsettled.pop(queue, None)
+        self.later(self._release_trash)
+        queue.close_consumers(queue.not_found)
+
     def _release_trash(self) -> None:
         if self.empty_trash(_TRASH_PAGES):
             self.later(self._release_trash)
@@ -221,7 +252,7 @@ class Engine(Registry):
         """The log has failed: stop accepting and delivering."""
         if self.failed is None:
             self.failed = BrokerFailed(f"the log failed: {error}")
-            for queue in self.queues.values():
+            for queue in self._by_id.values():
                 queue.close_consumers(lambda: BrokerFailed(str(self.failed)))
         return self.failed
 

@@ -8,12 +8,23 @@ from .limits import Limits
 if TYPE_CHECKING:
     from .queue import Queue
 
-__all__ = ["ACKED", "DROPPED", "EXPIRED", "Counters", "Host"]
+__all__ = ["ACKED", "DROPPED", "EXPIRED", "RELEASED", "Alarmed", "Counters", "Host"]
 
 # Why messages are gone: the reason in an ACK record. Numbers are on disk.
 ACKED = 0
 EXPIRED = 1
 DROPPED = 2
+RELEASED = 3  # QoS 2: the receiver has it, its packet identifier is still to be released
+
+
+class Alarmed(Protocol):
+    """What can be ticked."""
+
+    id: int
+    alarm_ms: int  # what was asked for; 0: nothing
+
+    def tick(self, now_ms: int) -> None:
+        """Do what is due."""
 
 
 class Host(Protocol):

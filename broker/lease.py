@@ -7,13 +7,16 @@ costs no more than taking it; an expiry is never early and at most a bucket late
 
 from collections.abc import Iterable
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from .errors import BraidError
 from .message import Delivery
 from .selectors import Selector
+
+if TYPE_CHECKING:
+    from .queue import Queue
 
 __all__ = ["Consumer", "Lease", "LeaseTable", "Sink", "rewind"]
 
@@ -40,6 +43,7 @@ class Consumer:
         "lease_ms",
         "one_shot",
         "positions",
+        "queue",
         "queue_name",
         "selector",
         "sink",
@@ -57,6 +61,7 @@ class Consumer:
         tag: object,
     ) -> None:
         self.queue_name = queue_name
+        self.queue: Queue | None = None  # once it waits there
         self.sink = sink
         self.credit = credit
         self.lease_ms = lease_ms

@@ -70,6 +70,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     subscriptions_max: int = 1_000_000
     subscriptions_per_session_max: int = 1_000
     shared_groups_max: int = 10_000
+    filter_shapes_max: int = 1_024  # places of + in filters: the most nodes a match looks at
     match_cache_topics_max: int = 10_000
     sessions_max: int = 100_000
     session_messages_max: int = 100_000

@@ -7,6 +7,9 @@ under different names has one standard name here:
     group-id         message group of a FIFO queue
     dedup-id         deduplication id of a FIFO queue
     traceparent, tracestate                  W3C trace context, passed through
+    topic            the topic it was published to
+    mqtt-qos         "2" for what was published with QoS 2; without it a stored message has QoS 1
+    mqtt-retain      "1" for what was published to be retained
     dead-letter-queue, dead-letter-reason,   set by the broker on a dead letter: where it was,
     dead-letter-receives, dead-letter-time   why it left, after how many receives, when (unix ms)
 
@@ -33,12 +36,15 @@ __all__ = [
     "OWN_HEADERS",
     "PRIORITY_DEFAULT",
     "REPLY_TO",
+    "TOPIC",
     "TRACEPARENT",
     "TRACESTATE",
     "Browsed",
     "Delivery",
     "HeaderMap",
     "Headers",
+    "MQTT_QOS",
+    "MQTT_RETAIN",
     "Outgoing",
     "Receipt",
     "Sent",
@@ -56,6 +62,9 @@ GROUP_ID = "group-id"
 DEDUP_ID = "dedup-id"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+TOPIC = "topic"
+MQTT_QOS = "mqtt-qos"
+MQTT_RETAIN = "mqtt-retain"
 DEAD_LETTER_QUEUE = "dead-letter-queue"
 DEAD_LETTER_REASON = "dead-letter-reason"
 DEAD_LETTER_RECEIVES = "dead-letter-receives"
@@ -102,6 +111,7 @@ class Delivery(msgspec.Struct, gc=False):
     time_ms: int
     attributes: bytes
     body: bytes
+    expire_ms: int = 0  # not to be delivered at or after, unix ms; 0: never
 
     @property
     def receipt(self) -> Receipt:

@@ -13,7 +13,27 @@ from .index import LEASED, Lane
 if TYPE_CHECKING:
     from .queue import Queue
 
-__all__ = ["make_room"]
+__all__ = ["has_room", "make_room"]
+
+
+def has_room(queue: "Queue", size: int, now_ms: int) -> bool:
+    """Make room in a session's queue by its policy; False: the message is dropped, and counted.
+
+    Raises:
+        QueueFull: the policy is to refuse.
+    """
+    settings = queue.settings
+    if queue.live < settings.messages_max and queue.bytes + size <= settings.bytes_max:
+        return True
+    if settings.overflow != "drop-newest":
+        try:
+            make_room(queue, size, now_ms)
+            return True
+        except QueueFull:
+            if settings.overflow == "reject":
+                raise
+    queue.counters.dropped += 1
+    return False
 
 
 def make_room(queue: "Queue", size: int, now_ms: int) -> None:

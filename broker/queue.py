@@ -21,13 +21,7 @@ from ..storage.record import (
     encode_plain_message,
     encode_receive,
 )
-from .errors import (
-    BraidError,
-    InvalidArgument,
-    LeaseLost,
-    LimitExceeded,
-    NotFound,
-)
+from .errors import BraidError, InvalidArgument, LeaseLost, LimitExceeded, NotFound
 from .host import ACKED, EXPIRED, Counters, Host
 from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
 from .intake import check_for_standard
@@ -143,6 +137,7 @@ class Queue(QueueState):
                 raise InvalidArgument("a FIFO queue delivers in order: it takes no selector")
             self.selective += 1
         self.consumers[consumer] = None
+        consumer.queue = self
         if consumer.one_shot:
             self.arrivals.append(consumer)
         if consumer.credit > 0:
@@ -292,6 +287,7 @@ class Queue(QueueState):
                     message.time_ms,
                     message.attributes,
                     message.body,
+                    message.expire_ms,
                 )
             )
         return deliveries, examined
@@ -374,7 +370,7 @@ class Queue(QueueState):
 
     # Settling ---------------------------------------------------------------------------------
 
-    def ack(self, receipts: Sequence[Receipt]) -> list[BraidError | None]:
+    def ack(self, receipts: Sequence[Receipt], reason: int = ACKED) -> list[BraidError | None]:
         """Settle messages for good."""
         results: list[BraidError | None] = []
         gone: list[int] = []
@@ -401,7 +397,7 @@ class Queue(QueueState):
             self.bytes -= freed
             self.counters.acknowledged += len(gone)
             if self.logged:
-                self.log.append((encode_ack(self.id, ACKED, gone),))
+                self.log.append((encode_ack(self.id, reason, gone),))
             self._settled()
         return results
 

@@ -67,8 +67,9 @@ class Reader:
                 return None
             link = decode_link(extent.buffer, at, link_lsn)
             message.attributes = overlay(message.attributes, link.attributes)
-            message.expire_ms = 0
             came_ms = link.time_ms
+            if link.source:  # a move to another queue; what was only linked keeps its end
+                message.expire_ms = 0
         if retention_ms:
             end_ms = came_ms + retention_ms
             message.expire_ms = min(message.expire_ms or end_ms, end_ms)

@@ -1,8 +1,15 @@
 """What the broker holds, and how the log brings it back: the apply side of ``core.py``.
 
-Every queue has a number (its *entity* in the log) that is never used again, and a name that may
-be. Queues of durability ``memory`` keep their definition in the log and their messages in a log
-of their own that has no files; its LSNs start above every other.
+Everything that owns messages has a number (its *entity* in the log) that is never used again, and
+a name that may be. There are three kinds of queues, told apart by the ``kind`` in their definition:
+
+    queue      declared by somebody
+    session    of a durable session (``session.py``)
+    share      of a shared subscription, made and ended with its members (``sharing.py``)
+
+and the retained messages (``retained.py``), whose number is fixed. Queues of durability ``memory``
+keep their definition in the log and their messages in a log of their own that has no files; its
+LSNs start above every other.
 """
 
 from collections.abc import Iterator
@@ -18,6 +25,7 @@ from ..storage.record import (
     MESSAGE,
     PURGE,
     RECEIVE,
+    MessageRecord,
     decode_ack,
     decode_definition,
     decode_delay,
@@ -29,7 +37,10 @@ from ..storage.record import (
 from .fifo import FifoQueue
 from .host import Host
 from .index import LSN_MASK, Page
+from .message import TOPIC, unpack_headers
 from .queue import Queue
+from .retained import RETAINED, RETAINED_ENTITY, RetainedStore
+from .session import Session, SessionDefinition, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
 from .state import PAGE, QUEUE
 
@@ -53,13 +64,28 @@ class _Meta(msgspec.Struct):
     next_id: int
 
 
+_Definition = QueueDefinition | SessionDefinition | SubscriptionDefinition
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
 class Registry:
-    """The queues, by name and by number. Implements :class:`storage.log.Replay`."""
+    """What there is, by name and by number. Implements :class:`storage.log.Replay`.
+
+    Attributes:
+        queues: those that somebody declared. sessions: the durable ones, and those connected.
+        shares: queues of shared subscriptions, by ``$share/GROUP/FILTER``.
+    """
 
     def __init__(self, log: Log, memory: Log) -> None:
         self.log = log
         self.memory = memory
         self.queues: dict[str, Queue] = {}
+        self.sessions: dict[str, Session] = {}
+        self.shares: dict[str, Queue] = {}
+        self.retained = RetainedStore(log)
         self._by_id: dict[int, Queue] = {}
         self._next_id = 1
         self._trash: list[tuple[Log, Page]] = []  # of purged and deleted queues, to be released
@@ -87,20 +113,59 @@ class Registry:
         queue = kind(
             self.host(), id, definition.name, definition.settings, log, definition.created_ms
         )
+        names = self.shares if definition.kind == "share" else self.queues
+        names[queue.name] = queue
+        queue.kind = definition.kind
+        self._enter(id, queue)
+        return queue
+
+    def define_session(self, id: int, definition: SessionDefinition) -> SessionQueue:
+        """Apply: the session is there, and durable."""
+        queue = self._by_id.get(id)
+        if queue is None:
+            session = self.sessions.get(definition.name)
+            if session is None or session.queue is not None:
+                session = Session(definition.name, definition.user, definition.created_ms)
+            session.durability = definition.durability
+            settings = QueueSettings(durability=definition.durability)
+            queue = session.queue = SessionQueue(self.host(), id, session, settings, self.log)
+            self.sessions[session.name] = session
+            self._enter(id, queue)
+        assert isinstance(queue, SessionQueue)
+        queue.session.restore(definition)
+        return queue
+
+    def _enter(self, id: int, queue: Queue) -> None:
         if not self._live:
             queue.begin_replay()
-        self.queues[queue.name] = queue
         self._by_id[id] = queue
         self._next_id = max(self._next_id, id + 1)
-        return queue
+
+    def _define(self, id: int, content: bytes) -> None:
+        """Apply the content of a DEFINITION record."""
+        definition = _decode_definition(content)
+        if isinstance(definition, QueueDefinition):
+            self.define(id, definition)
+        elif isinstance(definition, SessionDefinition):
+            self.define_session(id, definition)
+        else:
+            queue = self._by_id.get(id)
+            if isinstance(queue, SessionQueue):
+                queue.session.change_subscription(definition)
 
     def undefine(self, id: int) -> Queue | None:
         """Apply: the queue is gone, with its messages."""
         queue = self._by_id.pop(id, None)
-        if queue is not None:
-            if self.queues.get(queue.name) is queue:
-                del self.queues[queue.name]
-            self.discard_pages(queue, queue.bounds())
+        if queue is None:
+            return None
+        for names in (self.queues, self.shares):
+            if names.get(queue.name) is queue:
+                del names[queue.name]
+        if isinstance(queue, SessionQueue):
+            session = queue.session
+            if self.sessions.get(session.name) is session:
+                del self.sessions[session.name]
+        self.discard_pages(queue, queue.bounds())
         return queue
 
     def discard_pages(self, queue: Queue, bounds: list[int]) -> None:
@@ -118,7 +183,10 @@ class Registry:
             queue = self._by_id.get(ack.entity)
             if queue is not None:
                 for seq in ack.sequences:
-                    queue.remove(seq)
+                    queue.settle(seq, ack.reason)
+            elif ack.entity == RETAINED_ENTITY:
+                for number in ack.sequences:
+                    self.retained.remove(number)
         elif kind == RECEIVE:
             receive = decode_receive(buffer, at)
             queue = self._by_id.get(receive.entity)
@@ -142,7 +210,7 @@ class Registry:
             record = decode_definition(buffer, at)
             self._next_id = max(self._next_id, record.entity + 1)
             if record.content:
-                self.define(record.entity, _decode_definition(record.content))
+                self._define(record.entity, record.content)
             else:
                 self.undefine(record.entity)
         else:
@@ -153,7 +221,9 @@ class Registry:
         size = len(message.attributes) + len(message.body)
         for entity, seq in message.targets:
             queue = self._by_id.get(entity)
-            if message.replaces:
+            if entity == RETAINED_ENTITY:
+                self._apply_retained(seq, message, size)
+            elif message.replaces:
                 self._apply_move(queue, seq, message.replaces, lsn)
             elif queue is not None:
                 queue.put(seq, lsn, size, message.due_ms, message.expire_ms, message.group)
@@ -171,6 +241,15 @@ class Registry:
         if target is not None:
             target.put_linked(link.target_seq, link.message_lsn, size, link.group, lsn)
 
+    def _apply_retained(self, number: int, message: MessageRecord, size: int) -> None:
+        if not message.replaces:
+            topic = str(unpack_headers(message.attributes)[TOPIC])
+            self.retained.put(number, topic, message.lsn, size, message.expire_ms)
+            return
+        moved = self.retained.move(number, message.replaces, message.lsn)
+        if self._live:
+            self.log.release(message.replaces if moved else message.lsn)
+
     def _apply_move(self, queue: Queue | None, seq: int, old_lsn: int, new_lsn: int) -> None:
         """Compaction copied a record. Of old and new, the one that is not needed is released."""
         moved = queue is not None and queue.move(seq, old_lsn, new_lsn)
@@ -184,6 +263,7 @@ class Registry:
     def snapshot(self) -> Iterator[tuple[int, bytes]]:
         """Everything, as sections: see :meth:`storage.log.Replay.snapshot`."""
         yield _META, msgspec.msgpack.encode(_Meta(self._next_id))
+        yield from self.retained.snapshot()
         for queue in list(self._by_id.values()):
             if queue.id in self._by_id:
                 yield from queue.snapshot()
@@ -194,7 +274,13 @@ class Registry:
             self._next_id = msgspec.msgpack.decode(content, type=_Meta).next_id
         elif kind == QUEUE:
             definition = _decode_definition(content)
-            self.define(definition.id, definition).load_lanes(definition.lanes)
+            if isinstance(definition, SessionDefinition):
+                self.define_session(definition.id, definition).load_lanes(definition.lanes)
+            else:
+                assert isinstance(definition, QueueDefinition)
+                self.define(definition.id, definition).load_lanes(definition.lanes)
+        elif kind == RETAINED:
+            self.retained.load(content)
         else:
             queue = self._by_id[int.from_bytes(content[:4], "little")]
             if kind == PAGE:
@@ -204,6 +290,7 @@ class Registry:
 
     def finish(self) -> None:
         """Everything was loaded and applied."""
+        self.log.adopt_many(self.retained.finish_replay())
         for queue in self._by_id.values():
             queue.finish_replay()
             if queue.logged:
@@ -213,6 +300,7 @@ class Registry:
 
     def references(self, first: int, end: int) -> Iterator[list[Reference]]:
         """Who needs a record with first <= lsn < end."""
+        yield from self.retained.references(first, end)
         for queue in list(self._by_id.values()):
             if queue.logged and queue.id in self._by_id:
                 yield from queue.references(first, end)
@@ -229,5 +317,14 @@ class Registry:
         return bool(self._trash)
 
 
-def _decode_definition(content: bytes) -> QueueDefinition:
-    return msgspec.msgpack.decode(content, type=QueueDefinition)
+_KINDS: dict[str, type[_Definition]] = {
+    "queue": QueueDefinition,
+    "share": QueueDefinition,
+    "session": SessionDefinition,
+    "subscription": SubscriptionDefinition,
+}
+
+
+def _decode_definition(content: bytes) -> _Definition:
+    kind = _KINDS[msgspec.msgpack.decode(content, type=_Kind).kind]
+    return msgspec.msgpack.decode(content, type=kind)

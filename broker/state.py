@@ -70,6 +70,7 @@ class QueueState:
     """The messages of one queue. Knows no consumer and no clock."""
 
     fifo = False
+    kind = "queue"  # or "session", "share": see registry.py
 
     def __init__(
         self, id: int, name: str, settings: QueueSettings, log: Log, created_ms: int
@@ -153,6 +154,10 @@ class QueueState:
         if slot & HELD:
             self.held -= 1
         return slot, link, size
+
+    def settle(self, seq: int, reason: int) -> None:
+        """A message is gone, and why."""
+        self.remove(seq)
 
     def note_receives(self, seq: int, count: int) -> None:
         """A message has been received ``count`` times."""
@@ -293,7 +298,7 @@ class QueueState:
     def definition(self) -> dict[str, Any]:
         """What a DEFINITION record says of it."""
         return {
-            "kind": "queue",
+            "kind": self.kind,
             "name": self.name,
             "settings": self.settings,
             "created_ms": self.created_ms,

@@ -1,0 +1,424 @@
+"""Clients come and go: sessions opened, taken over, resumed, expired; subscriptions; wills.
+
+Rules:
+
+- A session belongs to the user who made it. No other user can take it over.
+- A client that connects again ends the connection it had; it is the same session from then on.
+- What changes a durable session is logged here and applied by the methods of ``registry.py`` and
+  ``session.py`` that recovery uses. Who must tell somebody waits until that is kept.
+- A session that was connected when the broker stopped counts as disconnected at its next start.
+"""
+
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..storage.log import Durability
+from ..storage.record import encode_definition
+from .access import Principal
+from .errors import BraidError, Conflict, InvalidArgument, LimitExceeded, PermissionDenied
+from .limits import SessionPolicy
+from .publication import Publication, Subscriber, Subscription
+from .queue import Queue
+from .registry import QueueDefinition
+from .session import EXPIRY_NEVER_MS, Session, SessionQueue, SubscriptionDefinition
+from .settings import QueueSettings
+from .sharing import Share, share_name
+from .topic import check_filter, parse_shared
+from .topics import Topics
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["CLIENT_ID_BYTES_MAX", "Clients"]
+
+CLIENT_ID_BYTES_MAX = 256
+_DEADLINES_STALE = 64  # tolerated in the heap
+_ENDS_PER_TICK = 100
+
+
+class Clients:
+    """The sessions of a broker. See the module's rules.
+
+    Attributes:
+        id, alarm_ms: for the engine's alarms, as a queue has them.
+    """
+
+    id = 0
+
+    def __init__(self, engine: "Engine", topics: Topics, policy: SessionPolicy) -> None:
+        self._engine = engine
+        self._topics = topics
+        self._policy = policy
+        self._shares: dict[str, Share] = {}
+        self._deadlines: list[tuple[int, str]] = []  # heap: when to look at which session
+        self._subscriptions = 0
+        self.alarm_ms = 0
+        self.expired = 0  # sessions, since the broker started
+
+    def start(self, now_ms: int) -> None:
+        """Everything is recovered: subscriptions count again, sessions wait for their clients."""
+        for session in list(self._engine.sessions.values()):
+            if session.queue is not None:
+                self._prepare(session.queue)
+            if not session.ended_ms:
+                session.ended_ms = now_ms
+            for subscription in session.subscriptions.values():
+                self._enter(session, subscription, now_ms)
+            self._await_end(session)
+        for name, queue in list(self._engine.shares.items()):
+            if name not in self._shares:
+                self._end_entity(queue)
+        if self._topics.retained.expiring.next_due():
+            self.alarm_at(self._topics.retained.expiring.next_due() or 0)
+
+    def _prepare(self, queue: SessionQueue) -> None:
+        queue.settings = self._settings(queue.session.durability)
+        queue.may_deliver = self._topics.may_deliver
+
+    def _settings(self, durability: Durability) -> QueueSettings:
+        limits = self._engine.limits
+        overflow = self._policy.overflow
+        return QueueSettings(
+            durability=durability,
+            messages_max=limits.session_messages_max,
+            bytes_max=limits.session_bytes_max,
+            overflow="reject" if overflow == "refuse" else overflow,
+        )
+
+    # Sessions ---------------------------------------------------------------------------------
+
+    def open(
+        self,
+        who: Principal,
+        name: str,
+        sink: Subscriber,
+        clean: bool,
+        expiry_ms: int,
+        now_ms: int,
+    ) -> tuple[Session, bool]:
+        """Connect a client: (its session, whether it was there before).
+
+        ``expiry_ms`` is how long the session outlives the connection; 0 makes one without
+        durability. ``clean`` discards what is there. A durable session may be told of once all
+        that was logged is kept.
+
+        Raises:
+            PermissionDenied: the user may not use this name, or it is another user's session.
+            LimitExceeded, StorageFull, Overloaded, BrokerFailed: it was not opened.
+        """
+        who.check("session:Connect", name)
+        engine = self._engine
+        session = engine.sessions.get(name)
+        if session is not None and session.user != who.name:
+            raise PermissionDenied(f"the session {name!r} is another user's")
+        if session is not None and session.sink is not None:
+            session.sink.replaced()
+            assert session.sink is None
+            session = engine.sessions.get(name)
+        if session is None and len(engine.sessions) >= engine.limits.sessions_max:
+            raise LimitExceeded(f"there are {len(engine.sessions)} sessions, as many as may be")
+        if expiry_ms:
+            engine.admit()
+        if session is not None and clean:
+            self.end(session, now_ms)
+            session = None
+        present = session is not None
+        if session is None:
+            session = engine.sessions[name] = Session(name, who.name, now_ms)
+            session.durability = Durability[self._policy.durability.upper()]
+        session.who = who
+        session.sink = sink
+        session.will = None  # it came back in time
+        session.ended_ms = 0
+        if session.queue is None and expiry_ms:
+            session.expiry_ms = expiry_ms
+            self._make_durable(session)
+        elif session.expiry_ms != expiry_ms:
+            self.change_expiry(session, expiry_ms)
+        return session, present
+
+    def _make_durable(self, session: Session) -> None:
+        engine = self._engine
+        definition = session.definition()
+        id = engine.take_id()
+        engine.log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
+        queue = engine.define_session(id, definition)
+        assert queue.session is session
+        self._prepare(queue)
+
+    def change_expiry(self, session: Session, expiry_ms: int) -> None:
+        """The client wants its session kept longer or shorter."""
+        session.expiry_ms = expiry_ms
+        self._log(session)
+
+    def _log(self, session: Session) -> None:
+        if session.queue is not None:
+            content = msgspec.msgpack.encode(session.definition())
+            self._engine.log.append((encode_definition(session.queue.id, content),))
+
+    def close(
+        self,
+        session: Session,
+        sink: Subscriber,
+        will: Publication | None,
+        will_delay_ms: int,
+        now_ms: int,
+    ) -> None:
+        """A connection ended; nothing happens when it is not the session's any more.
+
+        The will is published at once, or after its delay unless the client comes back before, or
+        when the session ends, whatever comes first.
+        """
+        if session.sink is not sink:
+            return
+        session.sink = None
+        ends = session.queue is None or not session.expiry_ms
+        if will is not None and will_delay_ms and not ends:
+            session.will = will
+            session.will_due_ms = now_ms + will_delay_ms
+            self._await(session.will_due_ms, session)
+        elif will is not None:
+            self._publish_will(session, will, now_ms)
+        if ends:
+            self.end(session, now_ms)
+            return
+        session.ended_ms = now_ms
+        self._log(session)
+        self._await_end(session)
+
+    def end(self, session: Session, now_ms: int) -> None:
+        """Forget a session that is not connected: its subscriptions and its messages."""
+        assert session.sink is None
+        if session.will is not None:
+            self._publish_will(session, session.will, now_ms)
+            session.will = None
+        for subscription in session.subscriptions.values():
+            self._leave(session, subscription.filter)
+        session.subscriptions = {}
+        if self._engine.sessions.get(session.name) is session:
+            del self._engine.sessions[session.name]
+        if session.queue is not None:
+            self._end_entity(session.queue)
+            session.queue = None
+
+    def kick(self, who: Principal, name: str, discard: bool, now_ms: int) -> bool:
+        """End a client's connection, and its session if ``discard``; False: no such session."""
+        who.check("session:Kick", name)
+        session = self._engine.sessions.get(name)
+        if session is None:
+            return False
+        if session.sink is not None:
+            session.sink.ended("an operator ended the connection")
+        if discard and self._engine.sessions.get(name) is session:
+            self.end(session, now_ms)
+        return True
+
+    def _end_entity(self, queue: Queue) -> None:
+        engine = self._engine
+        engine.log.append((encode_definition(queue.id, b""),))
+        engine.retire(queue)
+
+    def _publish_will(self, session: Session, will: Publication, now_ms: int) -> None:
+        who = self._topics.principal(session)
+        if who is None:
+            return
+        try:
+            self._topics.publish(who, will, now_ms)
+        except BraidError:
+            self._topics.dropped += 1
+
+    # Subscriptions ----------------------------------------------------------------------------
+
+    def subscribe(self, session: Session, subscription: Subscription, now_ms: int) -> bool:
+        """Subscribe, or change a subscription's options; whether it was there before.
+
+        Raises:
+            PermissionDenied, InvalidArgument, LimitExceeded: it was not made or changed.
+        """
+        limits = self._engine.limits
+        shared = parse_shared(subscription.filter)
+        filter = shared[1] if shared else subscription.filter
+        check_filter(filter, limits.topic_bytes_max, limits.topic_levels_max)
+        if shared and subscription.no_local:
+            # [MQTT-3.8.3-4]
+            raise InvalidArgument("a shared subscription cannot be without local messages")
+        assert session.who is not None
+        session.who.check_filter("topic:Subscribe", filter)
+        before = session.subscriptions.get(subscription.filter)
+        if before == subscription:
+            return True
+        if before is None:
+            self._check_limits(session, filter, shared)
+        if session.queue is not None:
+            self._log_subscription(session, subscription.filter, subscription)
+        session.subscriptions[subscription.filter] = subscription
+        self._enter(session, subscription, now_ms)
+        return before is not None
+
+    def _check_limits(self, session: Session, filter: str, shared: tuple[str, str] | None) -> None:
+        limits = self._engine.limits
+        if len(session.subscriptions) >= limits.subscriptions_per_session_max:
+            raise LimitExceeded(
+                f"a session has at most {limits.subscriptions_per_session_max} subscriptions"
+            )
+        if self._subscriptions >= limits.subscriptions_max:
+            raise LimitExceeded(f"there are {self._subscriptions} subscriptions, as many as may be")
+        shapes = self._topics.router.shapes
+        more = self._topics.router.new_shapes(filter)
+        if more and shapes + more > limits.filter_shapes_max:
+            raise LimitExceeded(f"filters have {shapes} different shapes, about as many as may be")
+        new = shared is not None and share_name(*shared) not in self._shares
+        if new and len(self._shares) >= limits.shared_groups_max:
+            raise LimitExceeded(f"there are {len(self._shares)} shares, as many as may be")
+
+    def unsubscribe(self, session: Session, filter: str) -> bool:
+        """End a subscription; False when there was none."""
+        if session.subscriptions.pop(filter, None) is None:
+            return False
+        if session.queue is not None:
+            self._log_subscription(session, filter, None)
+        self._leave(session, filter)
+        return True
+
+    def _log_subscription(
+        self, session: Session, filter: str, subscription: Subscription | None
+    ) -> None:
+        assert session.queue is not None
+        change = SubscriptionDefinition(filter=filter, subscription=subscription)
+        content = msgspec.msgpack.encode(change)
+        self._engine.log.append((encode_definition(session.queue.id, content),))
+
+    def _enter(self, session: Session, subscription: Subscription, now_ms: int) -> None:
+        shared = parse_shared(subscription.filter)
+        if shared is None:
+            old = self._topics.router.add(subscription.filter, session, (session, subscription))
+            self._subscriptions += old is None
+            return
+        name = share_name(*shared)
+        share = self._shares.get(name)
+        if share is None:
+            share = self._shares[name] = Share(name, shared[1], self._volatile_queue(name, now_ms))
+            share.durable = self._engine.shares.get(name)
+            self._topics.router.add(shared[1], share, share)
+        self._subscriptions += session not in share.members
+        known = session in share.members
+        share.members[session] = subscription
+        queues = [] if known else list(share.queues)
+        if session.queue is not None and share.durable is None:
+            share.durable = self._durable_queue(name, now_ms)
+            for member in share.members:
+                if member is not session and member.sink is not None:
+                    member.sink.attach(share.durable, share.members[member])
+            queues = list(share.queues) if not known else [share.durable]
+        if session.sink is not None:
+            for queue in queues:
+                session.sink.attach(queue, subscription)
+
+    def _volatile_queue(self, name: str, now_ms: int) -> Queue:
+        engine = self._engine
+        settings = self._settings(Durability.MEMORY)
+        queue = Queue(engine.host(), engine.take_id(), name, settings, engine.memory, now_ms)
+        queue.kind = "share"
+        return queue
+
+    def _durable_queue(self, name: str, now_ms: int) -> Queue:
+        engine = self._engine
+        settings = self._settings(Durability[self._policy.durability.upper()])
+        definition = QueueDefinition(kind="share", name=name, settings=settings, created_ms=now_ms)
+        id = engine.take_id()
+        engine.log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
+        return engine.define(id, definition)
+
+    def _leave(self, session: Session, filter: str) -> None:
+        shared = parse_shared(filter)
+        if shared is None:
+            self._subscriptions -= self._topics.router.remove(filter, session) is not None
+            return
+        share = self._shares[share_name(*shared)]
+        self._subscriptions -= share.members.pop(session, None) is not None
+        if share.members:
+            return
+        del self._shares[share.name]
+        self._topics.router.remove(share.filter, share)
+        self._engine.discard(share.volatile)
+        if share.durable is not None:
+            self._end_entity(share.durable)
+
+    def sources(self, session: Session) -> Iterator[tuple[Queue, Subscription | None]]:
+        """The queues that a connected session consumes from; None: its own."""
+        if session.queue is not None:
+            yield session.queue, None
+        for subscription in session.subscriptions.values():
+            shared = parse_shared(subscription.filter)
+            if shared is not None:
+                for queue in self._shares[share_name(*shared)].queues:
+                    yield queue, subscription
+
+    # Time -------------------------------------------------------------------------------------
+
+    def alarm_at(self, due_ms: int) -> None:
+        """Have :meth:`tick` called at ``due_ms`` or before."""
+        if not self.alarm_ms or due_ms < self.alarm_ms:
+            self.alarm_ms = due_ms
+            self._engine.alarm(self, due_ms)
+
+    def _await(self, due_ms: int, session: Session) -> None:
+        if len(self._deadlines) > 4 * len(self._engine.sessions) + _DEADLINES_STALE:
+            kept = {each for each in self._deadlines if self._is_awaited(*each)}
+            self._deadlines = list(kept)
+            heapify(self._deadlines)
+        heappush(self._deadlines, (due_ms, session.name))
+        self.alarm_at(due_ms)
+
+    def _await_end(self, session: Session) -> None:
+        if session.expiry_ms < EXPIRY_NEVER_MS:
+            self._await(session.ended_ms + session.expiry_ms, session)
+
+    def _is_awaited(self, due_ms: int, name: str) -> bool:
+        session = self._engine.sessions.get(name)
+        if session is None or session.sink is not None:
+            return False
+        end_ms = session.ended_ms + session.expiry_ms
+        return due_ms == end_ms or (session.will is not None and due_ms == session.will_due_ms)
+
+    def tick(self, now_ms: int) -> None:
+        """End sessions whose time is over, publish wills that are due, drop old retained ones."""
+        self.alarm_ms = 0
+        for _ in range(_ENDS_PER_TICK):
+            if not self._deadlines or self._deadlines[0][0] > now_ms:
+                break
+            due_ms, name = heappop(self._deadlines)
+            if self._is_awaited(due_ms, name):
+                self._on_deadline(self._engine.sessions[name], now_ms)
+        next_ms = self._topics.expire_retained(now_ms)
+        if self._deadlines:
+            next_ms = min(next_ms or self._deadlines[0][0], self._deadlines[0][0])
+        if next_ms is not None:
+            self.alarm_at(max(next_ms, now_ms + 1) if next_ms <= now_ms else next_ms)
+
+    def _on_deadline(self, session: Session, now_ms: int) -> None:
+        if session.will is not None and session.will_due_ms <= now_ms:
+            will, session.will = session.will, None
+            self._publish_will(session, will, now_ms)
+        if session.ended_ms + session.expiry_ms <= now_ms:
+            self.expired += 1
+            self.end(session, now_ms)
+
+    # Looking ----------------------------------------------------------------------------------
+
+    def check_client_id(self, name: str) -> None:
+        """Raise InvalidArgument for a client identifier that cannot be one."""
+        if not name or len(name.encode()) > CLIENT_ID_BYTES_MAX or not name.isprintable():
+            raise InvalidArgument(
+                f"a client identifier has 1 to {CLIENT_ID_BYTES_MAX} bytes of printable UTF-8"
+            )
+
+    def share_of(self, name: str) -> Share:
+        """A share by its name. Raises Conflict when it is gone."""
+        share = self._shares.get(name)
+        if share is None:
+            raise Conflict(f"nobody shares {name} any more")
+        return share

@@ -1,0 +1,250 @@
+"""Retained messages: the last message of each topic that was published to be kept.
+
+Each topic that has one gets a number, which is its sequence under one fixed entity in the log. The
+bodies stay in the log; here are only the position, the size and the end of each, in arrays, and
+the topics in a tree. Records are absolute ("this number is this topic's message, at this place"),
+so the last one wins when they are replayed, whatever a checkpoint already held.
+
+A checkpoint holds them as sections::
+
+    RETAINED   MessagePack: list of [number, topic, lsn, size, expire_ms]
+"""
+
+from array import array
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from ..storage.errors import StorageError
+from ..storage.log import Log, Reference
+from ..storage.record import MESSAGE, MessageContent
+from .errors import LimitExceeded
+from .index import LSN_MASK
+from .limits import Limits
+from .reader import Reader
+from .topictree import TopicTree
+from .wheel import Wheel
+
+__all__ = ["RETAINED", "RETAINED_ENTITY", "RetainedSearch", "RetainedStore"]
+
+RETAINED = 6  # section kind; the others stand in state.py
+RETAINED_ENTITY = 0xFFFF_FFFF  # on disk
+_SECTION_TOPICS = 256
+_SEARCH_TOPICS = 256  # looked at in one go
+_EXPIRIES = 1_000  # handled in one go
+_DEADLINES_STALE = 1_024  # tolerated in the wheel
+
+_Row = tuple[int, str, int, int, int]
+
+
+class RetainedStore:
+    """The retained messages, by topic. Bodies are read back from the log.
+
+    Attributes:
+        bytes: of bodies and headers in all. expiring: when they end, by number.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.tree = TopicTree()
+        self.bytes = 0
+        self.expiring = Wheel()
+        # By number; a number whose LSN is 0 is free.
+        self._topics: list[str] = []
+        self._lsns = array("Q")
+        self._sizes = array("Q")
+        self._expire_ms = array("Q")
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.tree)
+
+    # Apply ------------------------------------------------------------------------------------
+
+    def put(self, number: int, topic: str, lsn: int, size: int, expire_ms: int) -> int:
+        """The number stands for ``topic``, whose message is at ``lsn``. The LSN it had, or 0."""
+        while len(self._lsns) <= number:
+            if len(self._lsns) < number:  # only while replaying
+                self._free.append(len(self._lsns))
+            self._topics.append("")
+            for column in (self._lsns, self._sizes, self._expire_ms):
+                column.append(0)
+        old = self._lsns[number]
+        if old and self._topics[number] != topic:  # only while replaying
+            self.tree.remove(self._topics[number])
+        self.bytes += size - self._sizes[number]
+        self._topics[number] = topic
+        self._lsns[number] = lsn
+        self._sizes[number] = size
+        self._expire_ms[number] = expire_ms
+        other = self.tree.set(topic, number)
+        if other is not None and other != number:  # only while replaying
+            self._vacate(other)
+        if expire_ms:
+            self.expiring.add(expire_ms, number)
+            if len(self.expiring) > 2 * len(self.tree) + _DEADLINES_STALE:
+                self._renew_deadlines()
+        return old
+
+    def _renew_deadlines(self) -> None:
+        """Forget the deadlines of messages that were replaced."""
+        self.expiring = Wheel()
+        for number, expire_ms in enumerate(self._expire_ms):
+            if expire_ms:
+                self.expiring.add(expire_ms, number)
+
+    def remove(self, number: int) -> int:
+        """The number is free. The LSN it had, or 0."""
+        if number >= len(self._lsns) or not self._lsns[number]:
+            return 0
+        lsn = self._lsns[number]
+        if self.tree.get(self._topics[number]) == number:
+            self.tree.remove(self._topics[number])
+        self._vacate(number)
+        return lsn
+
+    def _vacate(self, number: int) -> None:
+        self.bytes -= self._sizes[number]
+        self._topics[number] = ""
+        self._lsns[number] = self._sizes[number] = self._expire_ms[number] = 0
+        self._free.append(number)
+
+    def move(self, number: int, old_lsn: int, new_lsn: int) -> bool:
+        """The record at ``old_lsn`` was copied; False if it is not needed here."""
+        if number >= len(self._lsns) or self._lsns[number] != old_lsn:
+            return False
+        self._lsns[number] = new_lsn
+        return True
+
+    # Decide -----------------------------------------------------------------------------------
+
+    def number_for(self, topic: str, size: int, limits: Limits) -> int:
+        """The number that a message of ``size`` bytes for ``topic`` gets.
+
+        Raises:
+            LimitExceeded: there are too many, or they are too large in all.
+        """
+        number = self.tree.get(topic)
+        if size > limits.retained_message_bytes_max:
+            raise LimitExceeded(
+                f"a retained message has at most {limits.retained_message_bytes_max} bytes"
+            )
+        before = 0 if number is None else self._sizes[number]
+        if self.bytes - before + size > limits.retained_bytes_max:
+            raise LimitExceeded(f"{self.bytes} bytes of messages are retained")
+        if number is not None:
+            return number
+        if len(self.tree) >= limits.retained_messages_max:
+            raise LimitExceeded(f"{len(self.tree)} messages are retained, as many as may")
+        while self._free and self._lsns[self._free[-1]]:
+            self._free.pop()  # taken while replaying
+        return self._free.pop() if self._free else len(self._lsns)
+
+    def due(self, now_ms: int) -> list[int]:
+        """Numbers whose messages have outlived their time; some at a time."""
+        return [
+            number
+            for due_ms, number in self.expiring.due(now_ms, _EXPIRIES)
+            if number < len(self._lsns) and self._expire_ms[number] == due_ms
+        ]
+
+    def lsn(self, number: int) -> int:
+        """Where a number's message stands; 0 when it has none."""
+        return self._lsns[number] if number < len(self._lsns) else 0
+
+    # Checkpoint and recovery ------------------------------------------------------------------
+
+    def snapshot(self) -> Iterator[tuple[int, bytes]]:
+        """All of it, as sections."""
+        for first in range(0, len(self._lsns), _SECTION_TOPICS):
+            rows: list[_Row] = [
+                (
+                    number,
+                    self._topics[number],
+                    self._lsns[number],
+                    self._sizes[number],
+                    self._expire_ms[number],
+                )
+                for number in range(first, min(first + _SECTION_TOPICS, len(self._lsns)))
+                if self._lsns[number]
+            ]
+            if rows:
+                yield RETAINED, msgspec.msgpack.encode(rows)
+
+    def load(self, content: bytes) -> None:
+        """Take back a section."""
+        for row in msgspec.msgpack.decode(content, type=list[_Row]):
+            self.put(*row)
+
+    def finish_replay(self) -> "array[int]":
+        """Everything is applied: every LSN that is still needed."""
+        self._free = [number for number, lsn in enumerate(self._lsns) if not lsn]
+        return array("Q", [lsn for lsn in self._lsns if lsn])
+
+    def references(self, first: int, end: int) -> Iterator[list[Reference]]:
+        """Which records with first <= lsn < end are needed."""
+        first = max(first, 1)
+        for start in range(0, len(self._lsns), 1024):
+            yield [
+                Reference(lsn, MESSAGE, RETAINED_ENTITY, start + at)
+                for at, lsn in enumerate(self._lsns[start : start + 1024])
+                if first <= lsn < end
+            ]
+
+
+Found = tuple[str, int, MessageContent]  # topic, LSN, message
+
+
+class RetainedSearch:
+    """The retained messages whose topics match a filter, a few at a time.
+
+    The owner calls :meth:`take` when it can use more. Messages that are not in memory are read;
+    ``more`` is called when it is worth asking again.
+    """
+
+    __slots__ = ("_allowed", "_matches", "_more", "_now", "_reader", "_store", "done")
+
+    def __init__(
+        self,
+        store: RetainedStore,
+        filter: str,
+        allowed: Callable[[str], bool],
+        more: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._matches = store.tree.search(filter)
+        self._allowed = allowed
+        self._more = more
+        self._reader = Reader(store.log, self._loaded)
+        self._now: tuple[str, int] | None = None  # the one that is being read
+        self.done = False
+
+    def take(self, most: int, now_ms: int) -> list[Found]:
+        """Up to ``most`` messages; fewer, even none, while ``done`` is false: ask again later."""
+        found: list[Found] = []
+        store = self._store
+        for _ in range(_SEARCH_TOPICS):
+            if len(found) >= most or self._reader.loading:
+                break
+            match = self._now or next(self._matches, None)
+            self._now = None
+            if match is None:
+                self.done = True
+                break
+            topic, number = match
+            lsn = store.lsn(number)
+            if not lsn or store.tree.get(topic) != number or not self._allowed(topic):
+                continue
+            message = self._reader.read(lsn & LSN_MASK)
+            if message is None:
+                self._now = match
+                break
+            if not 0 < message.expire_ms <= now_ms:
+                found.append((topic, lsn, message))
+        self._reader.rest()
+        return found
+
+    def _loaded(self, error: StorageError | None) -> None:
+        if error is not None:
+            self._now = None  # it cannot be read; the others can
+        self._more()

@@ -1,0 +1,62 @@
+"""Shared subscriptions: each message goes to one of the members that share it.
+
+A message of QoS 0 goes to the next member that is connected, and is lost with it. Any other waits
+in a queue of the share, from which the connected members consume as from every queue: each takes
+as much as it can use, and what one had not acknowledged when it went away goes to another.
+
+The queue lives in memory while all members do. With the first durable member comes a second queue,
+in the log, which takes all that is published from then on, and is there as long as the share.
+"""
+
+from collections.abc import Iterator
+
+from .publication import Publication, Subscription
+from .queue import Queue
+from .session import Session
+
+__all__ = ["Share", "share_name"]
+
+
+def share_name(group: str, filter: str) -> str:
+    """The name of a share, and of its durable queue: the subscription as MQTT writes it."""
+    return f"$share/{group}/{filter}"
+
+
+class Share:
+    """The members of one shared subscription and the queues they share.
+
+    Attributes:
+        name: ``$share/GROUP/FILTER``. filter: what it subscribes to.
+        volatile: the queue in memory. durable: the one in the log, or None.
+    """
+
+    __slots__ = ("_turn", "durable", "filter", "members", "name", "volatile")
+
+    def __init__(self, name: str, filter: str, volatile: Queue) -> None:
+        self.name = name
+        self.filter = filter
+        self.members: dict[Session, Subscription] = {}
+        self.volatile = volatile
+        self.durable: Queue | None = None
+        self._turn = 0
+
+    @property
+    def target(self) -> Queue:
+        """Where the next message goes."""
+        return self.durable or self.volatile
+
+    @property
+    def queues(self) -> Iterator[Queue]:
+        """What members consume from."""
+        yield self.volatile
+        if self.durable is not None:
+            yield self.durable
+
+    def next_member(self, publication: Publication) -> Session | None:
+        """Whose turn it is among the connected members; None when there is none."""
+        members = list(self.members)
+        for _ in members:
+            self._turn = (self._turn + 1) % len(members)
+            if members[self._turn].sink is not None:
+                return members[self._turn]
+        return None

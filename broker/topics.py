@@ -1,0 +1,380 @@
+"""Topics: who gets what is published, at once or later, and what is kept for those who come.
+
+Rules:
+
+- One place decides who gets a topic: :meth:`Topics.route`, which also asks whether each of them
+  may. Its answer is kept until a subscription or the users change.
+- What reaches only connected sessions without durability is not logged; QoS 0 never is. All durable
+  targets of a message stand in one record, with its body, so it reaches all of them or none.
+- A session gets a message once, however many of its subscriptions match.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..storage.log import Durability
+from ..storage.record import encode_ack, encode_message, encode_plain_message
+from .access import Principal
+from .errors import BraidError, PermissionDenied, QueueFull
+from .host import DROPPED, EXPIRED
+from .message import TOPIC, unpack_headers
+from .overflow import has_room
+from .publication import Match, Publication, Subscription
+from .queue import Queue
+from .retained import RETAINED_ENTITY, RetainedSearch
+from .router import FilterTree, MatchCache
+from .session import INBOUND, Session
+from .sharing import Share
+from .topic import check_topic
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Route", "Topics", "merge"]
+
+_ACCESS_SHIFT = 40  # the users' version above that of the subscriptions, in one stamp
+_TOPICS_CACHED_MAX = 1_024
+_TOPIC_CACHED_BYTES_MAX = 512
+_MEMORY = Durability.MEMORY
+
+Entry = tuple[Session, Subscription] | Share
+
+
+class Route:
+    """Who gets a topic.
+
+    Attributes:
+        sessions: each with how its messages come. shares: shared subscriptions that match.
+        reserved: the topic is the broker's own; clients may not publish to it.
+    """
+
+    __slots__ = ("reserved", "sessions", "shares")
+
+    def __init__(self, topic: str) -> None:
+        self.reserved = topic.startswith("$")
+        self.sessions: list[tuple[Session, Match]] = []
+        self.shares: list[Share] = []
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.sessions) + len(self.shares)
+
+
+def merge(subscriptions: Sequence[Subscription]) -> Match:
+    """How messages come to a session that has these subscriptions to their topic."""
+    if len(subscriptions) == 1:
+        one = subscriptions[0]
+        ids = (one.id,) if one.id else ()
+        return Match(one.qos, ids, one.retain_as_published, one.no_local)
+    foreign = [each for each in subscriptions if each.no_local]
+    local = [each for each in subscriptions if not each.no_local]
+    return Match(
+        max(each.qos for each in subscriptions),
+        tuple(each.id for each in subscriptions if each.id),
+        any(each.retain_as_published for each in subscriptions),
+        bool(foreign),
+        merge(local) if foreign and local else None,
+        tuple(merge([each]) for each in subscriptions),
+    )
+
+
+class Topics:
+    """Subscriptions, retained messages, and the way of a publication. See the module's rules."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._log = engine.log
+        self._access = engine.access
+        self.retained = engine.retained
+        self.router: FilterTree[Session | Share, Entry] = FilterTree()
+        self._cache: MatchCache[Route] = MatchCache(engine.limits.match_cache_topics_max)
+        self._topics: dict[bytes, str] = {}  # by packed headers
+        self.published = 0  # messages, and
+        self.dropped = 0  # ... those of QoS 0 or without a queue that found no room on their way
+
+    # Routes -----------------------------------------------------------------------------------
+
+    def route(self, topic: str) -> Route:
+        """Who gets ``topic`` now. Raises InvalidArgument when it is not a topic's name."""
+        version = self.router.version + (self._access.version << _ACCESS_SHIFT)
+        route = self._cache.get(topic, version)
+        return self._find_route(topic, version) if route is None else route
+
+    def _find_route(self, topic: str, version: int) -> Route:
+        limits = self._engine.limits
+        check_topic(topic, limits.topic_bytes_max, limits.topic_levels_max)
+        route = Route(topic)
+        found: dict[Session, list[Subscription]] = {}
+        for entry in self.router.match(topic):
+            if isinstance(entry, Share):
+                route.shares.append(entry)
+            else:
+                found.setdefault(entry[0], []).append(entry[1])
+        for session, subscriptions in found.items():
+            if self.may_receive(session, topic):
+                route.sessions.append((session, merge(subscriptions)))
+        self._cache.put(topic, version, route)
+        return route
+
+    def match(self, session: Session, topic: str) -> Match | None:
+        """How ``topic`` comes to a session now; None when it does not."""
+        for each, match in self.route(topic).sessions:
+            if each is session:
+                return match
+        return None
+
+    def may_receive(self, session: Session, topic: str) -> bool:
+        """Whether the session's user may have messages of this topic."""
+        who = self.principal(session)
+        return who is not None and who.allows("topic:Subscribe", topic)
+
+    def may_deliver(self, session: Session, attributes: bytes) -> bool:
+        """The same for a stored message, by its packed headers."""
+        return self.may_receive(session, self.topic_of(attributes))
+
+    def topic_of(self, attributes: bytes) -> str:
+        """The topic in packed headers; most messages have the headers of one before."""
+        topic = self._topics.get(attributes)
+        if topic is None:
+            topic = str(unpack_headers(attributes).get(TOPIC, ""))
+            if len(self._topics) >= _TOPICS_CACHED_MAX:
+                self._topics.clear()
+            if len(attributes) <= _TOPIC_CACHED_BYTES_MAX:
+                self._topics[attributes] = topic
+        return topic
+
+    def principal(self, session: Session) -> Principal | None:
+        """Who a session acts for; None when that user is gone."""
+        who = session.who
+        if who is not None and who.active:
+            return who
+        try:
+            if session.user.startswith("$"):
+                session.who = self._access.anonymous(True, session.name)
+            else:
+                session.who = self._access.principal(session.user, session.name)
+        except BraidError:
+            return None
+        return session.who
+
+    # Publishing -------------------------------------------------------------------------------
+
+    def publish(
+        self, who: Principal, publication: Publication, now_ms: int
+    ) -> tuple[Durability, int]:
+        """Give a publication to all who subscribed: (what to wait for, how many they are).
+
+        It may be acknowledged once :meth:`Engine.when_kept` calls back for that level.
+
+        Raises:
+            PermissionDenied, InvalidArgument (the topic), LimitExceeded (retained messages),
+            QueueFull (a session's policy is to refuse), StorageFull, Overloaded, BrokerFailed:
+            nothing of it was taken.
+        """
+        who.check("topic:Publish", publication.topic)
+        route = self.route(publication.topic)
+        if route.reserved:
+            raise PermissionDenied("topics that begin with $ are the broker's own")
+        return self.distribute(route, publication, now_ms)
+
+    def distribute(
+        self, route: Route, publication: Publication, now_ms: int
+    ) -> tuple[Durability, int]:
+        """Give a publication to all on the route."""
+        self.published += publication.count
+        if not publication.qos and not publication.retain:
+            for session, match in route.sessions:
+                if session.sink is not None:
+                    self._deliver(session, publication, match)
+            for share in route.shares:
+                self._deliver_shared(share, publication)
+            return _MEMORY, route.count
+        queues: list[Queue] = []
+        live: list[tuple[Session, Match]] = []
+        for session, match in route.sessions:
+            chosen: Match | None = match
+            if match.foreign and publication.session is session:
+                chosen = match.own
+            if chosen is None:
+                continue
+            if session.queue is not None and chosen.qos and publication.qos:
+                queues.append(session.queue)
+            elif session.sink is not None:
+                live.append((session, match))
+        if publication.qos:
+            queues.extend(share.target for share in route.shares)
+        level = self._keep(publication, queues, now_ms)
+        for session, match in live:
+            self._deliver(session, publication, match)
+        if not publication.qos:
+            for share in route.shares:
+                self._deliver_shared(share, publication)
+        return level, route.count
+
+    def _deliver(self, session: Session, publication: Publication, match: Match) -> None:
+        if match.foreign and publication.session is session:
+            if match.own is None:
+                return
+            match = match.own
+        assert session.sink is not None
+        session.sink.publish(publication, match)
+
+    def _deliver_shared(self, share: Share, publication: Publication) -> None:
+        for single in publication.singles() if len(share.members) > 1 else (publication,):
+            member = share.next_member(single)
+            if member is None or not self.may_receive(member, publication.topic):
+                self.dropped += single.count
+                continue
+            assert member.sink is not None
+            member.sink.publish(single, merge([share.members[member]]))
+
+    # Keeping ----------------------------------------------------------------------------------
+
+    def _keep(self, publication: Publication, queues: list[Queue], now_ms: int) -> Durability:
+        """Put the messages where they wait, and keep the retained one; what that promises."""
+        session = publication.session
+        inbound = 0
+        if publication.inbound and session is not None and session.queue is not None:
+            inbound = publication.inbound
+        if not (queues or publication.retain or inbound):
+            return _MEMORY
+        engine = self._engine
+        engine.admit()
+        logged = [queue for queue in queues if queue.logged]
+        level = max((queue.settings.durability for queue in logged), default=_MEMORY)
+        refusing = [queue for queue in queues if queue.settings.overflow == "reject"]
+        if refusing:
+            _check_room(refusing, publication)
+        number = -1
+        if publication.retain:
+            level = Durability.SYNC
+            number = self._retained_number(publication, now_ms)
+        targets: list[tuple[int, int]] = []
+        if inbound:
+            assert session is not None and session.queue is not None
+            targets.append((session.queue.id, INBOUND | inbound))
+            level = max(level, session.durability)
+        last = publication.count - 1
+        for index, body in enumerate(publication.bodies):
+            if logged:
+                self._log_one(publication, body, logged, targets, number, index == last, now_ms)
+            elif targets or (number >= 0 and index == last):
+                self._log_one(publication, body, (), targets, number, index == last, now_ms)
+            for queue in queues:
+                if not queue.logged:
+                    _put_volatile(queue, publication, body, now_ms)
+        if inbound:
+            assert session is not None and session.queue is not None
+            session.queue.inbound.add(inbound)
+        for queue in queues:
+            if queue.consumers:
+                engine.changed(queue)
+            if publication.expire_ms:
+                queue.trim_wheels(publication.count)
+                queue.set_alarm()
+        return level
+
+    def _log_one(
+        self,
+        publication: Publication,
+        body: bytes,
+        queues: Sequence[Queue],
+        more: Sequence[tuple[int, int]],
+        number: int,
+        last: bool,
+        now_ms: int,
+    ) -> None:
+        """One record for all that keep the message, then apply it to each."""
+        attributes = publication.attributes
+        size = len(body) + len(attributes)
+        expire_ms = publication.expire_ms
+        takers: list[tuple[Queue, int]] = []
+        for queue in queues:
+            if has_room(queue, size, now_ms):
+                takers.append((queue, queue.lane(0).next))
+        references = len(takers)
+        targets = [(queue.id, seq) for queue, seq in takers]
+        retained = last and number >= 0
+        if retained:
+            targets.append((RETAINED_ENTITY, number))
+            references += 1
+        targets.extend(more)
+        if not targets:
+            return
+        if len(targets) == 1 and not expire_ms:
+            entity, seq = targets[0]
+            parts = encode_plain_message(entity, seq, now_ms, attributes, body)
+        else:
+            parts = encode_message(targets, now_ms, attributes, body, 0, expire_ms)
+        lsn = self._log.append(parts, references)
+        for queue, seq in takers:
+            queue.put(seq, lsn, size, 0, expire_ms, 0)
+            queue.counters.sent += 1
+        if retained:
+            old = self.retained.put(number, publication.topic, lsn, size, expire_ms)
+            if old:
+                self._log.release(old)
+
+    def _retained_number(self, publication: Publication, now_ms: int) -> int:
+        """The number for the message to retain; -1 when there was only one to forget."""
+        body = publication.bodies[-1]
+        if not body:
+            number = self.retained.tree.get(publication.topic)
+            if number is not None:
+                self.forget(number, DROPPED)
+            return -1
+        limits = self._engine.limits
+        if limits.retained_expiry_ms:
+            end_ms = now_ms + limits.retained_expiry_ms
+            publication.expire_ms = min(publication.expire_ms or end_ms, end_ms)
+        size = len(body) + len(publication.attributes)
+        number = self.retained.number_for(publication.topic, size, limits)
+        if publication.expire_ms:
+            self._engine.clients.alarm_at(publication.expire_ms)
+        return number
+
+    def forget(self, number: int, reason: int) -> None:
+        """Drop a retained message."""
+        self._log.append((encode_ack(RETAINED_ENTITY, reason, [number]),))
+        lsn = self.retained.remove(number)
+        if lsn:
+            self._log.release(lsn)
+
+    def expire_retained(self, now_ms: int) -> int | None:
+        """Drop what has outlived its time; when there is more to do, unix ms."""
+        for number in self.retained.due(now_ms):
+            self.forget(number, EXPIRED)
+        return self.retained.expiring.next_due()
+
+    def search_retained(
+        self, session: Session, filter: str, more: Callable[[], None]
+    ) -> RetainedSearch:
+        """The retained messages that a new subscription is given."""
+        return RetainedSearch(
+            self.retained, filter, lambda topic: self.may_receive(session, topic), more
+        )
+
+
+def _check_room(queues: Sequence[Queue], publication: Publication) -> None:
+    """Raise QueueFull unless all of a publication fits everywhere."""
+    size = sum(map(len, publication.bodies)) + publication.count * len(publication.attributes)
+    for queue in queues:
+        settings = queue.settings
+        count = queue.live + publication.count
+        if count > settings.messages_max or queue.bytes + size > settings.bytes_max:
+            queue.counters.dropped += publication.count
+            raise QueueFull(f"{queue.name} holds {queue.live} messages, {queue.bytes} bytes")
+
+
+def _put_volatile(queue: Queue, publication: Publication, body: bytes, now_ms: int) -> None:
+    """Keep a message in memory, for a shared subscription without durable members."""
+    attributes = publication.attributes
+    size = len(body) + len(attributes)
+    if not has_room(queue, size, now_ms):
+        return
+    seq = queue.lane(0).next
+    expire_ms = publication.expire_ms
+    record = encode_message(((queue.id, seq),), now_ms, attributes, body, 0, expire_ms)
+    queue.put(seq, queue.log.append(record, 1), size, 0, expire_ms, 0)
+    queue.counters.sent += 1
