@@ -48,7 +48,8 @@ def is_upgrade(request: Request) -> bool:
     """Whether the client wants to go on with WebSocket."""
     upgrade = tokens(request.headers.get("upgrade", "").lower())
     connection = tokens(request.headers.get("connection", "").lower())
-    return "websocket" in upgrade and "upgrade" in connection
+    # RFC 9110 7.8: an Upgrade in HTTP/1.0 MUST be ignored.
+    return request.version == "1.1" and "websocket" in upgrade and "upgrade" in connection
 
 
 def accept(request: Request, offer: WebSocketOffer) -> tuple[bytes, Subprotocol]:

@@ -42,7 +42,7 @@ _ONCE = {
     "sec-websocket-version",
     "transfer-encoding",
 }
-_REQUEST_LINE = re.compile(rb"[A-Z-]+ \S+ HTTP/(\d)\.(\d)\r\n")
+_REQUEST_LINE = re.compile(rb"[A-Z-]+ \S+ HTTP/(\d\.\d)\r\n")
 _HOST = re.compile(r"(?:[\w.~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)
 
 
@@ -55,6 +55,7 @@ class Request(msgspec.Struct, frozen=True):
         query: what followed the question mark, or empty.
         host: whom the client means, ``name`` or ``name:port``; empty only in HTTP/1.0.
         headers: by name in lower case; values that came several times are joined by commas.
+        version: ``1.0`` or ``1.1``.
         keep_alive: whether the client may send another request on this connection.
     """
 
@@ -63,6 +64,7 @@ class Request(msgspec.Struct, frozen=True):
     query: str
     host: str
     headers: dict[str, str]
+    version: str
     keep_alive: bool
 
 
@@ -123,8 +125,8 @@ def parse_request(head: bytes) -> Request:
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise _bad("this is not an HTTP request")
-    version = line[1] + line[2]
-    if version not in (b"10", b"11"):
+    version = line[1].decode("ascii")
+    if version not in ("1.0", "1.1"):
         raise Refused(json_response(505, "HTTP/1.1 is spoken here"))
     found = _Head()
     parser = httptools.HttpRequestParser(found)
@@ -139,12 +141,13 @@ def parse_request(head: bytes) -> Request:
     headers = _headers(found.headers)
     _check_no_body(headers)
     host, path, query = _target(found.target.decode("latin-1"), headers.get("host"))
-    if not host and version == b"11":
+    if not host and version == "1.1":
         # RFC 9112 3.2: a server MUST answer 400 to a request without a valid Host.
         raise _bad("exactly one valid Host is needed")
     connection = tokens(headers.get("connection", "").lower())
-    keep_alive = version == b"11" and "close" not in connection
-    return Request(parser.get_method().decode("ascii"), path, query, host, headers, keep_alive)
+    keep_alive = version == "1.1" and "close" not in connection
+    method = parser.get_method().decode("ascii")
+    return Request(method, path, query, host, headers, version, keep_alive)
 
 
 def _bad(text: str) -> Refused:

@@ -289,7 +289,8 @@ def _check_origin(request: Request, loopback: bool, origins: tuple[str, ...]) ->
         if host not in (origin.partition("://")[2] for origin in allowed):
             raise Refused(json_response(403, "this host is not among the allowed origins"))
     origin = request.headers.get("origin", "").lower()
-    if origin and origin not in allowed and origin.partition("://")[2] != host:
+    is_own = bool(host) and origin.partition("://")[2] == host
+    if origin and not is_own and origin not in allowed:
         raise Refused(json_response(403, "this origin is not allowed"))
 
 
