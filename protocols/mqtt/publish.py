@@ -23,7 +23,6 @@ from .primitives import (
     encode_length,
     read_binary,
     read_length,
-    read_packet_id,
     read_text,
     read_u16,
     read_u32,
@@ -115,7 +114,13 @@ def decode_publish(
     topic, at = read_text(body, 0, end)
     packet_id = 0
     if qos:
-        packet_id, at = read_packet_id(body, at)
+        if at + 2 > end:
+            raise Malformed("a message without its packet identifier")
+        packet_id = body[at] << 8 | body[at + 1]
+        # [MQTT-2.2.1-3]
+        if not packet_id:
+            raise Malformed("a message with packet identifier 0", Reason.PROTOCOL_ERROR)
+        at += 2
     properties = None
     if version == V5:
         if at < end and not body[at]:
