@@ -81,7 +81,7 @@ def test_no_properties():
 
 
 def test_user_properties_keep_their_order_and_may_be_there_twice():
-    data = h("26 0001 62 0001 31" "26 0001 61 0000" "26 0001 62 0001 31")
+    data = h("26 0001 62 0001 3126 0001 61 000026 0001 62 0001 31")
     properties = read(kinds.SUBACK, data)
     assert properties.user == (("b", "1"), ("a", ""), ("b", "1"))
     assert p.encode_properties(properties) == p.encode_user(properties.user) == data

@@ -152,7 +152,7 @@ def test_all_properties_of_a_message():
 
 def test_what_goes_on_keeps_its_bytes_and_its_order():
     """[MQTT-3.3.2-17], [MQTT-3.3.2-18]."""
-    content = h("26 0001 7A 0000" "03 0000" "26 0001 61 0000" "01 00")
+    content = h("26 0001 7A 000003 000026 0001 61 000001 00")
     assert scan(content).forward == content
     for at in (0, 6, 9, 15, 17):
         hop = p.encode_hop_properties(expiry_seconds=5, topic_alias=1)
@@ -217,7 +217,10 @@ def test_a_will_has_a_delay_and_no_alias():
     content = h("18 00 00 00 05 01 01 02 00 00 00 09")
     properties, delay = p.scan_will_properties(content, 0, len(content))
     assert (properties.forward, properties.expiry_seconds, delay) == (h("01 01"), 9, 5)
-    assert p.scan_will_properties(b"", 0, 0) == (p.PublishProperties(user=[], subscription_ids=[]), 0)
+    assert p.scan_will_properties(b"", 0, 0) == (
+        p.PublishProperties(user=[], subscription_ids=[]),
+        0,
+    )
     for written, reason in [
         ("18 00 00 00 00 18 00 00 00 05", Reason.PROTOCOL_ERROR),
         ("23 00 01", Reason.MALFORMED_PACKET),
