@@ -431,23 +431,18 @@ class Access:
         """The principal of a user. The caller has authenticated it: this asks for no password.
 
         The same for the same arguments, as long as somebody holds it. All principals of a user
-        share their rights, unless the user's rules mention ``%c``. A session that is offline asks
-        by the name and client id that it belongs to; :data:`ANONYMOUS_NAME` is a name, too, as long
-        as no user is defined.
+        share their rights, unless the user's rules mention ``%c``.
 
         Raises:
             Unauthenticated: there is no such user.
         """
+        user = self._users.get(name)
+        if user is None:
+            raise Unauthenticated("no such user")
         principal = self._principals.get((name, client_id, expires_ms))
         if principal is None:
-            user = self._users.get(name)
-            if user is not None:
-                rights = self._rights(self._shared, user, client_id)
-                principal = Principal(name, client_id, expires_ms, rights)
-            elif name == ANONYMOUS_NAME and not self._users:
-                principal = _Unlimited(name, client_id)
-            else:
-                raise Unauthenticated("no such user")
+            rights = self._rights(self._shared, user, client_id)
+            principal = Principal(name, client_id, expires_ms, rights)
             self._principals[name, client_id, expires_ms] = principal
         return principal
 
@@ -459,7 +454,22 @@ class Access:
         """
         if not who.active:
             raise Unauthenticated("no such user")
-        return who if who is SYSTEM else self.principal(who.name, client_id, who.expires_ms)
+        if who is SYSTEM:
+            return who
+        if who.name == ANONYMOUS_NAME:
+            return self._anonymous(client_id)
+        return self.principal(who.name, client_id, who.expires_ms)
+
+    def owner(self, name: str, client_id: str) -> Principal:
+        """The principal that a kept session belongs to, by the name that was kept with it.
+
+        Raises:
+            Unauthenticated: there is no such user any more, or it was anonymous, and now there are
+                users.
+        """
+        if name == ANONYMOUS_NAME and not self._users:
+            return self._anonymous(client_id)
+        return self.principal(name, client_id)
 
     @staticmethod
     def _rights(shared: dict[str, _Rights], user: User, client_id: str) -> _Rights:
@@ -479,7 +489,14 @@ class Access:
         """
         if not self.anonymous_allowed(loopback):
             raise Unauthenticated("this listener needs a user and a password")
-        return self.principal(ANONYMOUS_NAME, client_id)
+        return self._anonymous(client_id)
+
+    def _anonymous(self, client_id: str) -> Principal:
+        key = (ANONYMOUS_NAME, client_id, EXPIRES_NEVER_MS)
+        principal = self._principals.get(key)
+        if principal is None:
+            principal = self._principals[key] = _Unlimited(ANONYMOUS_NAME, client_id)
+        return principal
 
     def replace(self, users: Iterable[User]) -> None:
         """Put other users in force, all or nothing, for all connections at once.

@@ -1,8 +1,9 @@
 """Passwords: how they are stored, and how a login is checked without giving anything away.
 
-1. Stored is a PHC string, never a password: argon2id with the OWASP minimum (19 MiB, 2 passes,
-   1 lane) where argon2-cffi is installed (the [auth] extra), else scrypt of the standard library.
-   Either kind is verified; :func:`needs_rehash` names what should be hashed again.
+1. Stored is a string in the manner of PHC, never a password: argon2id with the OWASP minimum
+   (19 MiB, 2 passes, 1 lane) where argon2-cffi is installed (the [auth] extra), else scrypt of the
+   standard library; or, for who logs in by SCRAM, the keys for that. Each kind is verified;
+   :func:`needs_rehash` names what should be hashed again.
 2. An unknown user costs the time of a known one, and the refusal has the same words.
 3. A hash is worth tens of milliseconds, so it runs in one of two worker threads, and a password
    that was right is remembered for a minute: as an HMAC under a key of this process, not in clear.
@@ -11,22 +12,28 @@
    it begins, so that many at once gain nothing, and a refusal comes before any look at what is
    remembered, so that it answers nothing.
 5. An empty password matches nothing, also not an empty hash.
+6. Where tokens are accepted, what looks like a JWT is one, and never tried as a password. Tokens
+   are neither remembered nor slowed down: a signature cannot be guessed, and many devices behind
+   one address may all come back with an expired one.
 """
 
-import base64
 import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 
 from .access import Access, Principal
 from .errors import InvalidArgument, Overloaded, Unauthenticated
+from .scram import SCRAM_SALT_BYTES, ScramKeys, ScramServer, from_base64, to_base64
+
+if TYPE_CHECKING:
+    from .jwt import JwtVerifier
 
 __all__ = [
     "FAILURES_BEFORE_DELAY",
@@ -34,10 +41,12 @@ __all__ = [
     "FAILURE_DELAY_SECONDS_MAX",
     "FAILURE_WINDOW_SECONDS",
     "HASH_CHARACTERS_MAX",
+    "HASH_KINDS",
     "PASSWORD_BYTES_MAX",
     "VERIFICATIONS_WAITING_MAX",
     "VERIFIED_CACHED_MAX",
     "VERIFIED_SECONDS",
+    "ScramLogin",
     "Verifier",
     "hash_password",
     "hash_problem",
@@ -47,6 +56,8 @@ __all__ = [
 
 PASSWORD_BYTES_MAX = 1_024
 HASH_CHARACTERS_MAX = 512
+HASH_KINDS = ("argon2id", "scrypt", "scram-sha-256")
+TOKEN_USER = "jwt"  # the user's name, when the token is to say who it is
 
 VERIFIED_SECONDS = 60.0
 VERIFIED_CACHED_MAX = 10_000
@@ -63,6 +74,9 @@ _ARGON2_MEMORY_KIB = 19 * 1024
 _ARGON2_PASSES = 2
 _ARGON2_LANES = 1
 _SCRYPT_LOG_N, _SCRYPT_R, _SCRYPT_P = 14, 8, 1
+# Takes as long as argon2id, here and in the client, which does the same work at each login.
+_SCRAM_ITERATIONS = 100_000
+_SCRAM_NONCE_BYTES = 24
 _SALT_BYTES = 16
 _HASH_BYTES = 32
 # A hash comes from the configuration; these keep a mistyped one from eating the machine.
@@ -95,7 +109,7 @@ class _Scrypt:
         salt = secrets.token_bytes(_SALT_BYTES)
         how = _ScryptHash(_SCRYPT_LOG_N, _SCRYPT_R, _SCRYPT_P, salt, b"")
         settings = f"ln={how.log_n},r={how.r},p={how.p}"
-        return f"$scrypt${settings}${_encode(salt)}${_encode(self._digest(password, how))}"
+        return f"$scrypt${settings}${to_base64(salt)}${to_base64(self._digest(password, how))}"
 
     def verify(self, password_hash: str, password: bytes) -> bool:
         parsed = _ScryptHash.parse(password_hash)
@@ -145,7 +159,7 @@ class _ScryptHash(NamedTuple):
         if not all(value.isascii() and value.isdigit() and len(value) <= 4 for value in values):
             return malformed
         log_n, r, p = map(int, values)
-        salt, digest = _decode(fields[3]), _decode(fields[4])
+        salt, digest = from_base64(fields[3]), from_base64(fields[4])
         if not salt or digest is None or len(digest) != _HASH_BYTES or min(log_n, r, p) < 1:
             return malformed
         if log_n >= 16 * r:  # RFC 7914 section 2: N < 2^(128 * r / 8)
@@ -200,6 +214,31 @@ class _Argon2:
         return not self._hasher.check_needs_rehash(password_hash)
 
 
+class _Scram:
+    """``$scram-sha-256$100000$salt$StoredKey$ServerKey``; see :mod:`.scram`."""
+
+    def make(self, password: bytes) -> str:
+        salt = secrets.token_bytes(SCRAM_SALT_BYTES)
+        try:
+            return str(ScramKeys.derive(password, salt, _SCRAM_ITERATIONS))
+        except UnicodeDecodeError:
+            raise InvalidArgument("a password for SCRAM is UTF-8") from None
+        except ValueError as error:
+            raise InvalidArgument(f"no password for SCRAM: {error}") from None
+
+    def verify(self, password_hash: str, password: bytes) -> bool:
+        keys = ScramKeys.parse(password_hash)
+        return not isinstance(keys, str) and keys.matches(password)
+
+    def problem(self, password_hash: str) -> str | None:
+        keys = ScramKeys.parse(password_hash)
+        return keys if isinstance(keys, str) else None
+
+    def current(self, password_hash: str) -> bool:
+        keys = ScramKeys.parse(password_hash)
+        return not isinstance(keys, str) and keys.iterations >= _SCRAM_ITERATIONS
+
+
 @cache
 def _argon2() -> _Argon2 | None:
     try:
@@ -209,29 +248,27 @@ def _argon2() -> _Argon2 | None:
 
 
 _SCRYPT = _Scrypt()
+_SCRAM = _Scram()
+_NO_ARGON2 = "needs argon2-cffi: pip install 'braidmq[auth]'"
 
 
 def _preferred() -> _Kind:
     return _argon2() or _SCRYPT
 
 
+def _kind(name: str) -> _Kind | None:
+    """The kind of that name; None if it is unknown, or not installed."""
+    if name == "argon2id":
+        return _argon2()
+    kinds: dict[str, _Kind] = {"scrypt": _SCRYPT, "scram-sha-256": _SCRAM}
+    return kinds.get(name)
+
+
 def _kind_of(password_hash: str) -> _Kind | None:
     if len(password_hash) > HASH_CHARACTERS_MAX or not password_hash.isascii():
         return None
-    if password_hash.startswith("$argon2id$"):
-        return _argon2()
-    return _SCRYPT if password_hash.startswith("$scrypt$") else None
-
-
-def _encode(data: bytes) -> str:
-    return base64.b64encode(data).decode().rstrip("=")
-
-
-def _decode(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError:
-        return None
+    fields = password_hash.split("$")
+    return _kind(fields[1]) if len(fields) > 2 and not fields[0] else None
 
 
 def _bytes(password: str | bytes) -> bytes | None:
@@ -244,16 +281,23 @@ def _bytes(password: str | bytes) -> bytes | None:
     return password if 0 < len(password) <= PASSWORD_BYTES_MAX else None
 
 
-def hash_password(password: str | bytes) -> str:
+def hash_password(password: str | bytes, *, kind: str = "") -> str:
     """The string to store for a password. Takes tens of milliseconds: not on an event loop.
 
+    ``kind`` is one of ``HASH_KINDS``; without it argon2id if that is installed, else scrypt.
+
     Raises:
-        InvalidArgument: the password is empty or longer than ``PASSWORD_BYTES_MAX``.
+        InvalidArgument: the password is empty or longer than ``PASSWORD_BYTES_MAX``, SCRAM does
+            not allow it, or the kind is unknown or not installed.
     """
     secret = _bytes(password)
     if secret is None:
         raise InvalidArgument(f"a password has 1 to {PASSWORD_BYTES_MAX} bytes of UTF-8")
-    return _preferred().make(secret)
+    maker = _kind(kind) if kind else _preferred()
+    if maker is None:
+        known = kind in HASH_KINDS
+        raise InvalidArgument(f"the kind {kind!r} " + (_NO_ARGON2 if known else "is unknown"))
+    return maker.make(secret)
 
 
 def verify(password_hash: str, password: str | bytes) -> bool:
@@ -274,14 +318,14 @@ def hash_problem(password_hash: str) -> str | None:
     if len(password_hash) > HASH_CHARACTERS_MAX or not password_hash.isascii():
         return f"is not at most {HASH_CHARACTERS_MAX} characters of ASCII"
     if password_hash.startswith("$argon2id$"):
-        return "needs argon2-cffi: pip install 'braidmq[auth]'"
-    return "is neither $argon2id$ nor $scrypt$"
+        return _NO_ARGON2
+    return "begins with none of " + ", ".join(f"${kind}$" for kind in HASH_KINDS)
 
 
 def needs_rehash(password_hash: str) -> bool:
-    """Whether :func:`hash_password` would now make a different, better kind of hash."""
+    """Whether :func:`hash_password` would now make a better one. SCRAM was asked for: it stays."""
     kind = _kind_of(password_hash)
-    if kind is None or kind is not _preferred() or kind.problem(password_hash) is not None:
+    if kind not in (_preferred(), _SCRAM) or kind.problem(password_hash) is not None:
         return True
     return not kind.current(password_hash)
 
@@ -356,10 +400,12 @@ class _Flight:
 class Verifier:
     """Turns a name and a password into a :class:`Principal`. One per event loop.
 
-    It reads the users from ``access`` at each login, so a reload needs no call here.
+    It reads the users from ``access`` at each login, so a reload needs no call here. ``tokens``
+    says which tokens are accepted in place of a password; None: none. It may be set at any time.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, tokens: "JwtVerifier | None" = None) -> None:
+        self.tokens = tokens
         self._access = access
         self._version = access.version
         self._key = secrets.token_bytes(32)
@@ -370,17 +416,21 @@ class Verifier:
         self._waiting = 0
         self._decoys: list[str] = []
         self._made_up = ""
+        self._scram_iterations = 0
 
     async def authenticate(self, name: str, password: bytes, peer: str, now: float) -> Principal:
-        """The principal of the user if this is the password.
+        """The principal of the user if this is the password, or a token that names the user.
 
-        ``peer`` is the address without the port; ``now`` is any clock in seconds that never steps
-        back. A caller that is cancelled has used up an attempt.
+        ``peer`` is the address without the port; ``now`` is Unix time in seconds that never steps
+        back. A caller that is cancelled has used up an attempt. With a token the name may also be
+        empty or ``jwt``, and the principal expires.
 
         Raises:
-            Unauthenticated: unknown user, wrong password, or too many failures before this one.
+            Unauthenticated: unknown user, wrong password or token, or too many failures before.
             Overloaded: too many logins are waiting.
         """
+        if self.tokens is not None and self.tokens.accepts(password):
+            return self._by_token(self.tokens, name, password, now)
         credential = self._digest(b"credential", _name_bytes(name), password)
         attempt = self._digest(b"attempt", _name_bytes(name), _name_bytes(peer))
         while True:
@@ -412,6 +462,46 @@ class Verifier:
             raise Unauthenticated(_REFUSED)
         self._remember(credential, now)
         return self._access.principal(name)
+
+    def _by_token(self, tokens: "JwtVerifier", name: str, token: bytes, now: float) -> Principal:
+        user, expires_at_seconds = tokens.verify(token, now)
+        if name not in ("", TOKEN_USER, user):
+            raise Unauthenticated("the token is another user's")
+        return self._access.principal(user, expires_ms=expires_at_seconds * 1000)
+
+    def scram(self, peer: str) -> "ScramLogin":
+        """Begin a login by SCRAM-SHA-256, for users with a hash of that kind."""
+        self._follow_users()
+        if not self._scram_iterations:
+            stored = (ScramKeys.parse(user.password_hash) for user in self._access.users)
+            counts = (keys.iterations for keys in stored if not isinstance(keys, str))
+            self._scram_iterations = next(counts, _SCRAM_ITERATIONS)
+        nonce = to_base64(secrets.token_bytes(_SCRAM_NONCE_BYTES)).encode()
+        made_up = self._digest(b"scram")
+        return ScramLogin(
+            self, ScramServer(self._scram_keys, nonce, made_up, self._scram_iterations), peer
+        )
+
+    def _scram_keys(self, name: str) -> ScramKeys | None:
+        user = self._access.user(name)
+        keys = ScramKeys.parse(user.password_hash) if user is not None else ""
+        return None if isinstance(keys, str) else keys
+
+    def _scram_final(
+        self, server: ScramServer, peer: str, message: bytes, now: float
+    ) -> tuple[bytes, Principal]:
+        attempt = self._digest(b"attempt", _name_bytes(server.user), _name_bytes(peer))
+        blocked = self._throttle.blocked(attempt, now)
+        attempts = None if blocked else self._throttle.begin(attempt, now)
+        if attempts is None:
+            raise Unauthenticated(_TOO_MANY)
+        matched = False
+        try:
+            answer, user = server.final(message)
+            matched = True
+        finally:
+            self._throttle.end(attempt, attempts, matched, now)
+        return answer, self._access.principal(user)
 
     async def _matches(self, name: str, password: bytes) -> bool:
         user = self._access.user(name)
@@ -445,11 +535,15 @@ class Verifier:
             self._limiter = CapacityLimiter(VERIFICATION_THREADS)
         return await to_thread.run_sync(call, limiter=self._limiter)
 
-    def _remembers(self, credential: bytes, now: float) -> bool:
+    def _follow_users(self) -> None:
         if self._version != self._access.version:
             self._version = self._access.version
             self._verified.clear()
             self._decoys = []
+            self._scram_iterations = 0
+
+    def _remembers(self, credential: bytes, now: float) -> bool:
+        self._follow_users()
         until = self._verified.get(credential)
         if until is None or now < until:
             return until is not None
@@ -464,6 +558,29 @@ class Verifier:
     def _digest(self, *fields: bytes) -> bytes:
         framed = b"".join(len(field).to_bytes(8, "big") + field for field in fields)
         return hmac.digest(self._key, framed, "sha256")
+
+
+class ScramLogin:
+    """One login by SCRAM-SHA-256: :meth:`first`, then :meth:`final`; see :mod:`.scram`."""
+
+    __slots__ = ("_peer", "_server", "_verifier")
+
+    def __init__(self, verifier: Verifier, server: ScramServer, peer: str) -> None:
+        self._verifier = verifier
+        self._server = server
+        self._peer = peer
+
+    def first(self, message: bytes) -> bytes:
+        """The answer to the client's first message. Raises Unauthenticated."""
+        return self._server.first(message)
+
+    def final(self, message: bytes, now: float) -> tuple[bytes, Principal]:
+        """The answer to the client's last message, and who it is.
+
+        Raises:
+            Unauthenticated: unknown user, wrong password, or too many failures before this one.
+        """
+        return self._verifier._scram_final(self._server, self._peer, message, now)
 
 
 def _name_bytes(name: str) -> bytes:

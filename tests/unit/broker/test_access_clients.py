@@ -230,9 +230,21 @@ def test_anonymous_has_client_ids_too() -> None:
     who = users.anonymous(loopback=True, client_id="c")
     assert (who.name, who.client_id) == (ANONYMOUS_NAME, "c")
     assert who is users.for_client(users.anonymous(loopback=True), "c")
-    assert who is users.principal(ANONYMOUS_NAME, "c")  # as its session asks, offline
+    assert who is users.owner(ANONYMOUS_NAME, "c")
+    with pytest.raises(Unauthenticated):  # it is no user: nobody can log in as it
+        users.principal(ANONYMOUS_NAME, "c")
     users.replace([User("alice", HASH)])
     assert not who.active and not who.allows("topic:Publish", "a")
-    for ask in (users.principal, lambda name: users.for_client(who, "c")):
+    with pytest.raises(Unauthenticated):
+        users.owner(ANONYMOUS_NAME, "c")
+    with pytest.raises(Unauthenticated):
+        users.for_client(who, "c")
+
+
+def test_a_kept_session_belongs_to_the_user_of_the_name() -> None:
+    users = access_of(allow("topic:*", "%c"))
+    owner = users.owner("alice", "c")
+    assert owner is users.principal("alice", "c")
+    for name in ("bob", "", "$system"):
         with pytest.raises(Unauthenticated):
-            ask(ANONYMOUS_NAME)
+            users.owner(name, "c")

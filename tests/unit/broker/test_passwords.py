@@ -143,8 +143,8 @@ SALT, DIGEST = "c2FsdA", base64.b64encode(b"d" * 32).decode().rstrip("=")
     ("stored", "problem"),
     [
         ("", "is empty"),
-        ("secret", "is neither $argon2id$ nor $scrypt$"),
-        ("$argon2i$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA", "is neither $argon2id$"),
+        ("secret", "begins with none of $argon2id$, $scrypt$"),
+        ("$argon2i$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaA", "begins with none of $argon2id$"),
         ("$argon2id$", "not of the form $argon2id$"),
         ("$argon2id$v=19$m=x,t=2,p=1$c2FsdHNhbHQ$aGFzaA", "not of the form $argon2id$"),
         ("$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHQ$aGFzaGFzaA", "needs more than 256 MiB"),
