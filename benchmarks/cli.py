@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-__all__ = ["backlog", "baseline", "bench", "queue", "table"]
+__all__ = ["backlog", "baseline", "bench", "mqtt", "queue", "table"]
 
 _DIRECTORY = click.option(
     "--dir",
@@ -214,6 +214,88 @@ def baseline(directory: str | None, json_file: str | None, size: int, seconds: f
         found = start(own, seconds, size)
         report = Report(describe(own), found, [], {"size": size, "seconds": seconds})
     _write(json_file, report, text(report))
+
+
+@bench.command("mqtt")
+@click.option("--only", metavar="TEXT", default="", help="Scenarios whose name contains TEXT.")
+@click.option("--list", "as_list", is_flag=True, help="Name the scenarios, run none.")
+@click.option("--seconds", default=3.0, show_default=True, help="Of each measurement.")
+@click.option("--warmup", default=0.7, show_default=True, help="Seconds before it.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1, 1000))
+@click.option(
+    "--peer",
+    type=click.Choice(["mosquitto", "mosquitto-saving", "relay", "none"]),
+    default="mosquitto",
+    show_default=True,
+    help="mosquitto, without and with sessions saved every second; relay: no broker, the"
+    " limit of the load itself.",
+)
+@click.option("--alone", is_flag=True, help="Only the peer.")
+@click.option(
+    "--version",
+    "protocol",
+    type=click.Choice(["3.1.1", "5"]),
+    default="3.1.1",
+    show_default=True,
+    help="Of MQTT. With 5, every message carries a content type and a user property.",
+)
+@click.option("--connections", default=10_000, show_default=True, help="Idle ones.")
+@click.option("--seed", default=1, show_default=True, help="Of payloads, sizes and topics.")
+@_JSON
+@_DIRECTORY
+def mqtt(
+    only: str,
+    as_list: bool,
+    seconds: float,
+    warmup: float,
+    repeats: int,
+    peer: str,
+    alone: bool,
+    protocol: str,
+    connections: int,
+    seed: int,
+    json_file: str | None,
+    directory: str | None,
+) -> None:
+    """Compare MQTT throughput, latency and memory with mosquitto's."""
+    from .environment import describe
+    from .mqtt_brokers import OURS, version_of
+    from .mqtt_plan import problems_of
+    from .mqtt_report import MqttReport, row, text
+    from .mqtt_scenarios import TABLE, Scenario, cores, run_rounds
+    from .server import ServerFailed
+
+    changes = {"seconds": seconds, "warmup": warmup, "seed": seed, "connections": connections}
+    changes["version"] = 5 if protocol == "5" else 4
+    chosen = [
+        Scenario(each.name, msgspec.structs.replace(each.plan, **changes))
+        for each in TABLE
+        if only.lower() in each.name.lower()
+    ]
+    if as_list:
+        click.echo("\n".join(each.name for each in chosen))
+        return
+    brokers = ([] if alone else [OURS]) + ([] if peer == "none" else [peer])
+    wrong = [problem for each in chosen for problem in problems_of(each.plan)]
+    if not brokers:
+        wrong.append("--alone and --peer none leave nothing to measure")
+    if wrong:
+        raise click.UsageError("; ".join(dict.fromkeys(wrong)))
+    machine = describe(directory or tempfile.gettempdir())
+    try:
+        found = run_rounds(chosen, brokers, repeats, directory or "", _progress)
+    except ServerFailed as error:
+        raise click.ClickException(str(error)) from error
+    report = MqttReport(
+        environment=machine,
+        brokers={name: version_of(name) for name in brokers},
+        cores=cores(),
+        rows=[row(each, found[each.name]) for each in chosen],
+        arguments={"only": only, "repeats": repeats, "protocol": protocol, **changes},
+    )
+    _write(json_file, report, text(report))
+    if report.failed:
+        click.get_current_context().exit(1)
 
 
 def _run(scenarios: list[Any], settings: Any, json_file: str | None) -> None:

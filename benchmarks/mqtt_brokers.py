@@ -1,0 +1,72 @@
+"""The brokers of an MQTT comparison, each with a name, an address and a pid: started by a name."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from . import mosquitto
+from .mosquitto import MosquittoProcess
+from .mqtt_load import pinned
+from .mqtt_plan import Plan
+from .mqtt_relay import RelayProcess
+from .server import ServerFailed, ServerProcess
+
+__all__ = ["BROKERS", "OURS", "Broker", "started", "version_of"]
+
+OURS: Final = "braidmq"
+BROKERS: Final = (OURS, "mosquitto", "mosquitto-saving", "relay")
+
+
+class Broker(Protocol):
+    """Something that speaks MQTT."""
+
+    host: str
+    port: int
+
+    @property
+    def pid(self) -> int:
+        """The process; 0: unknown."""
+
+
+class _Ours:
+    host = "127.0.0.1"
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        urls = json.loads(Path(server.directory, "ready.json").read_text())["urls"]
+        ports = [urlsplit(url).port for url in urls if url.startswith("mqtt://")]
+        if not ports or not ports[0]:
+            raise ServerFailed("the broker has no MQTT listener")
+        self.port = ports[0]
+
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
+
+@contextlib.contextmanager
+def started(name: str, plan: Plan, directory: str, core: int) -> Iterator[Broker]:
+    """A broker on a core of its own, with an empty directory. Raises ServerFailed."""
+    with contextlib.ExitStack() as stack:
+        with pinned(core):  # what it starts inherits the core
+            broker: Broker
+            if name == OURS:
+                server = ServerProcess(directory, ("--listen", "mqtt://127.0.0.1:0"))
+                broker = _Ours(stack.enter_context(server))
+            elif name == "relay":
+                broker = stack.enter_context(RelayProcess(plan))
+            else:
+                saving = name == "mosquitto-saving"
+                broker = stack.enter_context(MosquittoProcess(directory, saving))
+        yield broker
+
+
+def version_of(name: str) -> str:
+    """Which version would be started; "" when none is there."""
+    if name == OURS:
+        return package_version("braidmq")
+    return mosquitto.version() if name.startswith("mosquitto") else ""

@@ -1,0 +1,172 @@
+"""MQTT 3.1.1 and 5 as the load generator speaks it: packets are built once and sent many times.
+
+Independent of the broker's own codec on purpose: a mistake in that one must not hide itself. Only
+what a load needs is here. Byte layouts: MQTT Version 3.1.1 and 5.0, OASIS, chapters 2 and 3.
+"""
+
+from typing import Final, NamedTuple
+
+__all__ = [
+    "CONNACK",
+    "DISCONNECT",
+    "PUBACK",
+    "PUBACK_HEAD",
+    "PUBLISH",
+    "SUBACK",
+    "Delivery",
+    "Malformed",
+    "connect_packet",
+    "next_packet",
+    "parse_publish",
+    "properties",
+    "publish_packet",
+    "refusal",
+    "subscribe_packet",
+    "variable_integer",
+]
+
+CONNACK: Final = 2
+PUBLISH: Final = 3
+PUBACK: Final = 4
+SUBACK: Final = 9
+DISCONNECT: Final = b"\xe0\x00"
+PUBACK_HEAD: Final = b"\x40\x02"  # a PUBACK without a reason: this, then the packet identifier
+
+_FAILURE: Final = 0x80  # reasons from here on are errors
+_SESSION_EXPIRY: Final = b"\x11\xff\xff\xff\xff"  # never
+_RECEIVE_MAXIMUM: Final = b"\x21\xff\xff"
+_CONTENT_TYPE: Final = b"\x03\x00\x0atext/plain"
+_USER_PROPERTY: Final = b"\x26\x00\x06source\x00\x05bench"
+
+
+class Malformed(ValueError):
+    """The broker sent what is no MQTT."""
+
+
+class Delivery(NamedTuple):
+    """A PUBLISH that came in; ``head`` is all of its body before the payload."""
+
+    topic: bytes
+    qos: int
+    packet_id: int  # 0 for QoS 0
+    packet_id_at: int  # its place in the body, 0 for QoS 0
+    head: bytes
+    payload: bytes
+
+
+def variable_integer(value: int) -> bytes:
+    """A Variable Byte Integer."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _text(value: bytes) -> bytes:
+    return len(value).to_bytes(2, "big") + value
+
+
+def _packet(first: int, body: bytes) -> bytes:
+    return bytes([first]) + variable_integer(len(body)) + body
+
+
+def connect_packet(version: int, client: str, clean: bool = True) -> bytes:
+    """CONNECT without keep alive; ``clean=False`` leaves a session that never expires."""
+    head = _text(b"MQTT") + bytes([version, 0x02 if clean else 0x00]) + b"\x00\x00"
+    if version == 5:
+        wanted = _RECEIVE_MAXIMUM + (b"" if clean else _SESSION_EXPIRY)
+        head += variable_integer(len(wanted)) + wanted
+    return _packet(0x10, head + _text(client.encode()))
+
+
+def subscribe_packet(version: int, packet_id: int, filters: list[str], qos: int) -> bytes:
+    """SUBSCRIBE to all of ``filters``."""
+    head = packet_id.to_bytes(2, "big") + (b"\x00" if version == 5 else b"")
+    option = bytes([qos])
+    return _packet(0x82, head + b"".join(_text(each.encode()) + option for each in filters))
+
+
+def properties(version: int) -> bytes:
+    """What every PUBLISH carries besides topic and payload; nothing before MQTT 5."""
+    if version < 5:
+        return b""
+    carried = _CONTENT_TYPE + _USER_PROPERTY
+    return variable_integer(len(carried)) + carried
+
+
+def publish_packet(version: int, qos: int, topic: str, packet_id: int, payload: bytes) -> bytes:
+    """PUBLISH; the identifier is left out for QoS 0."""
+    name = _text(topic.encode()) + (packet_id.to_bytes(2, "big") if qos else b"")
+    return _packet(0x30 | qos << 1, name + properties(version) + payload)
+
+
+def next_packet(buffer: memoryview, start: int) -> tuple[int, int, int] | None:
+    """(first byte, begin of the body, end) of the packet at ``start``; None for more.
+
+    Raises Malformed.
+    """
+    size, shift, at = 0, 0, start + 1
+    while True:
+        if at >= len(buffer):
+            return None
+        byte = buffer[at]
+        at += 1
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+        if shift > 21:
+            raise Malformed("a length of more than four bytes")
+    return (buffer[start], at, at + size) if at + size <= len(buffer) else None
+
+
+def _read_integer(body: memoryview, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        byte = body[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at
+
+
+def parse_publish(version: int, first: int, body: memoryview) -> Delivery:
+    """Take a PUBLISH apart. Raises Malformed."""
+    qos = first >> 1 & 3
+    try:
+        name_end = 2 + int.from_bytes(body[:2], "big")
+        at = name_end + (2 if qos else 0)
+        packet_id = int.from_bytes(body[name_end:at], "big")
+        head_end = at
+        if version == 5:
+            size, at = _read_integer(body, at)
+            head_end = at + size
+    except IndexError:
+        raise Malformed("a PUBLISH that ends too early") from None
+    if first >> 4 != PUBLISH or head_end > len(body):
+        raise Malformed(f"not a PUBLISH: {bytes(body[:32])!r}")
+    place = name_end if qos else 0
+    head, payload = bytes(body[:head_end]), bytes(body[head_end:])
+    return Delivery(bytes(body[2:name_end]), qos, packet_id, place, head, payload)
+
+
+def refusal(version: int, first: int, body: memoryview) -> str:
+    """Why an answer means no, "" when it means yes."""
+    kind = first >> 4
+    if kind == CONNACK:
+        return f"CONNACK with {body[1]}" if body[1] else ""
+    if kind == SUBACK:
+        start = 2
+        if version == 5:
+            size, start = _read_integer(body, 2)
+            start += size
+        refused = [reason for reason in body[start:] if reason >= _FAILURE]
+        return f"SUBACK with {refused[0]} for {len(refused)} filters" if refused else ""
+    if kind == PUBACK:
+        return f"PUBACK with {body[2]}" if len(body) > 2 and body[2] >= _FAILURE else ""
+    if kind == 14:
+        return f"DISCONNECT with {body[0] if len(body) else 0}"
+    return f"a packet that nobody expected: {first:#04x}"
