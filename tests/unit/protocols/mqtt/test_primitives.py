@@ -133,8 +133,10 @@ def test_what_cannot_be_written_is_our_error():
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("", True), ("a", True), ("x" * 65_535, True), ("x" * 65_536, False)]
-    + [("a\0", False), ("\ud800", False)],
+    [
+        *(("", True), ("a", True), ("x" * 65_535, True)),
+        *(("x" * 65_536, False), ("a\0", False), ("\ud800", False)),
+    ],
 )
 def test_is_text(value, expected):
     assert p.is_text(value) is expected

@@ -151,8 +151,10 @@ def test_values_that_a_property_cannot_have(packet, written):
 
 @pytest.mark.parametrize(
     "written",
-    ["00", "04 00", "7F 00", "80 01", "26", "26 00 01 61", "26 00 01 61 00 05 61", "1F 00 01 00"]
-    + ["0B 80 80 80 80 01", "0B 80 00"],
+    [
+        *("00", "04 00", "7F 00", "80 01", "0B 80 80 80 80 01", "0B 80 00", "1F 00 01 00"),
+        *("26", "26 00 01 61", "26 00 01 61 00 05 61"),
+    ],
 )
 def test_content_that_is_none(written):
     assert refused(kinds.SUBSCRIBE, h(written)) == Reason.MALFORMED_PACKET

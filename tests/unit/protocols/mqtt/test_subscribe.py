@@ -29,13 +29,17 @@ SUBSCRIBES = [
     (V311, "82 0A 000A 0001 61 02 0001 23 01", s.Subscribe(10, [R("a", 2), R("#", 1)])),
     (V5, "82 07 000A 00 0001 61 01", s.Subscribe(10, [R("a", 1)])),
     (V5, "82 07 FFFF 00 0001 61 2E", s.Subscribe(65_535, [R("a", 2, True, True, 2)])),
-    (V5, "82 0A 0001 00 0001 61 14 0000 08", s.Subscribe(1, [R("a", 0, True, False, 1), R("", 0, False, True)])),
+    (
+        V5,
+        "82 0A 0001 00 0001 61 14 0000 08",
+        s.Subscribe(1, [R("a", 0, True, False, 1), R("", 0, False, True)]),
+    ),
     (
         V5,
         "82 0A 0001 03 0B C1 02 0001 61 00",
         s.Subscribe(1, [R("a")], Properties(subscription_identifier=321)),
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("version", "written", "subscribe"), SUBSCRIBES)
@@ -153,8 +157,12 @@ UNSUBSCRIBES = [
     (V31, "A2 05 000A 0001 61", s.Unsubscribe(10, ["a"])),
     (V311, "A2 07 000A 0001 61 0000", s.Unsubscribe(10, ["a", ""])),
     (V5, "A2 06 000A 00 0001 61", s.Unsubscribe(10, ["a"])),
-    (V5, "A2 0C 000A 06 26 0001 61 0000 0001 61", s.Unsubscribe(10, ["a"], Properties(user=(("a", ""),)))),
-]  # fmt: skip
+    (
+        V5,
+        "A2 0C 000A 06 26 0001 61 0000 0001 61",
+        s.Unsubscribe(10, ["a"], Properties(user=(("a", ""),))),
+    ),
+]
 
 
 @pytest.mark.parametrize(("version", "written", "unsubscribe"), UNSUBSCRIBES)
