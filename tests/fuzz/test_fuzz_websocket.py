@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from braidmq.protocols.http.frames import CONTROL_BYTES_MAX
 from braidmq.protocols.http.session import HEADERS_BYTES_MAX, REQUEST_LINE_BYTES_MAX
-from tests.unit.protocols.http.carrier import NOW, Line, frame, frames_of, upgrade
+from tests.unit.protocols.http.carrier import NOW, Line, frame, frames_of
 
 from .budget import fuzz
 
@@ -131,6 +131,7 @@ def test_frames_are_taken_or_refused(data, cuts, known, text):
         line.inner.host.authenticated()
 
     def check(said: bytes) -> None:
+        assert line.session._websocket is not None
         frames = line.session._websocket._frames
         assert len(frames) < 14 + CONTROL_BYTES_MAX or frames.more
         assert len(said) < 2 * (CONTROL_BYTES_MAX + 2) + 1

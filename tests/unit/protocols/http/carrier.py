@@ -139,7 +139,7 @@ class Line:
         return self.feed(upgrade(**more))
 
 
-def upgrade(path="/mqtt", drop=(), extra=b"", method="GET", **changed) -> bytes:
+def upgrade(path="/mqtt", drop=(), extra: bytes = b"", method="GET", **changed) -> bytes:
     """A WebSocket handshake; keywords replace headers, with underscores for dashes."""
     headers = {
         "host": "127.0.0.1:8450",
@@ -154,7 +154,9 @@ def upgrade(path="/mqtt", drop=(), extra=b"", method="GET", **changed) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode("latin-1") + extra
 
 
-def frame(opcode, payload=b"", fin=True, mask: bytes | None = MASK, rsv=0, size=None) -> bytes:
+def frame(
+    opcode, payload: bytes = b"", fin=True, mask: bytes | None = MASK, rsv=0, size=None
+) -> bytes:
     """A frame as a client writes it; ``size`` picks 0, 2 or 8 bytes for the length."""
     first = (0x80 if fin else 0) | rsv << 4 | opcode
     flag = 0 if mask is None else 0x80

@@ -1,5 +1,7 @@
 """A dialect's session inside a WebSocket: it sees bytes, the connection sees a session."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -222,7 +224,7 @@ class Client:
         """Carry bytes until both sides rest."""
         for data in self.protocol.data_to_send():
             edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-            for a, b in zip(edges, edges[1:], strict=False):
+            for a, b in pairwise(edges):
                 answer = self.line.feed(data[a:b])
                 if answer:
                     self.protocol.receive_data(answer)
