@@ -8,7 +8,8 @@ Rules:
 3. A peer that takes nothing for ``STALLED_SECONDS`` while data waits for it is cut off.
 4. After a session's last words the socket is closed for writing, and what still comes in is thrown
    away for at most ``LINGER_SECONDS``: closed at once, the kernel would destroy those words.
-5. One timer per connection, which is moved only when it fires or when the peer becomes known.
+5. A session's deadline is kept by the keeper, and asked for again only when it was reached or the
+   peer became known: a timer of its own would cost every idle connection more than all the rest.
 """
 
 import asyncio
@@ -40,6 +41,10 @@ class Keeper(Protocol):
     """Whoever accepted the connection, and counts it."""
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop."""
+
+    @property
     def connections(self) -> int:
         """How many there are."""
 
@@ -67,22 +72,29 @@ class Keeper(Protocol):
     def wake(self, connection: "Connection") -> None:
         """Call its :meth:`Connection.look` once this loop turn is over."""
 
+    def set_deadline(self, connection: "Connection", at_ms: int | None) -> None:
+        """Call its :meth:`Connection.tick` at that time, and not at one set before."""
+
 
 class Connection(asyncio.Protocol):
-    """Bytes between a transport and a session."""
+    """Bytes between a transport and a session.
+
+    ``user_of`` names the user of a verified certificate; None when certificates name nobody.
+    ``bucket`` is the keeper's: where it put the deadline, or -1.
+    """
 
     __slots__ = (
         "_checking",
         "_factory",
         "_is_reading",
         "_keeper",
-        "_loop",
         "_session",
         "_stalled",
-        "_timer",
         "_transport",
+        "_user_of",
         "_waiting_bytes",
         "_woken",
+        "bucket",
         "certificate_user",
         "loopback",
         "peer",
@@ -90,19 +102,22 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, keeper: Keeper, factory: SessionFactory
+        self,
+        keeper: Keeper,
+        factory: SessionFactory,
+        user_of: Callable[[dict[str, Any]], str] | None = None,
     ) -> None:
-        self._loop = loop
         self._keeper = keeper
         self._factory = factory
+        self._user_of = user_of
         self._session: Session | None = None
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._checking: asyncio.Future[None] | None = None
         self._waiting_bytes = 0
         self._is_reading = True
         self._woken = False
+        self.bucket = -1
         self.peer = "?"
         self.loopback = False
         self.tls = False
@@ -114,7 +129,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.peer = _address(transport.get_extra_info("peername"))
         self.loopback = is_loopback(_address(transport.get_extra_info("sockname")))
-        self.tls = transport.get_extra_info("ssl_object") is not None
+        ssl_object = transport.get_extra_info("ssl_object")
+        if ssl_object is not None:
+            self.tls = True
+            if self._user_of is not None and (certificate := ssl_object.getpeercert()):
+                self.certificate_user = self._user_of(certificate)
         if not self._keeper.join(self):
             self._transport.abort()
             return
@@ -140,9 +159,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         session = self._session
         self._session = None
-        for handle in (self._timer, self._stalled, self._checking):
-            if handle is not None:
-                handle.cancel()
+        if self._stalled is not None:
+            self._stalled.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         if session is not None:
             session.connection_lost(self._keeper.now_ms())
         self._keeper.leave(self)
@@ -151,7 +171,7 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._session.pause_writing()
         self._waiting_bytes = self._transport.get_write_buffer_size()
-        self._stalled = self._loop.call_later(STALLED_SECONDS, self._check_progress)
+        self._stalled = self._keeper.loop.call_later(STALLED_SECONDS, self._check_progress)
 
     def resume_writing(self) -> None:
         if self._stalled is not None:
@@ -182,8 +202,9 @@ class Connection(asyncio.Protocol):
 
     def authenticated(self) -> None:
         """The peer is known now."""
+        self._checking = None
         self._keeper.authenticated(self)
-        self._loop.call_soon(self._arm)
+        self._keeper.loop.call_soon(self._arm)
 
     # --- what the server asks ---
 
@@ -208,6 +229,17 @@ class Connection(asyncio.Protocol):
                 session.proceed(now_ms)
             self._send(session, now_ms)
 
+    def tick(self) -> None:
+        """The deadline was reached: the session's, or that of the peer to read last words."""
+        session = self._session
+        if session is None:
+            self._transport.abort()
+            return
+        now_ms = self._keeper.now_ms()
+        session.tick(now_ms)
+        self._send(session, now_ms)
+        self._arm()
+
     # --- the rest ---
 
     def _send(self, session: Session, now_ms: int) -> None:
@@ -231,8 +263,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, session: Session, now_ms: int) -> None:
         self._session = None
         session.connection_lost(now_ms)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._keeper.set_deadline(self, None)
         if self._transport.is_closing():
             return
         if not self._is_reading:
@@ -240,29 +271,13 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-            self._timer = self._loop.call_later(LINGER_SECONDS, self._transport.abort)
+            self._keeper.set_deadline(self, now_ms + int(LINGER_SECONDS * 1000))
         else:
             self._transport.close()
 
     def _arm(self) -> None:
-        session = self._session
-        if session is None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = session.next_deadline()
-        if deadline is not None:
-            seconds = max(0, deadline - self._keeper.now_ms()) / 1000
-            self._timer = self._loop.call_later(seconds, self._tick)
-
-    def _tick(self) -> None:
-        session = self._session
-        if session is not None:
-            now_ms = self._keeper.now_ms()
-            session.tick(now_ms)
-            self._send(session, now_ms)
-            self._arm()
+        if self._session is not None:
+            self._keeper.set_deadline(self, self._session.next_deadline())
 
     def _check_progress(self) -> None:
         waiting = self._transport.get_write_buffer_size()
@@ -270,7 +285,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._waiting_bytes = waiting
-        self._stalled = self._loop.call_later(STALLED_SECONDS, self._check_progress)
+        self._stalled = self._keeper.loop.call_later(STALLED_SECONDS, self._check_progress)
 
 
 def _address(name: Any) -> str:

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,14 +22,15 @@ from functools import partial
 
 import msgspec
 
-from ..broker.config import Config, ConfigInvalid, Listener, changes, needs_restart
+from ..broker.config import Config, ConfigInvalid, changes, needs_restart
 from ..broker.errors import BraidError, Conflict, InvalidArgument
 from ..broker.runtime import Broker
 from ..storage.filelog import FileLog
 from .server import Server, serve
+from .tls import ListenerTls
 from .watchdog import LoopWatch, Systemd, stacks
 
-__all__ = ["BLOCKED_STATUS", "Daemon", "ReloadableTls"]
+__all__ = ["BLOCKED_STATUS", "Daemon"]
 
 BLOCKED_STATUS = 70  # when the watch over the loop gives up
 _FAILED_SECONDS = 1.0
@@ -39,39 +39,6 @@ _RECOVERY_TIMEOUT_USEC = 60_000_000
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-
-
-class ReloadableTls:
-    """The TLS of a listener. ``context`` stays; the certificate behind it can be replaced."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._current = self.prepared()
-        self.context = self.prepared()
-        self.context.sni_callback = self._choose  # also called when the client names no server
-
-    def prepared(self) -> ssl.SSLContext:
-        """A context with the files as they are now. Raises ConfigInvalid."""
-        listener = self._listener
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(listener.tls_certificate, listener.tls_key)
-        except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise ConfigInvalid(
-                [
-                    f"{listener.url}: the certificate {listener.tls_certificate} with the key"
-                    f" {listener.tls_key} cannot be used: {error}"
-                ]
-            ) from None
-        return context
-
-    def replace(self, context: ssl.SSLContext) -> None:
-        """Use ``context``, made by :meth:`prepared`, for connections from now on."""
-        self._current = context
-
-    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        connection.context = self._current
 
 
 # The writer's thread has to report a finished fdatasync to the loop, and waits this long for the
@@ -114,8 +81,7 @@ class Daemon:
         self._stop: asyncio.Event
         self._hurry: asyncio.Event
         self._broker: Broker
-        self._tls: list[ReloadableTls] = []
-        self._servers: list[Server] = []
+        self._server: Server | None = None
 
     async def run(self) -> None:
         """Run until a signal. Raises what keeps it from starting, or BrokerFailed."""
@@ -130,7 +96,9 @@ class Daemon:
 
     async def _run(self) -> None:
         config = self._config
-        self._tls = [ReloadableTls(each) for each in config.listeners if each.tls_certificate]
+        for listener in config.listeners:
+            if listener.tls_certificate:
+                ListenerTls(listener)  # should it be of no use, that is told before a long recovery
         log = FileLog(
             config.data,
             accept_loss=self._accept_loss,
@@ -186,19 +154,14 @@ class Daemon:
                 logger.info("changed a queue as configured", extra={"fields": {"queue": name}})
 
     async def _listen(self) -> None:
-        """Open every listener; those with TLS have a server each, for their certificate."""
-        grace = self._config.drain_ms / 1000
-        listeners = self._config.listeners
-        plain = tuple(each.url for each in listeners if not each.tls_certificate)
-        servers = [serve(self._broker, *plain, grace=grace)] if plain else []
-        with_tls = [each.url for each in listeners if each.tls_certificate]
-        for url, tls in zip(with_tls, self._tls, strict=True):
-            servers.append(serve(self._broker, url, tls=tls.context, grace=grace))
-        for server in servers:
-            self._servers.append(await server.__aenter__())
+        """Open every listener."""
+        config = self._config
+        server = serve(self._broker, *config.listeners, grace=config.drain_ms / 1000)
+        self._server = await server.__aenter__()
 
     def _tell_ready(self) -> None:
-        urls = [url for server in self._servers for url in server.urls]
+        assert self._server is not None
+        urls = self._server.urls
         logger.info(f"ready: {' '.join(urls)}", extra={"fields": {"urls": urls}})
         if self._ready is not None:
             self._ready(urls)
@@ -218,26 +181,22 @@ class Daemon:
             failed.cancel()
 
     async def _drain(self) -> None:
-        """Let connections finish what they began, all at the same time; hurry when told to."""
-        connections = self._broker.connections()
-        if self._servers and connections:
+        """Let connections finish what they began; hurry when told to."""
+        if self._server is None:
+            return
+        if connections := self._broker.connections():
             logger.info("draining", extra={"fields": {"connections": connections}})
-        closing = [
-            asyncio.ensure_future(server.__aexit__(None, None, None)) for server in self._servers
-        ]
+        closing = asyncio.ensure_future(self._server.__aexit__(None, None, None))
         hurry = asyncio.ensure_future(self._hurry.wait())
         try:
-            while pending := [each for each in closing if not each.done()]:
-                await asyncio.wait([*pending, hurry], return_when=asyncio.FIRST_COMPLETED)
-                if hurry.done():
-                    for each in pending:
-                        each.cancel()
-                    await asyncio.wait(pending)
+            await asyncio.wait([closing, hurry], return_when=asyncio.FIRST_COMPLETED)
+            if not closing.done():
+                closing.cancel()
+                await asyncio.wait([closing])
         finally:
             hurry.cancel()
-        for each in closing:
-            if not each.cancelled() and (error := each.exception()):
-                logger.warning("a listener did not close well", exc_info=error)
+        if not closing.cancelled() and (error := closing.exception()):
+            logger.warning("the listeners did not close well", exc_info=error)
 
     # --- signals ---
 
@@ -273,9 +232,9 @@ class Daemon:
                 os._exit(0)  # nothing was accepted yet, and recovery can be done again
 
     def reload(self) -> None:
-        """Read the configuration again; put certificates, users and limits in force, or nothing."""
-        if self._recovering:
-            logger.warning("not reloaded: still recovering")
+        """Read the configuration again; put what can be changed in force, or nothing."""
+        if self._server is None:
+            logger.warning("not reloaded: still starting")
             return
         self._systemd.notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         try:
@@ -293,18 +252,18 @@ class Daemon:
         fixed = needs_restart(old, new)
         if fixed:
             raise ConfigInvalid([f"{key} can only be changed by a restart" for key in fixed])
-        contexts = [tls.prepared() for tls in self._tls]
+        assert self._server is not None
+        change_listeners = self._server.prepare(new.listeners)
         self._broker.access.replace(new.access_users())
         # From here on nothing can fail.
         self._broker.core.limits = new.limits
-        for tls, context in zip(self._tls, contexts, strict=True):
-            tls.replace(context)
+        certificates = change_listeners()
         if self._set_log_level is not None:
             self._set_log_level(new.log.level)
         self._config = new
         for line in changes(old, new):
             logger.info(f"changed {line}")
-        fields = {"changes": len(changes(old, new)), "certificates": len(contexts)}
+        fields = {"changes": len(changes(old, new)), "certificates": certificates}
         logger.info("reloaded", extra={"fields": fields})
 
     def dump(self) -> None:

@@ -7,6 +7,8 @@ Rules:
    below what the process may open, so that the log always finds a file descriptor; should the
    system run out nevertheless, the event loop pauses accepting for a second by itself.
 3. A port of 0 is the system's choice; ``urls`` tells it.
+4. What a listener grants and the certificate it shows can be replaced while it is open, for
+   connections from then on; everything else about it cannot.
 """
 
 import asyncio
@@ -14,71 +16,93 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
+from functools import partial
+from typing import Any
 
 from ..broker.access import Principal
-from ..broker.errors import BraidError, InvalidArgument
+from ..broker.config import Listener
+from ..broker.errors import BraidError, InvalidArgument, Unauthenticated
 from ..broker.passwords import Verifier
 from ..broker.runtime import Broker
+from ..broker.schemes import SCHEMES
+from .addresses import Addresses
 from .connection import Connection, is_loopback
+from .deadlines import Deadlines
 from .session import SessionFactory
+from .tls import ListenerTls
 
 try:
     import resource
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
-__all__ = ["Dialect", "Listener", "parse_url"]
+__all__ = ["Acceptor", "Dialect", "Endpoint", "parse_url"]
 
 _DESCRIPTORS_RESERVED = 64  # for the log, the listening sockets, the standard streams
 _BACKLOG = 1_024
+# Whoever vanished without a word, and has no keep-alive of its own, is noticed after 10 minutes.
+_KEEPALIVE = {"TCP_KEEPIDLE": 300, "TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5}
 
 logger = logging.getLogger(__name__)
 
-
-class Dialect:
-    """What a URL scheme stands for: how to make a session, the usual port, whether over TLS."""
-
-    __slots__ = ("factory", "port", "tls")
-
-    def __init__(self, factory: SessionFactory, port: int, tls: bool) -> None:
-        self.factory = factory
-        self.port = port
-        self.tls = tls
+Dialect = Callable[[Listener], SessionFactory]
+"""How sessions are made for the connections of a listener."""
 
 
-def parse_url(url: str, dialects: Mapping[str, Dialect]) -> tuple[str, str, int]:
+def parse_url(url: str) -> tuple[str, str, int]:
     """``scheme://host:port`` as (scheme, host, port). Raises InvalidArgument."""
+    listener = Listener(url=url)
     try:
-        parts = urlsplit(url)
+        parts = listener.parts
         port = parts.port
     except ValueError as error:
         raise InvalidArgument(f"{url}: {error}") from None
-    if parts.scheme not in dialects:
-        known = ", ".join(f"{scheme}://" for scheme in dialects)
+    scheme = listener.scheme
+    if scheme is None:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
         raise InvalidArgument(f"{url}: the scheme is one of {known}")
     if not parts.hostname or parts.path.strip("/") or parts.query or parts.username is not None:
         raise InvalidArgument(f"{url}: expected {parts.scheme}://host:port")
-    return parts.scheme, parts.hostname, dialects[parts.scheme].port if port is None else port
+    return parts.scheme, parts.hostname, scheme.port if port is None else port
 
 
-class Listener:
-    """All listening sockets of a server, and the connections that came in by them."""
+class Endpoint:
+    """One listener that is open: what its next connections get."""
+
+    __slots__ = ("factory", "listener", "tls", "user_of")
 
     def __init__(
-        self, broker: Broker, dialects: Mapping[str, Dialect], tls: ssl.SSLContext | None
+        self,
+        listener: Listener,
+        factory: SessionFactory,
+        tls: ListenerTls | None,
+        user_of: Callable[[dict[str, Any]], str] | None,
     ) -> None:
+        self.listener = listener
+        self.factory = factory
+        self.tls = tls
+        self.user_of = user_of
+
+
+class Acceptor:
+    """All listening sockets of a server, and the connections that came in by them."""
+
+    def __init__(self, broker: Broker, dialects: Mapping[str, Dialect]) -> None:
         self.urls: list[str] = []
         self.refused = 0
+        self.loop = asyncio.get_running_loop()
         self._broker = broker
         self._dialects = dialects
-        self._tls = tls
         self._verifier = Verifier(broker.access)
-        self._loop = asyncio.get_running_loop()
+        self._endpoints: list[Endpoint] = []
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._strangers: set[Connection] = set()
+        self._addresses = Addresses()
         self._woken: list[Connection] = []
+        self._deadlines: Deadlines[Connection] = Deadlines()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
         self._empty = asyncio.Event()
         self._empty.set()
         self._connections_max = min(broker.limits.connections_max, _descriptors_max())
@@ -86,29 +110,73 @@ class Listener:
 
     # --- listening ---
 
-    async def listen(self, url: str) -> None:
-        """Bind ``url`` and accept. Raises InvalidArgument, or OSError when the port is in use."""
-        scheme, host, port = parse_url(url, self._dialects)
-        dialect = self._dialects[scheme]
-        if dialect.tls and self._tls is None:
+    async def listen(self, listener: Listener, context: ssl.SSLContext | None = None) -> None:
+        """Bind a listener and accept. ``context`` is for one with TLS that names no certificate.
+
+        Raises:
+            InvalidArgument: the URL is wrong, or the listener needs a certificate.
+            ConfigInvalid: its certificate cannot be used.
+            OSError: the port is in use.
+        """
+        url = listener.url
+        name, host, port = parse_url(url)
+        scheme = SCHEMES[name]
+        dialect = self._dialects.get(scheme.dialect)
+        if dialect is None:
+            raise InvalidArgument(f"{url}: {name}:// is not part of this installation")
+        tls = ListenerTls(listener) if scheme.tls and listener.tls_certificate else None
+        if tls is not None:
+            context = tls.context
+        elif scheme.tls and context is None:
             raise InvalidArgument(f"{url}: needs a certificate")
-        for bound in await self._bind(url, host, port, dialect.tls):
-            name = bound.getsockname()
-            where = f"[{name[0]}]" if ":" in name[0] else name[0]
+        user_of = partial(_user_of, listener) if listener.certificate_user else None
+        endpoint = Endpoint(listener, dialect(listener), tls, user_of)
+        self._endpoints.append(endpoint)
+        for bound in await self._bind(url, host, port, scheme.tls):
+            address = bound.getsockname()
+            where = f"[{address[0]}]" if ":" in address[0] else address[0]
             self._servers.append(
-                await self._loop.create_server(
-                    lambda: Connection(self._loop, self, dialect.factory),
+                await self.loop.create_server(
+                    lambda: Connection(self, endpoint.factory, endpoint.user_of),
                     sock=bound,
                     backlog=_BACKLOG,
-                    ssl=self._tls if dialect.tls else None,
-                    ssl_handshake_timeout=self._handshake_seconds() if dialect.tls else None,
+                    ssl=context if scheme.tls else None,
+                    ssl_handshake_timeout=self._handshake_seconds() if scheme.tls else None,
                 )
             )
-            self.urls.append(f"{scheme}://{where}:{name[1]}")
+            self.urls.append(f"{name}://{where}:{address[1]}")
+
+    def prepare(self, listeners: Sequence[Listener]) -> Callable[[], int]:
+        """Read certificates again and take new options, in the order in which they were opened.
+
+        Returns what puts all of it in force, and then returns how many certificates it were.
+        Nothing is changed before. Raises ConfigInvalid.
+        """
+        assert len(listeners) == len(self._endpoints)
+        changes = [
+            (
+                endpoint,
+                listener,
+                self._dialects[SCHEMES[parse_url(listener.url)[0]].dialect](listener),
+                endpoint.tls.prepared() if endpoint.tls is not None else None,
+            )
+            for endpoint, listener in zip(self._endpoints, listeners, strict=True)
+        ]
+
+        def commit() -> int:
+            certificates = 0
+            for endpoint, listener, factory, context in changes:
+                endpoint.listener, endpoint.factory = listener, factory
+                if endpoint.tls is not None and context is not None:
+                    endpoint.tls.replace(context)
+                    certificates += 1
+            return certificates
+
+        return commit
 
     async def _bind(self, url: str, host: str, port: int, tls: bool) -> Sequence[socket.socket]:
         try:
-            found = await self._loop.getaddrinfo(
+            found = await self.loop.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
         except socket.gaierror as error:
@@ -154,6 +222,8 @@ class Listener:
             for connection in list(self._connections):
                 connection.abort()
         await self._empty.wait()
+        if self._timer is not None:
+            self._timer.cancel()
 
     # --- what connections ask ---
 
@@ -164,8 +234,17 @@ class Listener:
 
     def join(self, connection: Connection) -> bool:
         """Count a new connection in; False when there are too many."""
-        strangers_max = self._broker.limits.connections_unauthenticated_max
-        if len(self._connections) >= self._connections_max or len(self._strangers) >= strangers_max:
+        limits = self._broker.limits
+        if (
+            len(self._connections) >= self._connections_max
+            or len(self._strangers) >= limits.connections_unauthenticated_max
+            or not self._addresses.welcomes(
+                connection.peer,
+                self.now_ms(),
+                limits.connections_per_address_max,
+                limits.connects_per_address_per_minute_max,
+            )
+        ):
             self.refused += 1
             return False
         self._connections.add(connection)
@@ -179,27 +258,63 @@ class Listener:
 
     def leave(self, connection: Connection) -> None:
         """It is gone."""
+        if connection not in self._connections:
+            return  # it was refused
         self._strangers.discard(connection)
-        self._connections.discard(connection)
+        self._connections.remove(connection)
+        self._addresses.leave(connection.peer)
+        self._deadlines.discard(connection, connection.bucket)
         if not self._connections:
             self._empty.set()
 
     def wake(self, connection: Connection) -> None:
         """Look after a connection when this turn of the loop is over, with all others woken."""
         if not self._woken:
-            self._loop.call_soon(self._look)
+            self.loop.call_soon(self._look)
         self._woken.append(connection)
 
     def _look(self) -> None:
         woken = self._woken
         self._woken = []
         for connection in woken:
-            try:
-                connection.look()
-            except Exception as error:  # a bug of ours; the others must not suffer for it
-                what = {"message": f"connection of {connection.peer}", "exception": error}
-                self._loop.call_exception_handler(what)
-                connection.abort()
+            self._guard(connection, connection.look)
+
+    def _guard(self, connection: Connection, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # a bug of ours; the others must not suffer for it
+            what = {"message": f"connection of {connection.peer}", "exception": error}
+            self.loop.call_exception_handler(what)
+            connection.abort()
+
+    def set_deadline(self, connection: Connection, at_ms: int | None) -> None:
+        """Call its ``tick`` at that time, and not at one set before."""
+        deadlines = self._deadlines
+        if connection.bucket >= 0:
+            deadlines.discard(connection, connection.bucket)
+            connection.bucket = -1
+        if at_ms is not None:
+            connection.bucket = deadlines.add(connection, at_ms)
+            if self._timer is None or at_ms < self._timer_ms:
+                self._arm()
+
+    def _arm(self) -> None:
+        """Have one timer, for the first of all deadlines."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at_ms = self._deadlines.next_ms()
+        if at_ms is not None:
+            self._timer_ms = at_ms
+            seconds = max(0, at_ms - self.now_ms()) / 1000
+            self._timer = self.loop.call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        for connection in self._deadlines.due(self.now_ms()):
+            connection.bucket = -1
+            self._guard(connection, connection.tick)
+        self._arm()
 
     def authenticate(
         self,
@@ -209,7 +324,7 @@ class Listener:
         callback: Callable[[Principal | BraidError], None],
     ) -> asyncio.Future[None]:
         """Check a password beside the loop, then call back."""
-        return self._loop.create_task(self._authenticate(user, password, peer, callback))
+        return self.loop.create_task(self._authenticate(user, password, peer, callback))
 
     async def _authenticate(
         self,
@@ -220,7 +335,7 @@ class Listener:
     ) -> None:
         try:
             found: Principal | BraidError = await self._verifier.authenticate(
-                user, password, peer, self._loop.time()
+                user, password, peer, self.now_ms() / 1000
             )
         except BraidError as error:
             found = error
@@ -233,6 +348,11 @@ def _bound(family: int, kind: int, protocol: int, address: tuple[object, ...]) -
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # What is set on a listening socket holds for those it accepts.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                bound.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         bound.setblocking(False)
         bound.bind(address)
     except OSError:
@@ -249,3 +369,14 @@ def _descriptors_max() -> int:
     if soft == resource.RLIM_INFINITY:
         return 2**31
     return max(1, soft - max(_DESCRIPTORS_RESERVED, soft // 10))
+
+
+def _user_of(listener: Listener, certificate: dict[str, Any]) -> str:
+    """The user that a verified certificate names; empty when it has no such name."""
+    from ..broker.certificates import user_of_certificate
+
+    try:
+        return user_of_certificate(certificate, listener.certificate_name)
+    except Unauthenticated as error:
+        logger.warning("%s: a certificate names no user: %s", listener.url, error)
+        return ""

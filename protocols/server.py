@@ -1,21 +1,24 @@
 """``serve``: a broker, open to the network for as long as an ``async with`` lasts.
 
-The one place that knows every dialect by its URL scheme.
+The one place that knows every dialect by the name that ``broker/schemes.py`` gives it.
 """
 
 import asyncio
 import ssl
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
+from ..broker.config import Listener
 from ..broker.errors import InvalidArgument
 from ..broker.runtime import Broker
-from .listener import Dialect, Listener
+from ..broker.schemes import SCHEMES
+from .listener import Acceptor, Dialect
 from .native.session import NativeSession
-from .session import Host
+from .session import SessionFactory
 
 __all__ = ["NATIVE_PORT", "Server", "serve"]
 
-NATIVE_PORT = 7450
+NATIVE_PORT = SCHEMES["braid"].port
 
 _ENVELOPE_BYTES = 8 * 1024  # what a SEND takes beside a message's body and headers
 
@@ -24,28 +27,42 @@ class Server:
     """What ``async with serve(...) as server`` gives."""
 
     def __init__(
-        self, broker: Broker, urls: tuple[str, ...], tls: ssl.SSLContext | None, grace: float
+        self,
+        broker: Broker,
+        listeners: Sequence[Listener],
+        tls: ssl.SSLContext | None,
+        grace: float,
     ) -> None:
         self._broker = broker
-        self._wanted = urls
+        self._wanted = listeners
         self._tls = tls
         self._grace = grace
-        self._listener: Listener | None = None
+        self._acceptor: Acceptor | None = None
 
     @property
     def urls(self) -> list[str]:
         """Where the server listens, with the ports that the system chose for port 0."""
-        return list(self._listener.urls) if self._listener is not None else []
+        return list(self._acceptor.urls) if self._acceptor is not None else []
 
     @property
     def connections(self) -> int:
         """How many connections there are now."""
-        return self._listener.connections if self._listener is not None else 0
+        return self._acceptor.connections if self._acceptor is not None else 0
 
     @property
     def connections_refused(self) -> int:
         """How many were closed at once, because there were too many."""
-        return self._listener.refused if self._listener is not None else 0
+        return self._acceptor.refused if self._acceptor is not None else 0
+
+    def prepare(self, listeners: Sequence[Listener]) -> Callable[[], int]:
+        """Make ready to change what the listeners grant, and to show their certificates anew.
+
+        ``listeners`` are those of :func:`serve` in their order, with other MQTT options. Nothing is
+        changed until what is returned is called, which cannot fail; it returns how many
+        certificates were read. Raises ConfigInvalid.
+        """
+        assert self._acceptor is not None
+        return self._acceptor.prepare(listeners)
 
     async def __aenter__(self) -> "Server":
         limits = self._broker.limits
@@ -55,15 +72,15 @@ class Server:
                 f"frame_bytes_max is {limits.frame_bytes_max}, but a message with body_bytes_max"
                 f" and headers_bytes_max needs {needed}"
             )
-        listener = Listener(self._broker, self._dialects(), self._tls)
+        acceptor = Acceptor(self._broker, self._dialects())
         try:
-            for url in self._wanted:
-                await listener.listen(url)
+            for listener in self._wanted:
+                await acceptor.listen(listener, self._tls)
         except BaseException:
-            await listener.close(0)
+            await acceptor.close(0)
             raise
-        self._listener = listener
-        self._broker.on_count_connections(lambda: listener.connections)
+        self._acceptor = acceptor
+        self._broker.on_count_connections(lambda: acceptor.connections)
         return self
 
     async def __aexit__(
@@ -72,42 +89,45 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._listener is not None
-        closing = asyncio.ensure_future(self._listener.close(self._grace))
+        assert self._acceptor is not None
+        closing = asyncio.ensure_future(self._acceptor.close(self._grace))
         try:
             await asyncio.shield(closing)
         except asyncio.CancelledError:
-            await self._listener.close(0)
+            await self._acceptor.close(0)
             await closing
             raise
 
     def _dialects(self) -> dict[str, Dialect]:
         core = self._broker.core
 
-        def native(host: Host, now_ms: int) -> NativeSession:
-            return NativeSession(core, host, now_ms)
+        def native(listener: Listener) -> SessionFactory:
+            return lambda host, now_ms: NativeSession(core, host, now_ms)
 
-        return {
-            "braid": Dialect(native, NATIVE_PORT, tls=False),
-            "braids": Dialect(native, NATIVE_PORT, tls=True),
-        }
+        return {"native": native}
 
 
 def serve(
-    broker: Broker, *urls: str, tls: ssl.SSLContext | None = None, grace: float = 10.0
+    broker: Broker,
+    *listeners: str | Listener,
+    tls: ssl.SSLContext | None = None,
+    grace: float = 10.0,
 ) -> Server:
     """Open ``broker`` to the network: ``async with serve(broker, "braid://127.0.0.1:7450"): ...``
 
     Args:
         broker: an open :class:`Broker` on the same event loop.
-        urls: where to listen; ``braids://`` is TLS. Port 0 lets the system choose, and
-            ``server.urls`` tells what it chose.
-        tls: the certificate, for ``braids://``.
+        listeners: where to listen: URLs, or :class:`Listener` objects, which have a certificate and
+            MQTT options each. The schemes are in ``broker/schemes.py``; those that end in ``s`` are
+            TLS. Port 0 lets the system choose, and ``server.urls`` tells what it chose.
+        tls: the certificate, for URLs with TLS and listeners that name none.
         grace: seconds that connections get at the end to finish what they began.
 
     Raises:
         InvalidArgument: a URL is wrong; it needs a certificate; or other machines could reach it
             while no user is defined.
+        ConfigInvalid: a listener's certificate cannot be used.
         OSError: the port is in use.
     """
-    return Server(broker, urls, tls, grace)
+    each = [Listener(url=item) if isinstance(item, str) else item for item in listeners]
+    return Server(broker, each, tls, grace)

@@ -25,7 +25,7 @@ STOREYS = {"storage": 0, "broker": 1, "protocols": 2, "benchmarks": 3}
 # Imports for annotations only (under `if TYPE_CHECKING:`) are free.
 FILES = {"storage/disk.py"}
 LOOP = {"broker/runtime.py", "broker/face.py"}
-SERVER = {"protocols/server.py", "protocols/listener.py", "protocols/connection.py"}
+SERVER = {f"protocols/{name}.py" for name in ("server", "listener", "connection", "tls")}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}
 TOOLS = {"protocols/cli/*", "benchmarks/*"}
 EDGE = SERVER | DAEMON | {"protocols/native/client.py"} | TOOLS

@@ -89,7 +89,7 @@ def _errors() -> tuple[_Row, ...]:
 
 
 _SYSTEM_ERRORS: dict[int, tuple[int, str, str]] = {
-    errno.EADDRINUSE: (75, "port-in-use", "stop what listens there, or choose another port"),
+    errno.EADDRINUSE: (75, "port-in-use", "stop what listens there, or give another --listen URL"),
     errno.EADDRNOTAVAIL: (78, "bad-address", "listen on an address that this machine has"),
     errno.EACCES: (4, "no-access", "check owner and permissions"),
     errno.EPERM: (4, "no-access", "check owner and permissions"),

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from braidmq.broker.mqtt_options import OPTION_RANGES, MqttOptions
 
@@ -10,10 +11,10 @@ from braidmq.broker.mqtt_options import OPTION_RANGES, MqttOptions
 def test_every_number_has_a_range(name):
     least, most = OPTION_RANGES[name]
     for value in (least, most):
-        assert getattr(MqttOptions(**{name: value}), name) == value
+        assert getattr(replace(MqttOptions(), **{name: value}), name) == value
     for value in (least - 1, most + 1):
         with pytest.raises(ValueError, match=f"{name} is {value}; it is between {least} and"):
-            MqttOptions(**{name: value})
+            replace(MqttOptions(), **{name: value})
 
 
 def test_no_number_is_without_a_range():
@@ -30,4 +31,4 @@ def test_no_number_is_without_a_range():
 @pytest.mark.parametrize("name", ["server_reference", "response_information"])
 def test_texts_that_no_packet_can_hold(name, text):
     with pytest.raises(ValueError, match=name):
-        MqttOptions(**{name: text})
+        replace(MqttOptions(), **{name: text})

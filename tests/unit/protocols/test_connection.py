@@ -68,6 +68,7 @@ class Keeper:
 
     def __init__(self):
         self.loop = asyncio.get_running_loop()
+        self.timer: asyncio.TimerHandle | None = None
         self.room = True
         self.joined = 0
         self.left = asyncio.Event()
@@ -82,6 +83,7 @@ class Keeper:
         return self.room
 
     def leave(self, connection):
+        self.set_deadline(connection, None)
         self.left.set()
 
     def authenticated(self, connection):
@@ -94,6 +96,14 @@ class Keeper:
 
     def wake(self, connection):
         self.loop.call_soon(connection.look)
+
+    def set_deadline(self, connection, at_ms):
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if at_ms is not None:
+            seconds = max(0, at_ms - self.now_ms()) / 1000
+            self.timer = self.loop.call_later(seconds, connection.tick)
 
 
 class Pair:
@@ -133,7 +143,7 @@ async def make():
             return sessions[0]
 
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(loop, keeper, factory), "127.0.0.1", 0)
+        server = await loop.create_server(lambda: Connection(keeper, factory), "127.0.0.1", 0)
         peer = socket.socket()
         peer.setblocking(False)
         await loop.sock_connect(peer, server.sockets[0].getsockname())

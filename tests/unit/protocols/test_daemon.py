@@ -1,8 +1,7 @@
-"""The daemon: certificates, and whole runs within this process."""
+"""The daemon: whole runs within this process."""
 
 import asyncio
 import socket
-import ssl
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,12 @@ from braidmq.broker.limits import Limits
 from braidmq.broker.passwords import hash_password
 from braidmq.broker.settings import QueueSettings
 from braidmq.protocols import connect
-from braidmq.protocols.daemon import Daemon, ReloadableTls
+from braidmq.protocols.daemon import Daemon
 from braidmq.storage.errors import Locked
 
 SMALL = Limits(reserve_bytes=2**20, disk_free_bytes_min=0)
 LOOPBACK = (Listener(url="braid://127.0.0.1:0"),)
 SECONDS = 30
-
-
-# --- certificates ---
 
 
 def certify(folder: Path, authority: trustme.CA, *names: str) -> Listener:
@@ -37,51 +33,6 @@ def certify(folder: Path, authority: trustme.CA, *names: str) -> Listener:
         tls_certificate=str(folder / "cert"),
         tls_key=str(folder / "key"),
     )
-
-
-def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> list[Any]:
-    """A handshake in memory; the names in the certificate that the client got."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [
-        client.wrap_bio(to_client, to_server, server_hostname=name),
-        server.wrap_bio(to_server, to_client, server_side=True),
-    ]
-    for _ in range(10):
-        for end in ends:
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-    certificate = ends[0].getpeercert()
-    assert certificate
-    names: Any = certificate["subjectAltName"]
-    return [value for _, value in names]
-
-
-@pytest.mark.parametrize("name", ["127.0.0.1", "one.example"])
-def test_new_connections_get_the_new_certificate(tmp_path, name):
-    """With a server name in the handshake, and without one, as for an address."""
-    authority = trustme.CA()
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    tls = ReloadableTls(certify(tmp_path, authority, name))
-    assert shake_hands(tls.context, client, name) == [name]
-    certify(tmp_path, authority, name, "new.example")
-    assert shake_hands(tls.context, client, name) == [name]
-    tls.replace(tls.prepared())
-    assert set(shake_hands(tls.context, client, name)) == {name, "new.example"}
-
-
-def test_certificates_that_cannot_be_used(tmp_path):
-    listener = certify(tmp_path, trustme.CA(), "one.example")
-    (tmp_path / "key").write_text("no key")
-    with pytest.raises(ConfigInvalid, match="cannot be used"):
-        ReloadableTls(listener)
-    with pytest.raises(ConfigInvalid, match="No such file"):
-        ReloadableTls(msgspec.structs.replace(listener, tls_key=str(tmp_path / "missing")))
-
-
-# --- a whole run ---
 
 
 def config(tmp_path: Path, **changes: Any) -> Config:
@@ -250,7 +201,7 @@ async def test_dump_writes_into_the_log(tmp_path, caplog):
 async def test_reload_before_it_is_ready_is_put_off(tmp_path, caplog):
     daemon = Daemon(config(tmp_path), lambda: Config())
     daemon.reload()
-    assert "not reloaded: still recovering" in caplog.text
+    assert "not reloaded: still starting" in caplog.text
 
 
 async def test_recovery_is_told_to_systemd(tmp_path, monkeypatch):

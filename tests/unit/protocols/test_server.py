@@ -20,6 +20,7 @@ from braidmq.broker import (
     User,
 )
 from braidmq.broker.access import Rule
+from braidmq.broker.config import ConfigInvalid, Listener
 from braidmq.broker.passwords import hash_password
 from braidmq.protocols import Server, connect, serve
 from braidmq.storage.disk import RealDisk
@@ -123,6 +124,34 @@ async def test_tls():
         with pytest.raises(Disconnected):
             async with connect(plain, timeout=2):
                 pass
+
+
+async def test_every_listener_has_its_own_certificate(broker, tmp_path):
+    listeners, clients = [], []
+    for name in ("one", "other"):
+        authority, file = trustme.CA(), str(tmp_path / name)
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(file)
+        url = "braids://127.0.0.1:0"
+        listeners.append(Listener(url=url, tls_certificate=file, tls_key=file))
+        clients.append(ssl.create_default_context())
+        authority.configure_trust(clients[-1])
+    async with serve(broker, *listeners, "braid://127.0.0.1:0") as server:
+        for url, right, wrong in zip(server.urls, clients, reversed(clients), strict=False):
+            async with connect(url, tls=right) as remote:
+                await remote.declare_queue("q")
+            with pytest.raises(Disconnected):
+                async with connect(url, tls=wrong):
+                    pass
+        async with connect(server.urls[2]):
+            assert server.connections == 1
+
+
+async def test_a_certificate_that_cannot_be_used_leaves_nothing_open(broker, tmp_path):
+    missing = str(tmp_path / "missing")
+    listener = Listener(url="braids://127.0.0.1:0", tls_certificate=missing, tls_key=missing)
+    with pytest.raises(ConfigInvalid, match="cannot be used"):
+        async with serve(broker, "braid://127.0.0.1:0", listener):
+            pass
 
 
 @pytest.fixture(scope="module")
