@@ -467,6 +467,8 @@ class Access:
             Unauthenticated: there is no such user any more, or it was anonymous, and now there are
                 users.
         """
+        if name == SYSTEM.name:
+            return SYSTEM
         if name == ANONYMOUS_NAME and not self._users:
             return self._anonymous(client_id)
         return self.principal(name, client_id)

@@ -205,7 +205,8 @@ class NativeSession:
         if self.finished or self._state is CLOSING:
             return None
         if self._state is OPEN:
-            return min(self._heard_ms + 2 * self._heartbeat_ms, self._beat_ms)
+            silence_ms = self._heard_ms + 2 * self._heartbeat_ms
+            return min(silence_ms, self._beat_ms, self._who.expires_ms)
         return self._begun_ms + self._limits.handshake_ms_max
 
     def tick(self, now_ms: int) -> None:
@@ -225,8 +226,8 @@ class NativeSession:
         if now_ms >= self._heard_ms + 2 * self._heartbeat_ms:
             text = f"nothing was heard for two heartbeats of {self._heartbeat_ms} ms"
             self._fail(Disconnected(text))
-        elif not self._who.active:
-            self._fail(Unauthenticated("this user has no rights any more"))
+        elif not self._who.valid_at(now_ms):
+            self._fail(Unauthenticated("this user has no rights any more, or its token expired"))
 
     def pause_writing(self) -> None:
         """The client does not read: no more credit, no more requests."""

@@ -245,6 +245,7 @@ def test_a_kept_session_belongs_to_the_user_of_the_name() -> None:
     users = access_of(allow("topic:*", "%c"))
     owner = users.owner("alice", "c")
     assert owner is users.principal("alice", "c")
-    for name in ("bob", "", "$system"):
+    assert users.owner(SYSTEM.name, "c") is SYSTEM
+    for name in ("bob", "", "$anonymous"):
         with pytest.raises(Unauthenticated):
             users.owner(name, "c")
