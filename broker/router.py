@@ -86,9 +86,10 @@ class FilterTree(Generic[K, V]):
             return 0
         shape = 1
         new = 0
-        for level in filter.removesuffix("#").removesuffix("/").split("/") if filter != "#" else ():
-            shape = _below(shape, level)
-            new += shape not in self._shapes
+        for level in filter.split("/"):
+            if level != "#":
+                shape = _below(shape, level)
+                new += shape not in self._shapes
         return new
 
     def add(self, filter: str, key: K, value: V) -> V | None:

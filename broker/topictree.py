@@ -24,6 +24,7 @@ __all__ = ["TopicTree"]
 
 SHARED_TEXTS_MAX = 8192  # then all are forgotten, so that the topics of today are shared
 SHARED_CHARACTERS_MAX = 32
+STEP_PLACES = 256
 
 
 class _Branch:
@@ -184,8 +185,15 @@ class TopicTree:
 
         To be read a few at a time, however many there are, while the tree changes: a topic that is
         there all the while comes once, one that comes or goes meanwhile may come, and the number
-        is the one it has at that moment. Between two steps it holds 8 bytes for each child of the
+        is the one it has at that moment. In between it holds 8 bytes for each child of the
         branches above the place where it stands.
+        """
+        return (found for found in self.steps(filter) if found is not None)
+
+    def steps(self, filter: str) -> Iterator[tuple[str, int] | None]:
+        """Like :meth:`search`, but None for every ``STEP_PLACES`` places with nothing found.
+
+        A filter may match little and still have a million places to look at: ``+/+/+/none``.
         """
         if not has_wildcards(filter):
             number = self.get(filter)
@@ -198,6 +206,7 @@ class TopicTree:
             wanted.pop()
         frames = [_frame(self._root, "", "", 0, wanted)]
         changes = self._changes
+        looked = 0
         while frames:
             if changes != self._changes:
                 changes = self._changes
@@ -207,22 +216,24 @@ class TopicTree:
             is_match = depth >= len(wanted) if all_below else depth == len(wanted)
             for level in frame.names:
                 place = frame.children.get(level)
+                path = frame.prefix + level
+                found = None
                 if isinstance(place, int):
-                    if not is_match:
-                        continue
-                    yield frame.prefix + level, place
+                    if is_match:
+                        found = path, place
                 elif isinstance(place, tuple):
-                    if not _fits(place[0], wanted, depth, all_below):
-                        continue
-                    yield f"{frame.prefix}{level}/{place[0]}", place[1]
+                    if _fits(place[0], wanted, depth, all_below):
+                        found = f"{path}/{place[0]}", place[1]
                 elif place is not None:
-                    path = frame.prefix + level
                     if all_below or depth < len(wanted):
                         frames.append(_frame(place, level, path + "/", depth, wanted))
                     if is_match and place.number is not None:
-                        yield path, place.number
-                    break
-                if changes != self._changes:
+                        found = path, place.number
+                looked += 1
+                if found is not None or looked == STEP_PLACES:
+                    looked = 0
+                    yield found
+                if changes != self._changes or frame is not frames[-1]:
                     break
             else:
                 frames.pop()

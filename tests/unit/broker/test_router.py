@@ -1,0 +1,236 @@
+"""Filters and their subscribers: what matches, what a match costs, and that nothing is left."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from braidmq.broker.router import FilterTree, MatchCache
+from braidmq.broker.topic import matches
+
+LEVEL = st.sampled_from(["", "a", "b", "$", "$a"])
+TOPIC = st.lists(LEVEL, min_size=1, max_size=4).map("/".join).filter(bool)
+FILTER = (
+    st.tuples(st.lists(st.one_of(LEVEL, st.just("+")), max_size=4), st.sampled_from([[], ["#"]]))
+    .map(lambda parts: "/".join(parts[0] + parts[1]))
+    .filter(bool)
+)
+KEY = st.integers(0, 3)
+CHANGES = st.lists(st.tuples(st.booleans(), FILTER, KEY), max_size=40)
+
+
+def is_new(tree: FilterTree) -> bool:
+    """Whether nothing at all is left in a tree."""
+    root = tree._root
+    return (
+        root.is_empty()
+        and root.children is None
+        and not tree._exact
+        and not tree._shapes
+        and len(tree) == 0
+    )
+
+
+def changed(changes) -> tuple[FilterTree[int, int], dict[tuple[str, int], int]]:
+    """A tree and its model after some changes, each of which is compared."""
+    tree: FilterTree[int, int] = FilterTree()
+    model: dict[tuple[str, int], int] = {}
+    for value, (adding, filter, key) in enumerate(changes):
+        version = tree.version
+        if adding:
+            before = (len(tree._shapes), tree.new_shapes(filter))
+            assert tree.add(filter, key, value) == model.get((filter, key))
+            assert tree.shapes == sum(before)
+            model[filter, key] = value
+            assert tree.version > version
+        else:
+            was = model.pop((filter, key), None)
+            assert tree.remove(filter, key) == was
+            assert (tree.version > version) == (was is not None)
+        assert len(tree) == len(model)
+    return tree, model
+
+
+@settings(max_examples=300)
+@given(CHANGES, st.lists(TOPIC, min_size=1, max_size=8))
+def test_tree_matches_what_the_standard_says(changes, topics):
+    tree, model = changed(changes)
+    for topic in topics:
+        expected = [value for (filter, _), value in model.items() if matches(filter, topic)]
+        assert sorted(tree.match(topic)) == sorted(expected)
+
+
+@given(CHANGES)
+def test_tree_can_be_listed(changes):
+    tree, model = changed(changes)
+    listed = list(tree.filters())
+    assert sorted(listed) == sorted({filter for filter, _ in model})
+    for filter in [*listed, "none", "none/+", "+/none/#"]:
+        expected = {key: value for (other, key), value in model.items() if other == filter}
+        assert dict(tree.subscribers(filter)) == expected
+
+
+@given(CHANGES)
+def test_nothing_is_left_when_all_have_gone(changes):
+    tree, model = changed(changes)
+    for filter, key in model:
+        tree.remove(filter, key)
+    assert is_new(tree)
+
+
+@given(CHANGES, CHANGES)
+def test_listing_goes_on_while_the_tree_changes(first, second):
+    tree, model = changed(first)
+    there_all_the_while = {filter for filter, _ in model}
+    listed = []
+    names = tree.filters()
+    for adding, filter, key in second:
+        if adding:
+            tree.add(filter, key, 0)
+            model[filter, key] = 0
+        else:
+            tree.remove(filter, key)
+            model.pop((filter, key), None)
+        there_all_the_while &= {filter for filter, _ in model}
+        listed += [name for name in [next(names, None)] if name is not None]
+    listed += names
+    assert there_all_the_while <= set(listed)
+    assert all(listed.count(filter) == 1 for filter in there_all_the_while)
+
+
+def test_many_subscribers_of_one_filter():
+    for filter in ("a/b", "a/+", "a/#", "#"):
+        tree: FilterTree[int, int] = FilterTree()
+        for key in range(10_000):
+            assert tree.add(filter, key, -key) is None
+        assert sorted(tree.match("a/b")) == list(range(-9_999, 1))
+        assert tree.subscribers(filter)[77] == -77
+        for key in range(9_999):
+            assert tree.remove(filter, key) == -key
+        assert tree.match("a/b") == [-9_999]
+        assert tree.remove(filter, 0) is None
+        assert tree.remove(filter, 9_999) == -9_999
+        assert is_new(tree)
+
+
+def test_churn_of_many_filters_leaves_nothing():
+    tree: FilterTree[int, int] = FilterTree()
+    filters = [
+        pattern.format(number)
+        for number in range(2_000)
+        for pattern in ("{}/a", "{}/+/b", "+/{}/#", "{}/#", "x/+/y/{}")
+    ]
+    for _ in range(2):
+        for filter in filters:
+            tree.add(filter, 1, 1)
+        assert len(tree) == len(filters)
+        assert len(tree.match("7/7/b")) == 3
+        for filter in filters:
+            assert tree.remove(filter, 1) == 1
+        assert is_new(tree)
+
+
+class Counted(dict):
+    """The children of a node, counting the lookups."""
+
+    looked_at = 0
+
+    def __contains__(self, level):
+        Counted.looked_at += 1
+        return super().__contains__(level)
+
+
+def count_lookups(tree: FilterTree) -> None:
+    nodes = [tree._root]
+    while nodes:
+        node = nodes.pop()
+        nodes += [*(node.children or {}).values(), *([node.plus] if node.plus else [])]
+        node.children = Counted(node.children or {})
+    Counted.looked_at = 0
+
+
+def test_a_match_looks_at_no_more_nodes_than_there_are_shapes():
+    tree: FilterTree[str, int] = FilterTree()
+    depth = 9
+    for levels in product("a+", repeat=depth):
+        tree.add("/".join(levels) + "/#", "k", 1)
+    assert tree.shapes == 2 ** (depth + 1) - 2
+    count_lookups(tree)
+    assert len(tree.match("/".join("a" * 30))) == 2**depth
+    assert Counted.looked_at <= tree.shapes + 1  # the root
+
+
+def test_a_match_does_not_cost_more_when_there_are_more_subscriptions():
+    tree: FilterTree[int, int] = FilterTree()
+    for number in range(5_000):
+        tree.add(f"site/{number}/+/temp", number, number)
+        tree.add(f"+/{number}/#", number, number)
+        tree.add(f"site/{number}/a/temp", number, number)
+    assert tree.shapes == 6
+    count_lookups(tree)
+    assert len(tree.match("site/17/a/temp")) == 3
+    assert Counted.looked_at <= 6
+    count_lookups(tree)
+    assert tree.match("else/99999/a/temp") == []
+    assert Counted.looked_at <= 3
+
+
+def test_shapes_are_known_before_they_are_added():
+    tree: FilterTree[int, int] = FilterTree()
+    new = {filter: tree.new_shapes(filter) for filter in ("a", "#", "+", "a/+", "+/#", "+/", "/#")}
+    assert new == {"a": 0, "#": 0, "+": 1, "a/+": 2, "+/#": 1, "+/": 2, "/#": 1}
+    tree.add("x/+/#", 1, 1)
+    assert tree.shapes == 2
+    assert tree.new_shapes("y/+") == 0  # another filter of a shape that is there
+    assert tree.new_shapes("+/y") == 2
+    tree.add("y/+", 1, 1)
+    tree.remove("x/+/#", 1)
+    assert tree.shapes == 2
+    tree.remove("y/+", 1)
+    assert tree.shapes == 0
+
+
+def test_deep_names_need_no_recursion():
+    tree: FilterTree[int, int] = FilterTree()
+    depth = 5_000
+    tree.add("+/" * depth + "#", 1, 1)
+    tree.add("a/" * depth + "+", 1, 2)
+    assert sorted(tree.match("a/" * depth + "b")) == [1, 2]
+    assert sum(1 for _ in tree.filters()) == 2
+    tree.remove("+/" * depth + "#", 1)
+    tree.remove("a/" * depth + "+", 1)
+    assert is_new(tree)
+
+
+@pytest.mark.parametrize("filter", ["a/b", "a/+", "a/#", "#"])
+def test_what_is_not_there_cannot_be_removed(filter):
+    tree: FilterTree[int, int] = FilterTree()
+    assert tree.remove(filter, 1) is None
+    tree.add(filter, 1, 1)
+    assert tree.remove(filter, 2) is None
+    assert tree.remove("a/b/c/+", 1) is None
+    assert len(tree) == 1 and tree.version == 1
+
+
+def test_cache_forgets_with_every_change():
+    cache: MatchCache[list[int]] = MatchCache(100)
+    assert cache.get("a", 1) is None
+    cache.put("a", 1, [])
+    assert cache.get("a", 1) == []
+    assert cache.get("b", 1) is None
+    assert cache.get("a", 2) is None
+    assert cache.get("a", 1) is None  # it went with the other version
+    cache.put("a", 2, [2])
+    cache.put("b", 3, [3])
+    assert cache.get("a", 3) is None and cache.get("b", 3) == [3]
+
+
+def test_cache_is_bounded():
+    cache: MatchCache[int] = MatchCache(100)
+    for number in range(1_000):
+        cache.put(str(number), 1, number)
+        assert cache.get(str(number), 1) == number
+        assert len(cache) <= 100
+    assert len(cache) == 100
+    assert cache.get("900", 1) == 900 and cache.get("899", 1) is None
