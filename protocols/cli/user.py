@@ -23,11 +23,19 @@ user = group("Make users for the configuration.")
         braidmq user hash alice
         braidmq user hash alice < password.txt >> braidmq.toml
         openssl rand -base64 24 | tee password.txt | braidmq user hash app -q
+        braidmq user hash sensor --kind scram-sha-256
     """),
 )
 @click.argument("name", default="alice")
+@click.option(
+    "--kind",
+    type=click.Choice(["argon2id", "scram-sha-256"]),
+    default=None,
+    help="argon2id, if it is installed, unless said otherwise; scram-sha-256 for clients that log"
+    " in by SCRAM (they still may by password).",
+)
 @common
-def _hash(output: Output, name: str) -> None:
+def _hash(output: Output, name: str, kind: str | None) -> None:
     """Read a password, print its hash as a piece of TOML for the configuration.
 
     The password is asked for, or read from stdin, first line. With -q only the hash is printed.
@@ -36,7 +44,7 @@ def _hash(output: Output, name: str) -> None:
         User(name)
     except ValueError as error:
         raise CommandFailed(str(error), "choose another name", 2, "invalid-argument") from None
-    password_hash = hash_password(_password())
+    password_hash = hash_password(_password(), kind=kind or "")
     if output.quiet and not output.as_json:
         output.document(None, password_hash)
         return

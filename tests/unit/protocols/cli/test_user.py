@@ -19,6 +19,15 @@ def test_only_the_hash_with_quiet_and_all_with_json(offline):
     assert fields["name"] == "bob" and tomllib.loads(fields["toml"])["users"]["bob"]
 
 
+def test_the_kind_of_hash_can_be_chosen(offline):
+    for kind in ("argon2id", "scram-sha-256"):
+        toml = offline.ok("user", "hash", "ada", "--kind", kind, input="secret")
+        [user] = load(file_layer("f", toml)).config.access_users()
+        assert user.password_hash.startswith(f"${kind}$") and verify(user.password_hash, "secret")
+    assert "'md5' is not one of" in offline.fails(2, "user", "hash", "--kind", "md5", input="p")
+    assert "for SCRAM" in offline.fails(2, "user", "hash", "--kind", "scram-sha-256", input="\x07")
+
+
 def test_what_is_refused(offline):
     assert "there is no password" in offline.fails(2, "user", "hash", input="")
     assert "names that begin with '$'" in offline.fails(2, "user", "hash", "$x", input="p")
