@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -264,6 +265,11 @@ def test_every_action_is_a_kind_and_a_verb() -> None:
     for action, description in ACTIONS.items():
         assert re.fullmatch("[a-z]+:[A-Z][A-Za-z]+", action)
         assert description
+
+
+def test_the_reference_lists_every_action() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "access.md").read_text()
+    assert re.findall(r"^\| `([a-z]+:[A-Za-z]+)` \|", text, re.MULTILINE) == list(ACTIONS)
 
 
 def test_a_refusal_shows_a_bounded_part_of_the_name_without_control_characters() -> None:

@@ -101,7 +101,7 @@ def test_a_name_that_no_user_can_have_is_nobody(name: str) -> None:
 @pytest.mark.parametrize("where", CERTIFICATE_NAMES)
 def test_without_a_name_there_it_is_nobody(where: CertificateName) -> None:
     other = "san-dns" if where != "san-dns" else "cn"
-    full = {
+    full: dict[str, dict] = {
         "cn": {"subject": ((("commonName", "a"),),)},
         "san-dns": {"subjectAltName": (("DNS", "a"),)},
         "san-uri": {"subjectAltName": (("URI", "a"),)},

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jwt
 import msgspec
@@ -38,11 +39,12 @@ ED_KEY = ed25519.Ed25519PrivateKey.generate()
 
 
 def pem(key) -> str:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return str(public, "ascii")
 
 
 KEYS = {"hs": SECRET, "rs": pem(RSA_KEY), "es": pem(EC_KEY), "ed": pem(ED_KEY)}
-PRIVATE = {"hs": SECRET, "rs": RSA_KEY, "es": EC_KEY, "ed": ED_KEY}
+PRIVATE: dict[str, Any] = {"hs": SECRET, "rs": RSA_KEY, "es": EC_KEY, "ed": ED_KEY}
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
 
@@ -187,7 +189,7 @@ def test_a_time_that_is_none_is_refused(name: str, value: object) -> None:
 
 def test_issuer_and_audience_are_compared_where_they_are_configured() -> None:
     by = verifier(issuer="https://idp", audience="broker")
-    good = {"iss": "https://idp", "aud": ["other", "broker"]}
+    good: dict[str, Any] = {"iss": "https://idp", "aud": ["other", "broker"]}
     assert by.verify(token(**good), NOW)[0] == "alice"
     for wrong in ({"iss": "https://other"}, {"iss": None}, {"aud": "other"}, {"aud": None}):
         assert refusal(token(**good | wrong), by) == REFUSED

@@ -119,7 +119,7 @@ def test_scram_gives_the_principal() -> None:
 def test_scram_tells_the_same_of_a_user_without_keys() -> None:
     users = [User("alice", scram_hash(b"secret", 5_000)), User("bob", hash_password("secret"))]
     verifier = Verifier(Access(users))
-    told = {}
+    told: dict[str, bytes] = {}
     for name in ("alice", "bob", "carol", "carol"):
         first = verifier.scram(PEER).first(b"n,,n=%b,r=abc" % name.encode())
         nonce, salt, count = first.split(b",")
