@@ -11,6 +11,7 @@ import paho.mqtt.client as paho
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -320,7 +321,7 @@ class Writer(paho.Client):
     """paho without a socket: what it would send is in ``sent``."""
 
     def __init__(self, version: int, client_id: str = "id") -> None:
-        super().__init__(paho.CallbackAPIVersion.VERSION2, client_id, protocol=PAHO[version])
+        super().__init__(CallbackAPIVersion.VERSION2, client_id, protocol=PAHO[version])
         self.sent: list[bytes] = []
         self._sock = True  # type: ignore[assignment]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from braidmq.protocols.mqtt import kinds
 from braidmq.protocols.mqtt import properties as p
@@ -58,7 +59,7 @@ ALL = {  # every property, in hex, and a packet that may have it
 @pytest.mark.parametrize("field", ALL)
 def test_a_property_alone(field):
     packet, written, value = ALL[field]
-    properties = p.Properties(**{field: value})
+    properties = structs.replace(p.NO_PROPERTIES, **{field: value})
     assert read(packet, h(written)) == properties
     assert p.encode_properties(properties) == h(written)
 

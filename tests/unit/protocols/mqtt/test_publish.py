@@ -15,9 +15,9 @@ def h(text):
 
 
 def body_of(packet):
-    length, at = read_length(packet, 1, len(packet))
-    assert at + length == len(packet)
-    return packet[at:]
+    found = read_length(packet, 1, len(packet))
+    assert found is not None and found[0] + found[1] == len(packet)
+    return packet[found[1] :]
 
 
 def refused(version, flags, written):

@@ -33,7 +33,9 @@ def test_every_reason_has_the_name_of_the_specification():
 
 
 def test_every_packet_may_say_what_the_specification_lets_it():
-    found = {getattr(kinds, name): set() for row in specified() for name in row["packets"]}
+    found: dict[int, set[int]] = {
+        getattr(kinds, name): set() for row in specified() for name in row["packets"]
+    }
     for row in specified():
         for name in row["packets"]:
             found[getattr(kinds, name)].add(row["value"])
