@@ -253,9 +253,7 @@ class _Rights:
 
     def decide(self, action: str, name: str) -> bool:
         denies, allows = self._row(action)
-        allowed = not any(pattern.matches(name) for pattern in denies) and any(
-            pattern.matches(name) for pattern in allows
-        )
+        allowed = _any_matches(allows, name) and not _any_matches(denies, name)
         if len(name) <= DECISION_NAME_CHARACTERS_MAX:
             if len(self.decisions) >= self._decisions_max:
                 self.decisions.clear()
@@ -271,6 +269,13 @@ class _Rights:
         return not any(pattern.covers(wanted) for pattern in denies) and any(
             pattern.covers(wanted) for pattern in allows
         )
+
+
+def _any_matches(patterns: list[NameMatcher], name: str) -> bool:
+    for pattern in patterns:
+        if pattern.matches(name):
+            return True
+    return False
 
 
 def _check_action(action: str) -> None:

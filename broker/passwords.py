@@ -30,7 +30,14 @@ from anyio import CapacityLimiter, to_thread
 
 from .access import Access, Principal
 from .errors import InvalidArgument, Overloaded, Unauthenticated
-from .scram import SCRAM_SALT_BYTES, ScramKeys, ScramServer, from_base64, to_base64
+from .scram import (
+    SCRAM_ITERATIONS,
+    SCRAM_SALT_BYTES,
+    ScramKeys,
+    ScramServer,
+    from_base64,
+    to_base64,
+)
 
 if TYPE_CHECKING:
     from .jwt import JwtVerifier
@@ -74,8 +81,6 @@ _ARGON2_MEMORY_KIB = 19 * 1024
 _ARGON2_PASSES = 2
 _ARGON2_LANES = 1
 _SCRYPT_LOG_N, _SCRYPT_R, _SCRYPT_P = 14, 8, 1
-# Takes as long as argon2id, here and in the client, which does the same work at each login.
-_SCRAM_ITERATIONS = 100_000
 _SCRAM_NONCE_BYTES = 24
 _SALT_BYTES = 16
 _HASH_BYTES = 32
@@ -220,7 +225,7 @@ class _Scram:
     def make(self, password: bytes) -> str:
         salt = secrets.token_bytes(SCRAM_SALT_BYTES)
         try:
-            return str(ScramKeys.derive(password, salt, _SCRAM_ITERATIONS))
+            return str(ScramKeys.derive(password, salt))
         except UnicodeDecodeError:
             raise InvalidArgument("a password for SCRAM is UTF-8") from None
         except ValueError as error:
@@ -236,7 +241,7 @@ class _Scram:
 
     def current(self, password_hash: str) -> bool:
         keys = ScramKeys.parse(password_hash)
-        return not isinstance(keys, str) and keys.iterations >= _SCRAM_ITERATIONS
+        return not isinstance(keys, str) and keys.iterations >= SCRAM_ITERATIONS
 
 
 @cache
@@ -475,7 +480,7 @@ class Verifier:
         if not self._scram_iterations:
             stored = (ScramKeys.parse(user.password_hash) for user in self._access.users)
             counts = (keys.iterations for keys in stored if not isinstance(keys, str))
-            self._scram_iterations = next(counts, _SCRAM_ITERATIONS)
+            self._scram_iterations = next(counts, SCRAM_ITERATIONS)
         nonce = to_base64(secrets.token_bytes(_SCRAM_NONCE_BYTES)).encode()
         made_up = self._digest(b"scram")
         return ScramLogin(

@@ -59,6 +59,8 @@ def wildcard_matcher(parts: Sequence[Part]) -> Matcher:
     Rules and ``LIKE`` in selectors are both made of these parts, so that a literal text can never
     be mistaken for a wildcard.
     """
+    if Wild.LEVEL in parts and (whole := _level_matcher(parts)) is not None:
+        return whole
     if Wild.BELOW in parts:
         upper, lower = map(wildcard_matcher, _alternatives(parts))
         return lambda text: upper(text) or lower(text)
@@ -96,6 +98,32 @@ def _run_matcher(prefix: str, middle: list[str], suffix: str) -> Matcher:
             if at < 0:
                 return False
             at += len(piece)
+        return True
+
+    return matches
+
+
+def _level_matcher(parts: Sequence[Part]) -> Matcher | None:
+    """For the usual patterns of topics, which know whole levels only; None for all others."""
+    gap = "\0"
+    literals = [part for part in parts if isinstance(part, str)]
+    if Wild.RUN in parts or Wild.ONE in parts or any(gap in literal for literal in literals):
+        return None
+    below = parts[-1] is Wild.BELOW
+    text = "".join(gap if part is Wild.LEVEL else part for part in parts if part is not Wild.BELOW)
+    levels = text.split("/")
+    if any(gap in level and level != gap for level in levels):
+        return None
+    size = len(levels)
+    wanted = [(number, level) for number, level in enumerate(levels) if level != gap]
+
+    def matches(text: str) -> bool:
+        found = text.split("/")
+        if len(found) < size or (len(found) > size and not below):
+            return False
+        for number, level in wanted:
+            if found[number] != level:
+                return False
         return True
 
     return matches

@@ -23,7 +23,16 @@ STOREYS = ["benchmarks", "broker", "protocols", "storage"]
 IMPORT_MS_MAX = 150
 INSTALL_BYTES_MAX = 20_000_000
 # What `import braidmq.broker` must not pull in: an embedding program pays for none of it.
-SERVER_CODE = ["argon2", "braidmq.benchmarks", "braidmq.protocols", "click", "httptools", "uvloop"]
+SERVER_CODE = [
+    "argon2",
+    "braidmq.benchmarks",
+    "braidmq.protocols",
+    "click",
+    "cryptography",
+    "httptools",
+    "jwt",
+    "uvloop",
+]
 
 
 def project() -> dict[str, Any]:

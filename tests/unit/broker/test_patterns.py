@@ -53,14 +53,27 @@ def reference_match(parts: list[Part], text: str) -> bool:
 
 @given(
     st.lists(
-        st.text("ab/", max_size=3) | st.sampled_from([Wild.ONE, Wild.RUN, Wild.LEVEL]), max_size=8
+        st.text("ab/\0", max_size=3) | st.sampled_from([Wild.ONE, Wild.RUN, Wild.LEVEL]), max_size=8
     ),
     st.sampled_from([[], [Wild.BELOW]]),
-    st.text("ab/", max_size=12),
+    st.text("ab/\0", max_size=12),
 )
 @settings(max_examples=500)
 def test_a_matcher_agrees_with_the_textbook(parts: list[Part], last: list[Part], text: str) -> None:
     assert wildcard_matcher(parts + last)(text) is reference_match(parts + last, text)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "ab", "", "\0", Wild.LEVEL]), min_size=1, max_size=4),
+    st.sampled_from([[], [Wild.BELOW]]),
+    st.lists(st.sampled_from(["a", "ab", "", "\0", "b"]), min_size=1, max_size=5).map("/".join),
+)
+@settings(max_examples=500)
+def test_whole_levels_agree_with_the_textbook(
+    levels: list[Part], last: list[Part], text: str
+) -> None:
+    parts = [part for level in levels for part in ("/", level)][1:] + last
+    assert wildcard_matcher(parts)(text) is reference_match(parts, text)
 
 
 @pytest.mark.parametrize(
