@@ -39,7 +39,7 @@ SERVER_FINAL = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
 
 def server(users: dict[str, ScramKeys] | None = None, nonce: bytes = NONCE) -> ScramServer:
     users = {"user": PENCIL} if users is None else users
-    return ScramServer(users.get, nonce, b"made up")
+    return ScramServer(users.get, nonce, b"made up", PENCIL.iterations)
 
 
 class Client:
@@ -107,11 +107,11 @@ def test_what_is_told_of_an_unknown_user_is_stable_and_its_own() -> None:
     first = [server(nonce=NONCE[::-1]).first(Client(u, "x").first()) for u in ("ada", "ada", "bob")]
     again = [message.split(b"s=")[1] for message in first]
     assert again[0] == again[1] != again[2]
-    other = ScramServer(lambda name: None, NONCE, b"another key").first(Client("ada", "x").first())
+    hello = Client("ada", "x").first()
+    other = ScramServer(lambda name: None, NONCE, b"another key").first(hello)
     assert other.split(b"s=")[1] != again[0]
-    counted = ScramServer(lambda name: None, NONCE, b"made up", 99_999).first(
-        Client("ada", "x").first()
-    )
+    assert other.endswith(b"i=100000")  # as the keys that are made here
+    counted = ScramServer(lambda name: None, NONCE, b"made up", 99_999).first(hello)
     assert counted.endswith(b"i=99999")
 
 
