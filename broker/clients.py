@@ -20,7 +20,7 @@ from ..storage.record import encode_definition
 from .access import Principal
 from .errors import BraidError, Conflict, InvalidArgument, LimitExceeded, PermissionDenied
 from .limits import SessionPolicy
-from .publication import Publication, Subscriber, Subscription
+from .publication import PlainPublication, Subscriber, Subscription
 from .queue import Queue
 from .registry import QueueDefinition
 from .session import EXPIRY_NEVER_MS, Session, SessionQueue, SubscriptionDefinition
@@ -44,6 +44,7 @@ class Clients:
 
     Attributes:
         id, alarm_ms: for the engine's alarms, as a queue has them.
+        subscriptions: how many there are. expired: sessions, since the broker started.
     """
 
     id = 0
@@ -54,9 +55,10 @@ class Clients:
         self._policy = policy
         self._shares: dict[str, Share] = {}
         self._deadlines: list[tuple[int, str]] = []  # heap: when to look at which session
-        self._subscriptions = 0
+        self.subscriptions = 0
+        self._unnamed = 0
         self.alarm_ms = 0
-        self.expired = 0  # sessions, since the broker started
+        self.expired = 0
 
     def start(self, now_ms: int) -> None:
         """Everything is recovered: subscriptions count again, sessions wait for their clients."""
@@ -69,7 +71,7 @@ class Clients:
                 self._enter(session, subscription, now_ms)
             self._await_end(session)
         for name, queue in list(self._engine.shares.items()):
-            if name not in self._shares:
+            if name.startswith("$share/") and name not in self._shares:
                 self._end_entity(queue)
         if self._topics.retained.expiring.next_due():
             self.alarm_at(self._topics.retained.expiring.next_due() or 0)
@@ -140,6 +142,21 @@ class Clients:
             self.change_expiry(session, expiry_ms)
         return session, present
 
+    def open_unnamed(self, who: Principal, sink: Subscriber, now_ms: int) -> Session:
+        """A session that ends with its connection, under a name that no client can ask for.
+
+        Raises LimitExceeded.
+        """
+        engine = self._engine
+        if len(engine.sessions) >= engine.limits.sessions_max:
+            raise LimitExceeded(f"there are {len(engine.sessions)} sessions, as many as may be")
+        self._unnamed += 1
+        name = f"$live-{self._unnamed}"
+        session = engine.sessions[name] = Session(name, who.name, now_ms)
+        session.who = who
+        session.sink = sink
+        return session
+
     def _make_durable(self, session: Session) -> None:
         engine = self._engine
         definition = session.definition()
@@ -163,7 +180,7 @@ class Clients:
         self,
         session: Session,
         sink: Subscriber,
-        will: Publication | None,
+        will: PlainPublication | None,
         will_delay_ms: int,
         now_ms: int,
     ) -> None:
@@ -221,10 +238,12 @@ class Clients:
         engine.log.append((encode_definition(queue.id, b""),))
         engine.retire(queue)
 
-    def _publish_will(self, session: Session, will: Publication, now_ms: int) -> None:
+    def _publish_will(self, session: Session, will: PlainPublication, now_ms: int) -> None:
         who = self._topics.principal(session)
         if who is None:
             return
+        if will.lifetime_ms:
+            will.expire_ms = now_ms + will.lifetime_ms
         try:
             self._topics.publish(who, will, now_ms)
         except BraidError:
@@ -264,8 +283,8 @@ class Clients:
             raise LimitExceeded(
                 f"a session has at most {limits.subscriptions_per_session_max} subscriptions"
             )
-        if self._subscriptions >= limits.subscriptions_max:
-            raise LimitExceeded(f"there are {self._subscriptions} subscriptions, as many as may be")
+        if self.subscriptions >= limits.subscriptions_max:
+            raise LimitExceeded(f"there are {self.subscriptions} subscriptions, as many as may be")
         shapes = self._topics.router.shapes
         more = self._topics.router.new_shapes(filter)
         if more and shapes + more > limits.filter_shapes_max:
@@ -295,7 +314,7 @@ class Clients:
         shared = parse_shared(subscription.filter)
         if shared is None:
             old = self._topics.router.add(subscription.filter, session, (session, subscription))
-            self._subscriptions += old is None
+            self.subscriptions += old is None
             return
         name = share_name(*shared)
         share = self._shares.get(name)
@@ -303,7 +322,7 @@ class Clients:
             share = self._shares[name] = Share(name, shared[1], self._volatile_queue(name, now_ms))
             share.durable = self._engine.shares.get(name)
             self._topics.router.add(shared[1], share, share)
-        self._subscriptions += session not in share.members
+        self.subscriptions += session not in share.members
         known = session in share.members
         share.members[session] = subscription
         queues = [] if known else list(share.queues)
@@ -335,10 +354,10 @@ class Clients:
     def _leave(self, session: Session, filter: str) -> None:
         shared = parse_shared(filter)
         if shared is None:
-            self._subscriptions -= self._topics.router.remove(filter, session) is not None
+            self.subscriptions -= self._topics.router.remove(filter, session) is not None
             return
         share = self._shares[share_name(*shared)]
-        self._subscriptions -= share.members.pop(session, None) is not None
+        self.subscriptions -= share.members.pop(session, None) is not None
         if share.members:
             return
         del self._shares[share.name]
@@ -415,6 +434,8 @@ class Clients:
             raise InvalidArgument(
                 f"a client identifier has 1 to {CLIENT_ID_BYTES_MAX} bytes of printable UTF-8"
             )
+        if name.startswith("$"):
+            raise InvalidArgument("client identifiers that begin with $ are the broker's own")
 
     def share_of(self, name: str) -> Share:
         """A share by its name. Raises Conflict when it is gone."""

@@ -16,10 +16,10 @@ from typing import Any, cast
 import msgspec
 
 from ..storage.log import Durability
-from ..storage.record import encode_definition, encode_purge
+from ..storage.record import encode_definition, encode_link, encode_purge
 from .access import BROKER_NAME, Principal
-from .engine import Engine
 from .errors import BraidError, Conflict, InvalidArgument, LeaseLost, LimitExceeded, NotFound
+from .feed import MEMORY_PREFIX
 from .lease import Consumer, Sink
 from .limits import VISIBILITY_TIMEOUT_MS_MAX
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent, is_text
@@ -29,6 +29,7 @@ from .redrive import Redrive
 from .registry import QueueDefinition
 from .selectors import Selector
 from .settings import QueueSettings, check_name
+from .topiccore import TopicCore
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
 
 __all__ = ["Core"]
@@ -39,8 +40,11 @@ _STATES = ("all", "ready", "delayed", "in-flight")
 _REASON_CHARACTERS_MAX = 256
 
 
-class Core(Engine):
-    """One broker. See the module's rules, and ``engine.py`` for what drives it."""
+class Core(TopicCore):
+    """One broker. See the module's rules, and ``engine.py`` for what drives it.
+
+    What can be asked about topics and sessions stands in ``topiccore.py``.
+    """
 
     # Queues -----------------------------------------------------------------------------------
 
@@ -68,12 +72,34 @@ class Core(Engine):
             raise NotFound(f"there is no session {name!r} of yours")
         return session.queue
 
+    def _holder(self, who: Principal, name: str) -> Queue:
+        """The queue to settle messages of: also one of a share. Raises as :meth:`_source` does."""
+        if name.startswith(("$share/", MEMORY_PREFIX)):
+            return self._shared_queue(who, name)
+        return self._source(who, name)
+
     def attach(self, queue: Queue, sink: Sink, credit: int, tag: object) -> Consumer:
         """Have messages of a session or a share pushed; who asks was let in to the session."""
         consumer = Consumer(queue.name, sink, credit, 0, None, tag)
         queue.add(consumer)
         self.changed(queue)
         return consumer
+
+    def link(self, lsn: int, queue: Queue, attributes: bytes) -> None:
+        """Put a message that stands in the log into a session's queue as well."""
+        seq = queue.lane(0).next
+        record = encode_link(0, 0, queue.id, seq, lsn, self.now_ms, 0, attributes)
+        link = queue.log.append((record,), 1)
+        queue.log.adopt(lsn)
+        queue.put_linked(seq, lsn, 0, 0, link)
+        self.changed(queue)
+
+    def hand_over(self, source: Queue, receipt: Receipt, target: Queue) -> None:
+        """Move a message that is held into another queue, so that nobody else can get it."""
+        lease = source.leases.take(*receipt)
+        if lease is not None:
+            source.end_lease(receipt[0])
+            self.move_message(source, receipt[0], target, b"", self.now_ms)
 
     def declare_queue(
         self, who: Principal, name: str, settings: QueueSettings, now_ms: int
@@ -307,7 +333,7 @@ class Core(Engine):
 
     def ack(self, who: Principal, name: str, receipts: Sequence[Receipt], now_ms: int) -> Results:
         """Settle messages for good."""
-        queue = self._source(who, name)
+        queue = self._holder(who, name)
         return queue.settings.durability, queue.ack(receipts)
 
     def nack(
@@ -320,14 +346,14 @@ class Core(Engine):
         now_ms: int,
     ) -> Results:
         """Give messages back."""
-        queue = self._source(who, name)
+        queue = self._holder(who, name)
         return queue.settings.durability, queue.nack(receipts, delay_ms, counted, now_ms)
 
     def extend(
         self, who: Principal, name: str, receipts: Sequence[Receipt], lease_ms: int, now_ms: int
     ) -> list[BraidError | None]:
         """Hold messages for ``lease_ms`` from now on; 0 gives them back at once."""
-        queue = self._source(who, name)
+        queue = self._holder(who, name)
         if not 0 <= lease_ms <= VISIBILITY_TIMEOUT_MS_MAX:
             raise InvalidArgument(f"a lease lasts 0 to {VISIBILITY_TIMEOUT_MS_MAX} ms")
         if not lease_ms:
@@ -374,7 +400,7 @@ class Core(Engine):
         self, who: Principal, name: str, receipts: Sequence[Receipt], reason: str, now_ms: int
     ) -> Results:
         """Move leased messages to the dead-letter queue now."""
-        queue = self._source(who, name)
+        queue = self._holder(who, name)
         if not queue.settings.dead_letter:
             raise InvalidArgument(f"queue {name} has no dead-letter queue")
         if len(reason) > _REASON_CHARACTERS_MAX or not is_text(reason):
@@ -465,6 +491,11 @@ class Core(Engine):
             messages=sum(queue.live for queue in self.queues.values()),
             connections=connections,
             log=msgspec.structs.asdict(self.log.statistics()),
+            sessions=len(self.sessions),
+            subscriptions=self.clients.subscriptions,
+            retained=len(self.topics.retained),
+            published=self.topics.published,
+            dropped=self.topics.dropped,
         )
 
 

@@ -12,7 +12,9 @@ from ..storage.errors import DiskFull, StorageError
 from ..storage.log import Durability, Log, Scheduler
 from ..storage.record import encode_delay, encode_link
 from .access import Access
+from .announcing import Announcing
 from .clients import Clients
+from .delaying import Delaying
 from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
 from .host import Alarmed, Host
 from .index import LSN_MASK
@@ -70,6 +72,7 @@ class Engine(Registry):
         self.instance = 0  # names this broker's log; with a message's id, the message
         self.version = ""
         self.started_ms = 0
+        self.now_ms = 0  # of the last run or tick, for what they call
         self._woken: dict[Queue, None] = {}
         self._later: list[Callable[[], None]] = []
         self._unsettled: dict[Queue, int] = {}  # queue -> LSN that must be kept to deliver on
@@ -82,6 +85,8 @@ class Engine(Registry):
         self._asked = False  # on_work was called, run was not
         self.topics = Topics(self)
         self.clients = Clients(self, self.topics, policy or SessionPolicy())
+        self.delaying = Delaying(self)
+        self.announcing = Announcing(self)
         log.on_progress = self._progressed
 
     def start(self, scheduler: Scheduler) -> None:
@@ -97,6 +102,7 @@ class Engine(Registry):
                 queue.dedup.begin(self.started_ms)
             queue.set_alarm()
         self.clients.start(self.started_ms)
+        self.delaying.start()
 
     def host(self) -> Host:
         """The queues turn to the core itself."""
@@ -163,6 +169,7 @@ class Engine(Registry):
     def run(self, now_ms: int) -> None:
         """Dispatch every queue that was woken, and go on with what was put off."""
         self._asked = False
+        self.now_ms = now_ms
         woken, self._woken = self._woken, {}
         later, self._later = self._later, []
         try:
@@ -175,6 +182,7 @@ class Engine(Registry):
 
     def tick(self, now_ms: int) -> None:
         """Do everything that is due."""
+        self.now_ms = now_ms
         try:
             while self._alarms and self._alarms[0][0] <= now_ms:
                 due_ms, _, queue = heappop(self._alarms)

@@ -8,8 +8,9 @@ under different names has one standard name here:
     dedup-id         deduplication id of a FIFO queue
     traceparent, tracestate                  W3C trace context, passed through
     topic            the topic it was published to
-    mqtt-qos         "2" for what was published with QoS 2; without it a stored message has QoS 1
-    mqtt-retain      "1" for what was published to be retained
+    mqtt-qos         "0" or "2", as it was published; without it a stored message has QoS 1
+    mqtt-retain      "1" for what was published to be retained; "always" for what is delivered
+                     because it was retained when somebody subscribed
     dead-letter-queue, dead-letter-reason,   set by the broker on a dead letter: where it was,
     dead-letter-receives, dead-letter-time   why it left, after how many receives, when (unix ms)
 

@@ -99,9 +99,13 @@ class Publication:
 
 
 class PlainPublication(Publication):
-    """One message whose body and headers are at hand."""
+    """One message whose body and headers are at hand.
 
-    __slots__ = ("_attributes", "_bodies")
+    Attributes:
+        lifetime_ms: of one that is published later: sets ``expire_ms`` then; 0: none.
+    """
+
+    __slots__ = ("_attributes", "_bodies", "lifetime_ms")
 
     def __init__(
         self,
@@ -115,6 +119,7 @@ class PlainPublication(Publication):
         super().__init__(topic, qos, retain, expire_ms, 1)
         self._bodies = (body,)
         self._attributes = attributes
+        self.lifetime_ms = 0
 
     @property
     def bodies(self) -> Sequence[bytes]:

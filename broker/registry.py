@@ -5,14 +5,15 @@ a name that may be. There are three kinds of queues, told apart by the ``kind`` 
 
     queue      declared by somebody
     session    of a durable session (``session.py``)
-    share      of a shared subscription, made and ended with its members (``sharing.py``)
+    share      of a shared subscription, made and ended with its members (``sharing.py``); also
+               the one of ``delaying.py``
 
 and the retained messages (``retained.py``), whose number is fixed. Queues of durability ``memory``
 keep their definition in the log and their messages in a log of their own that has no files; its
 LSNs start above every other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -257,6 +258,10 @@ class Registry:
             self.log.release(old_lsn if moved else new_lsn)
             if queue is not None and moved:
                 self.changed(queue)
+
+    def entities(self) -> Iterable[Queue]:
+        """Every queue of every kind."""
+        return self._by_id.values()
 
     # Checkpoint and recovery ------------------------------------------------------------------
 

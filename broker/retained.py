@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from ..storage.errors import StorageError
-from ..storage.log import Log, Reference
+from ..storage.log import Durability, Log, Reference
 from ..storage.record import MESSAGE, MessageContent
 from .errors import LimitExceeded
 from .index import LSN_MASK
@@ -152,6 +152,14 @@ class RetainedStore:
         """Where a number's message stands; 0 when it has none."""
         return self._lsns[number] if number < len(self._lsns) else 0
 
+    def size(self, number: int) -> int:
+        """Of a number's message: body and headers, in bytes."""
+        return self._sizes[number]
+
+    def expire_ms(self, number: int) -> int:
+        """When a number's message ends, unix ms; 0: never."""
+        return self._expire_ms[number]
+
     # Checkpoint and recovery ------------------------------------------------------------------
 
     def snapshot(self) -> Iterator[tuple[int, bytes]]:
@@ -202,7 +210,7 @@ class RetainedSearch:
     ``more`` is called when it is worth asking again.
     """
 
-    __slots__ = ("_allowed", "_matches", "_more", "_now", "_reader", "_store", "done")
+    __slots__ = ("_allowed", "_matches", "_more", "_now", "_reader", "_store", "_waiting", "done")
 
     def __init__(
         self,
@@ -217,14 +225,20 @@ class RetainedSearch:
         self._more = more
         self._reader = Reader(store.log, self._loaded)
         self._now: tuple[str, int] | None = None  # the one that is being read
+        self._waiting = False  # ... or is not kept yet
         self.done = False
+
+    @property
+    def loading(self) -> bool:
+        """Whether a message is being read; ``more`` will be called."""
+        return self._waiting or self._reader.loading
 
     def take(self, most: int, now_ms: int) -> list[Found]:
         """Up to ``most`` messages; fewer, even none, while ``done`` is false: ask again later."""
         found: list[Found] = []
         store = self._store
         for _ in range(_SEARCH_TOPICS):
-            if len(found) >= most or self._reader.loading:
+            if len(found) >= most or self.loading:
                 break
             match = self._now or next(self._matches, None)
             self._now = None
@@ -235,6 +249,11 @@ class RetainedSearch:
             lsn = store.lsn(number)
             if not lsn or store.tree.get(topic) != number or not self._allowed(topic):
                 continue
+            if lsn >= store.log.durable_lsn:  # what may still vanish is shown to nobody
+                self._now = match
+                self._waiting = True
+                store.log.wait(Durability.SYNC, self._kept, None)
+                break
             message = self._reader.read(lsn & LSN_MASK)
             if message is None:
                 self._now = match
@@ -243,6 +262,10 @@ class RetainedSearch:
                 found.append((topic, lsn, message))
         self._reader.rest()
         return found
+
+    def _kept(self, argument: object, error: StorageError | None) -> None:
+        self._waiting = False
+        self._more()
 
     def _loaded(self, error: StorageError | None) -> None:
         if error is not None:

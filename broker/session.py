@@ -25,7 +25,7 @@ from ..storage.record import MessageContent, encode_ack, encode_receive
 from .host import ACKED, DROPPED, RELEASED, Host
 from .index import Lane
 from .lease import Consumer
-from .publication import Publication, Subscriber, Subscription
+from .publication import PlainPublication, Subscriber, Subscription
 from .queue import Queue
 from .settings import QueueSettings
 from .state import LANE_SHIFT, NUMBER_MASK
@@ -224,7 +224,7 @@ class Session:
         self.durability = Durability.SYNC
         self.expiry_ms = 0
         self.ended_ms = 0
-        self.will: Publication | None = None
+        self.will: PlainPublication | None = None
         self.will_due_ms = 0
 
     def definition(self) -> SessionDefinition:

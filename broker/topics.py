@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from ..storage.log import Durability
 from ..storage.record import encode_ack, encode_message, encode_plain_message
-from .access import Principal
+from .access import SYSTEM, Principal
 from .errors import BraidError, PermissionDenied, QueueFull
 from .host import DROPPED, EXPIRED
 from .message import TOPIC, unpack_headers
 from .overflow import has_room
-from .publication import Match, Publication, Subscription
+from .publication import Match, Publication, Subscriber, Subscription
 from .queue import Queue
 from .retained import RETAINED_ENTITY, RetainedSearch
 from .router import FilterTree, MatchCache
@@ -90,6 +90,8 @@ class Topics:
         self.router: FilterTree[Session | Share, Entry] = FilterTree()
         self._cache: MatchCache[Route] = MatchCache(engine.limits.match_cache_topics_max)
         self._topics: dict[bytes, str] = {}  # by packed headers
+        # Subscribers whose connection is slow, since a publisher looked: it waits a little.
+        self.slow: list[Subscriber] = []
         self.published = 0  # messages, and
         self.dropped = 0  # ... those of QoS 0 or without a queue that found no room on their way
 
@@ -150,8 +152,8 @@ class Topics:
         if who is not None and who.active:
             return who
         try:
-            if session.user.startswith("$"):
-                session.who = self._access.anonymous(True, session.name)
+            if session.user == SYSTEM.name:
+                session.who = SYSTEM
             else:
                 session.who = self._access.principal(session.user, session.name)
         except BraidError:
@@ -183,6 +185,7 @@ class Topics:
     ) -> tuple[Durability, int]:
         """Give a publication to all on the route."""
         self.published += publication.count
+        self._engine.now_ms = now_ms
         if not publication.qos and not publication.retain:
             for session, match in route.sessions:
                 if session.sink is not None:

@@ -1,0 +1,310 @@
+"""CONNECT, up to CONNACK: who the client is, which session it gets, and what both sides may do.
+
+The order is: is the packet sound; does this listener take such a client; who is it (certificate,
+SCRAM, password or JWT, nobody); may it use this client identifier and this will; then the session.
+Nothing is told about the broker before the client is known.
+"""
+
+from typing import TYPE_CHECKING
+
+from ...broker.access import Principal
+from ...broker.errors import (
+    BraidError,
+    InvalidArgument,
+    LimitExceeded,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
+from ...broker.passwords import ScramLogin
+from ...broker.publication import PlainPublication
+from ...broker.session import EXPIRY_NEVER_MS
+from ...broker.topic import check_topic
+from .headers import headers_from
+from .packets import (
+    V5,
+    V31,
+    V311,
+    Auth,
+    Connect,
+    Malformed,
+    Properties,
+    Reason,
+    Will,
+    encode_auth,
+    encode_connack,
+    encode_properties,
+)
+
+if TYPE_CHECKING:
+    from .session import MqttSession
+
+__all__ = ["SCRAM", "Connecting", "Exchange"]
+
+SCRAM = "SCRAM-SHA-256"
+_CLIENT_ID_V31_MAX = 23
+_EXPIRY_NEVER = 0xFFFF_FFFF
+
+
+class Refused(Exception):
+    """The client is not let in."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def _refusal(error: BraidError) -> Refused:
+    if isinstance(error, Unauthenticated):
+        return Refused(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
+    if isinstance(error, PermissionDenied):
+        return Refused(Reason.NOT_AUTHORIZED, str(error))
+    if isinstance(error, InvalidArgument):
+        return Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, str(error))
+    if isinstance(error, LimitExceeded):
+        return Refused(Reason.QUOTA_EXCEEDED, str(error))
+    if isinstance(error, Unavailable):
+        return Refused(Reason.SERVER_BUSY, str(error))
+    return Refused(Reason.SERVER_UNAVAILABLE, str(error))
+
+
+class Exchange:
+    """A SCRAM exchange, carried by AUTH packets.
+
+    Attributes:
+        who: who it is, once it is over. proof: what the client is told then.
+    """
+
+    __slots__ = ("_challenged", "_login", "proof", "who")
+
+    def __init__(self, login: ScramLogin) -> None:
+        self._login = login
+        self._challenged = False
+        self.who: Principal | None = None
+        self.proof = b""
+
+    def begin(self, data: bytes) -> bytes:
+        """The answer to the packet that asks for it, which may bring the first message."""
+        return self.go_on(data, 0) if data else _auth(b"")
+
+    def check(self, packet: Auth) -> None:
+        """Raise Malformed for an AUTH that does not go on with it."""
+        if packet.properties.authentication_method != SCRAM:
+            # [MQTT-4.12.0-5]
+            raise Malformed("the authentication method changed", Reason.PROTOCOL_ERROR)
+        if packet.reason != Reason.CONTINUE_AUTHENTICATION:
+            raise Malformed("the exchange is not over", Reason.PROTOCOL_ERROR)
+
+    def go_on(self, data: bytes, now_ms: int) -> bytes:
+        """The answer to the client's message; nothing when it is over. Raises Unauthenticated."""
+        if not self._challenged:
+            self._challenged = True
+            return _auth(self._login.first(data))
+        self.proof, self.who = self._login.final(data, now_ms / 1000)
+        return b""
+
+
+def _auth(data: bytes) -> bytes:
+    properties = Properties(authentication_method=SCRAM, authentication_data=data or None)
+    return encode_auth(Reason.CONTINUE_AUTHENTICATION, encode_properties(properties))
+
+
+class Connecting:
+    """The handshake of one client. It is dropped when the handshake is over."""
+
+    __slots__ = ("_assigned", "_client_id", "_connect", "_exchange", "_session")
+
+    def __init__(self, session: "MqttSession", connect: Connect) -> None:
+        self._session = session
+        self._connect = connect
+        self._client_id = connect.client_id
+        self._assigned = False
+        self._exchange: Exchange | None = None
+
+    def begin(self) -> None:
+        """Handle CONNECT. The end comes by ``session.open`` or ``session.refuse``."""
+        session = self._session
+        try:
+            self._check_options()
+            self._choose_client_id()
+            self._check_will()
+            self._authenticate()
+        except Refused as refused:
+            session.refuse(refused.reason, str(refused))
+        except BraidError as error:
+            refusal = _refusal(error)
+            session.refuse(refusal.reason, str(refusal))
+
+    def _check_options(self) -> None:
+        options = self._session.options
+        if options.redirect == "use-another":
+            raise Refused(Reason.USE_ANOTHER_SERVER, "use another server")
+        if options.redirect == "moved":
+            raise Refused(Reason.SERVER_MOVED, "the server has moved")
+
+    def _choose_client_id(self) -> None:
+        connect = self._connect
+        session = self._session
+        if not connect.client_id:
+            # [MQTT-3.1.3-8] of 3.1.1; 3.1 has no clients without an identifier
+            possible = connect.level == V5 or (connect.level == V311 and connect.clean_start)
+            if not possible or not session.options.allow_zero_length_client_id:
+                raise Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a client identifier is needed")
+            # [MQTT-3.1.3-6]
+            self._client_id = session.server.new_id()
+            self._assigned = True
+        elif connect.level == V31 and len(connect.client_id) > _CLIENT_ID_V31_MAX:
+            text = f"a client identifier of MQTT 3.1 has at most {_CLIENT_ID_V31_MAX} characters"
+            raise Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, text)
+        session.core.clients.check_client_id(self._client_id)
+
+    def _check_will(self) -> None:
+        will = self._connect.will
+        options = self._session.options
+        if will is None:
+            return
+        # [MQTT-3.2.2-12], [MQTT-3.2.2-13]
+        if will.qos > options.maximum_qos:
+            text = f"QoS is at most {options.maximum_qos} here"
+            raise Refused(Reason.QOS_NOT_SUPPORTED, text)
+        if will.retain and not options.retain_available:
+            raise Refused(Reason.RETAIN_NOT_SUPPORTED, "messages are not retained here")
+        limits = self._session.limits
+        try:
+            check_topic(will.topic, limits.topic_bytes_max, limits.topic_levels_max)
+        except InvalidArgument as error:
+            raise Refused(Reason.TOPIC_NAME_INVALID, str(error)) from None
+        if will.topic.startswith("$"):
+            raise Refused(Reason.NOT_AUTHORIZED, "a will cannot go to a topic that begins with $")
+
+    # Who is it? -------------------------------------------------------------------------------
+
+    def _authenticate(self) -> None:
+        connect = self._connect
+        session = self._session
+        host = session.host
+        method = connect.properties.authentication_method
+        if method is not None:
+            self._begin_scram(method, connect.properties.authentication_data or b"")
+        elif host.certificate_user:
+            self._admit(session.core.access.principal(host.certificate_user))
+        elif connect.username is not None or connect.password is not None:
+            # [MQTT-3.1.4-2]
+            session.check()
+            host.authenticate(
+                connect.username or "", connect.password or b"", self._on_authenticated
+            )
+        else:
+            try:
+                self._admit(session.core.access.anonymous(host.loopback))
+            except Unauthenticated as error:
+                raise Refused(Reason.NOT_AUTHORIZED, str(error)) from None
+
+    def _on_authenticated(self, who: Principal | BraidError) -> None:
+        session = self._session
+        if session.finished:
+            return
+        try:
+            if isinstance(who, BraidError):
+                raise _refusal(who)
+            self._admit(who)
+        except Refused as refused:
+            session.refuse(refused.reason, str(refused))
+        except BraidError as error:
+            refusal = _refusal(error)
+            session.refuse(refusal.reason, str(refusal))
+        session.wake()
+
+    def _begin_scram(self, method: str, data: bytes) -> None:
+        # [MQTT-4.12.0-1]
+        if method != SCRAM:
+            raise Refused(Reason.BAD_AUTHENTICATION_METHOD, f"only {SCRAM} is known here")
+        self._session.exchange()
+        self._exchange = Exchange(self._session.host.scram())
+        self._session.out.send(self._exchange.begin(data))
+
+    def on_auth(self, packet: Auth, now_ms: int) -> None:
+        """The client goes on with its exchange. [MQTT-4.12.0-3]"""
+        exchange = self._exchange
+        assert exchange is not None
+        try:
+            exchange.check(packet)
+            answer = exchange.go_on(packet.properties.authentication_data or b"", now_ms)
+            if exchange.who is None:
+                self._session.out.send(answer)
+            else:
+                self._admit(exchange.who)
+        except BraidError as error:
+            # [MQTT-4.12.0-4]
+            self._session.refuse(Reason.NOT_AUTHORIZED, str(error))
+
+    # Letting it in ----------------------------------------------------------------------------
+
+    def _admit(self, who: Principal) -> None:
+        connect = self._connect
+        session = self._session
+        who = session.core.access.for_client(who, self._client_id)
+        will = connect.will
+        if will is not None:
+            # Checked again when it is published: rights may change.
+            who.check("topic:Publish", will.topic)
+            session.set_will(self._will_of(will), will.delay_seconds * 1000)
+        session.open(who, self._client_id, connect.clean_start, self._expiry_ms())
+
+    def _will_of(self, will: Will) -> PlainPublication:
+        server = self._session.server
+        headers = headers_from(will.properties) if will.properties is not None else {}
+        topic = server.topic(will.topic.encode())
+        attributes = server.attributes(topic, will.qos, will.retain, headers)
+        publication = PlainPublication(will.topic, will.payload, attributes, will.qos, will.retain)
+        if will.properties is not None and will.properties.expiry_seconds is not None:
+            publication.lifetime_ms = max(will.properties.expiry_seconds * 1000, 1)
+        return publication
+
+    def _expiry_ms(self) -> int:
+        connect = self._connect
+        options = self._session.options
+        most = options.session_expiry_seconds_max
+        if connect.level == V5:
+            seconds = connect.properties.session_expiry_seconds or 0
+        else:
+            seconds = 0 if connect.clean_start else options.session_expiry_v3_seconds
+        if seconds == _EXPIRY_NEVER and most == _EXPIRY_NEVER:
+            return EXPIRY_NEVER_MS
+        return min(seconds, most) * 1000
+
+    @property
+    def authenticated_by_exchange(self) -> str:
+        """The user, if it came in by an exchange; only such a client may repeat it."""
+        who = self._exchange.who if self._exchange is not None else None
+        return who.name if who is not None else ""
+
+    def connack(self, present: bool, expiry_ms: int) -> bytes:
+        """The answer to a client that is let in."""
+        connect = self._connect
+        session = self._session
+        if connect.level != V5:
+            return encode_connack(connect.level, present, Reason.SUCCESS)
+        options = session.options
+        asked = connect.properties.session_expiry_seconds or 0
+        granted = expiry_ms // 1000
+        wants_response = connect.properties.request_response_information
+        properties = Properties(
+            session_expiry_seconds=granted if granted != asked else None,
+            assigned_client_identifier=self._client_id if self._assigned else None,
+            server_keep_alive_seconds=session.server_keep_alive,
+            authentication_method=SCRAM if self._exchange is not None else None,
+            authentication_data=self._exchange.proof if self._exchange is not None else None,
+            receive_maximum=None if options.receive_maximum == 65_535 else options.receive_maximum,
+            topic_alias_maximum=options.topic_alias_maximum or None,
+            maximum_qos=options.maximum_qos if options.maximum_qos < 2 else None,
+            retain_available=None if options.retain_available else 0,
+            maximum_packet_size=options.maximum_packet_size_bytes,
+            wildcard_subscription_available=None if options.wildcard_available else 0,
+            subscription_identifier_available=(
+                None if options.subscription_identifiers_available else 0
+            ),
+            shared_subscription_available=None if options.shared_available else 0,
+            response_information=(options.response_information or None) if wants_response else None,
+        )
+        return encode_connack(V5, present, Reason.SUCCESS, encode_properties(properties))

@@ -1,0 +1,442 @@
+"""The way in: what a client publishes, and when it is told that it was taken.
+
+Rules:
+
+1. Equal packets in a row are one publication (``runs.py``); everything else takes the general way.
+2. An acknowledgement goes out at once when nothing durable was involved, else when the log has kept
+   what it speaks of; always in the order of what it acknowledges. [MQTT-4.6.0-2], [MQTT-4.6.0-3]
+3. Before MQTT 5 there is no way to refuse a message. One that the client may not publish is
+   acknowledged and forgotten, as [MQTT-3.3.5-2] of 3.1.1 has it; for any other reason the
+   connection ends before it is acknowledged, so the client still has it.
+"""
+
+from typing import TYPE_CHECKING
+
+from ...broker.errors import (
+    BraidError,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    TooLarge,
+    Unavailable,
+)
+from ...broker.message import DEDUP_ID, GROUP_ID, Outgoing, pack_headers
+from ...storage.log import Durability
+from .headers import headers_from
+from .outbound import QUEUE_PREFIX
+from .packets import (
+    PUBACK,
+    PUBCOMP,
+    PUBREC,
+    V5,
+    Malformed,
+    Publish,
+    Reason,
+    decode_publish,
+    encode_ack,
+    encode_properties,
+)
+from .packets import Properties as PacketProperties
+from .runs import Run, Shape, Topic, ack_run, packet_ids, run_length
+
+if TYPE_CHECKING:
+    from .session import MqttSession
+
+__all__ = ["DELAYED_PREFIX", "Inbound", "reason_of"]
+
+DELAYED_PREFIX = "$delayed/"
+_DELAY_DIGITS_MAX = 9
+_MEMORY = Durability.MEMORY
+
+
+def reason_of(error: BraidError) -> Reason:
+    """What MQTT 5 calls an error of the broker."""
+    if isinstance(error, PermissionDenied):
+        return Reason.NOT_AUTHORIZED
+    if isinstance(error, TooLarge):
+        return Reason.PACKET_TOO_LARGE
+    if isinstance(error, LimitExceeded):
+        return Reason.QUOTA_EXCEEDED
+    if isinstance(error, InvalidArgument | NotFound):
+        return Reason.TOPIC_NAME_INVALID
+    if isinstance(error, Unavailable):
+        return Reason.SERVER_BUSY
+    return Reason.UNSPECIFIED_ERROR
+
+
+class Inbound:
+    """What comes from one client. Part of a session, which owns it."""
+
+    __slots__ = ("_aliases", "_session", "_shape", "_topic", "received", "unanswered")
+
+    def __init__(self, session: "MqttSession") -> None:
+        self._session = session
+        self._shape: Shape | None = None  # of the last run
+        self._topic: Topic | None = None
+        self._aliases: dict[int, Topic] | None = None
+        self.received: set[int] | None = None  # QoS 2, not released; without a durable session
+        self.unanswered = 0  # QoS 1 and 2 that wait for the log
+
+    # Runs -------------------------------------------------------------------------------------
+
+    def take_run(self, data: bytes, at: int, end: int, now_ms: int) -> int:
+        """Take the run that goes on at ``at``: where it ends, ``at`` itself when there is none."""
+        shape = self._shape
+        if shape is None:
+            return at
+        count = run_length(data, at, end, shape)
+        if not count:
+            return at
+        expire_ms = 0
+        if shape.expiry_seconds is not None:
+            expire_ms = now_ms + shape.expiry_seconds * 1000
+        session = self._session
+        session.server.received += count
+        run = Run(shape, data, at, count, expire_ms, session.session)
+        if not shape.qos:
+            try:
+                session.topics.publish(session.who, run, now_ms)
+            except BraidError as error:
+                self._refuse_quietly(error, count)
+        else:
+            ids = packet_ids(data, at + len(shape.prefix), shape.size, count)
+            if b"\0\0" in ids and _has_zero(ids):
+                raise Malformed("the packet identifier is 0", Reason.PROTOCOL_ERROR)
+            self._publish_acknowledged(run, ids, now_ms)
+        if session.topics.slow:
+            session.wait_for_slow()
+        return at + count * shape.size
+
+    def _publish_acknowledged(self, run: Run, ids: bytes, now_ms: int) -> None:
+        session = self._session
+        if self.unanswered + run.count > session.options.receive_maximum and self._exceeds():
+            return
+        try:
+            level, matched = session.topics.publish(session.who, run, now_ms)
+        except BraidError as error:
+            self._refuse(PUBACK, ids, error)
+            return
+        if matched or session.version != V5:
+            acks = ack_run(0x40, ids)
+        else:
+            reason = Reason.NO_MATCHING_SUBSCRIBERS
+            acks = b"".join(
+                encode_ack(PUBACK, V5, ids[at] << 8 | ids[at + 1], reason)
+                for at in range(0, len(ids), 2)
+            )
+        self._answer(level, acks, run.count)
+
+    def _exceeds(self) -> bool:
+        """The client sends more than its Receive Maximum; whether that is the end."""
+        session = self._session
+        if session.version != V5:
+            return False
+        if session.options.receive_maximum_strict:
+            # [MQTT-3.3.4-9]
+            session.fail(Reason.RECEIVE_MAXIMUM_EXCEEDED, "more messages than Receive Maximum")
+            return True
+        session.server.over_receive_maximum += 1
+        return False
+
+    def _answer(self, level: Durability, packets: bytes, count: int) -> None:
+        session = self._session
+        if level is _MEMORY and not self.unanswered:
+            session.out.send(packets)
+            return
+        self.unanswered += count
+        session.answer_when_kept(level, packets, count)
+
+    # One by one -------------------------------------------------------------------------------
+
+    def take_one(self, data: bytes, at: int, body_at: int, end: int, now_ms: int) -> None:
+        """Take the PUBLISH that stands at ``at``, whole, and begin a run with it.
+
+        Raises:
+            Malformed: the connection ends.
+        """
+        session = self._session
+        flags = data[at] & 15
+        shape = self._plain_shape(data, at, body_at, end, flags)
+        if shape is not None:
+            self._shape = shape
+            self.take_run(data, at, end, now_ms)
+            return
+        options = session.options
+        publish = decode_publish(
+            session.version, flags, data[body_at:end], options.user_properties_max
+        )
+        session.server.received += 1
+        topic = self._topic_of(publish)
+        session.check_publish(publish.qos, publish.retain)
+        if topic.name.startswith("$"):
+            self._take_special(topic, publish, now_ms)
+            return
+        shape = self._shape_of(topic, publish, data, at, end)
+        if publish.properties is None or publish.properties.topic_alias is None:
+            self._shape = shape if publish.qos < 2 and not publish.dup else None
+        run = self._run_of(shape, publish, data, at, end, now_ms)
+        if publish.qos == 2:
+            self._publish_once(run, publish, now_ms)
+        elif publish.qos:
+            self._publish_acknowledged(run, publish.packet_id.to_bytes(2, "big"), now_ms)
+        else:
+            try:
+                session.topics.publish(session.who, run, now_ms)
+            except BraidError as error:
+                self._refuse_quietly(error, 1)
+        if session.topics.slow:
+            session.wait_for_slow()
+
+    def _plain_shape(
+        self, data: bytes, at: int, body_at: int, end: int, flags: int
+    ) -> Shape | None:
+        """The shape of a packet that is like most: QoS 0 or 1, not retained, no properties."""
+        if flags not in (0, 2) or end - body_at < 4:
+            return None
+        topic_at = body_at + 2
+        topic_end = topic_at + (data[body_at] << 8 | data[body_at + 1])
+        qos = flags >> 1
+        session = self._session
+        version = session.version
+        payload = topic_end + 2 * qos + (version == V5)
+        wire = data[topic_at:topic_end]
+        if payload > end or topic_at == topic_end or wire[0] == 36 or 0 in wire:  # 36 is a $
+            return None
+        if (version == V5 and data[payload - 1]) or qos > session.options.maximum_qos:
+            return None
+        if qos and not (data[topic_end] or data[topic_end + 1]):
+            return None
+        topic = self._topic
+        if topic is None or topic.wire != wire:
+            try:
+                topic = self._topic = session.server.topic(wire)
+            except UnicodeDecodeError:
+                return None
+        prefix = data[at:topic_end]
+        after = b"\0" if version == V5 else b""
+        if version == V5 and not qos:
+            prefix += after
+            after = b""
+        shape = Shape(topic, version, qos, False, prefix, after, end - at)
+        shape.attributes = session.server.attributes(topic, qos, False, {})
+        return shape
+
+    def _shape_of(self, topic: Topic, publish: Publish, data: bytes, at: int, end: int) -> Shape:
+        """The shape of any packet. Its prefix and what is after are taken from it."""
+        session = self._session
+        size = end - at
+        payload_at = size - len(publish.payload)
+        body = data[at : at + payload_at]
+        topic_end = 1 + _length_bytes(body) + 2 + _topic_bytes(body)
+        if publish.qos:
+            prefix, after = body[:topic_end], body[topic_end + 2 :]
+        else:
+            prefix, after = body, b""
+        shape = Shape(topic, session.version, publish.qos, publish.retain, prefix, after, size)
+        properties = publish.properties
+        headers = {}
+        if properties is not None:
+            shape.forward = properties.forward
+            shape.expiry_seconds = properties.expiry_seconds
+            headers = headers_from(properties)
+        shape.attributes = session.server.attributes(topic, publish.qos, publish.retain, headers)
+        return shape
+
+    def _run_of(
+        self, shape: Shape, publish: Publish, data: bytes, at: int, end: int, now_ms: int
+    ) -> Run:
+        expire_ms = 0
+        if shape.expiry_seconds is not None:
+            expire_ms = now_ms + shape.expiry_seconds * 1000
+        properties = publish.properties
+        aliased = properties is not None and properties.topic_alias is not None
+        run = Run(shape, data, at, 1, expire_ms, self._session.session)
+        if aliased or publish.dup:
+            run.rewrite()
+        return run
+
+    def _topic_of(self, publish: Publish) -> Topic:
+        """The topic of a packet, by its name or by its alias."""
+        session = self._session
+        server = session.server
+        properties = publish.properties
+        alias = properties.topic_alias if properties is not None else None
+        if alias is None:
+            return server.topic(publish.topic.encode())
+        if alias > session.options.topic_alias_maximum:
+            # [MQTT-3.3.2-9]
+            raise Malformed(f"topic alias {alias} is too high", Reason.TOPIC_ALIAS_INVALID)
+        if self._aliases is None:
+            self._aliases = {}
+        if publish.topic:
+            topic = self._aliases[alias] = server.topic(publish.topic.encode())
+            return topic
+        known = self._aliases.get(alias)
+        if known is None:
+            # [MQTT-3.3.2-7]: nobody said what it stands for
+            raise Malformed(f"topic alias {alias} is not known", Reason.PROTOCOL_ERROR)
+        return known
+
+    # QoS 2 ------------------------------------------------------------------------------------
+
+    def _publish_once(self, run: Run, publish: Publish, now_ms: int) -> None:
+        """A QoS 2 message: taken once, however often it comes. [MQTT-4.3.3-10]"""
+        session = self._session
+        number = publish.packet_id
+        queue = session.queue
+        received = self.received if queue is None else queue.inbound
+        if received is None:
+            received = self.received = set()
+        answer = encode_ack(PUBREC, session.version, number)
+        if number in received:
+            # Perhaps the first one is not kept yet: answer in turn.
+            self._answer(_MEMORY if queue is None else queue.session.durability, answer, 1)
+            return
+        if len(received) >= session.options.receive_maximum and self._exceeds():
+            return
+        if len(received) >= session.limits.requests_in_flight_max:
+            session.fail(Reason.QUOTA_EXCEEDED, "too many messages of QoS 2 are not released")
+            return
+        run.inbound = number
+        try:
+            level, matched = session.topics.publish(session.who, run, now_ms)
+        except BraidError as error:
+            if session.version != V5:
+                received.add(number)  # it is acknowledged like any other, or the connection ends
+            self._refuse(PUBREC, number.to_bytes(2, "big"), error)
+            return
+        received.add(number)
+        if not matched and session.version == V5:
+            answer = encode_ack(PUBREC, V5, number, Reason.NO_MATCHING_SUBSCRIBERS)
+        self._answer(level, answer, 1)
+
+    def release(self, number: int) -> None:
+        """PUBREL: the client will not send the message again."""
+        session = self._session
+        queue = session.queue
+        reason = Reason.SUCCESS
+        level = _MEMORY
+        if queue is not None:
+            if number in queue.inbound:
+                queue.release_inbound(number)
+                level = queue.session.durability
+            else:
+                reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
+        elif self.received is not None and number in self.received:
+            self.received.remove(number)
+        else:
+            reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
+        # Not before it is kept: the client may use the identifier for another message then.
+        self._answer(level, encode_ack(PUBCOMP, session.version, number, reason), 1)
+
+    # Special topics ---------------------------------------------------------------------------
+
+    def _take_special(self, topic: Topic, publish: Publish, now_ms: int) -> None:
+        """``$queue/NAME`` sends to a queue, ``$delayed/SECONDS/TOPIC`` publishes later."""
+        session = self._session
+        kind = {0: 0, 1: PUBACK, 2: PUBREC}[publish.qos]
+        ids = publish.packet_id.to_bytes(2, "big")
+        queue = session.queue
+        received = self.received if queue is None else queue.inbound
+        if publish.qos == 2 and received is not None and publish.packet_id in received:
+            self._answer(Durability.SYNC, encode_ack(PUBREC, session.version, publish.packet_id), 1)
+            return
+        try:
+            level = self._send_special(topic, publish, now_ms)
+        except BraidError as error:
+            if kind:
+                self._refuse(kind, ids, error)
+            else:
+                self._refuse_quietly(error, 1)
+            return
+        if not kind:
+            return
+        if publish.qos == 2:
+            if queue is not None:
+                queue.receive_inbound(publish.packet_id)
+                level = max(level, queue.session.durability)
+            else:
+                if self.received is None:
+                    self.received = set()
+                self.received.add(publish.packet_id)
+        self._answer(level, encode_ack(kind, session.version, publish.packet_id), 1)
+
+    def _send_special(self, topic: Topic, publish: Publish, now_ms: int) -> Durability:
+        session = self._session
+        core = session.core
+        properties = publish.properties
+        headers = headers_from(properties) if properties is not None else {}
+        ttl_ms = 0
+        if properties is not None and properties.expiry_seconds is not None:
+            ttl_ms = max(properties.expiry_seconds * 1000, 1)
+        if topic.name.startswith(QUEUE_PREFIX):
+            group, dedup_id = headers.get(GROUP_ID, ""), headers.get(DEDUP_ID, "")
+            message = Outgoing(
+                publish.payload,
+                pack_headers(headers, session.limits),
+                ttl_ms=ttl_ms,
+                group=group if isinstance(group, str) else "",
+                dedup_id=dedup_id if isinstance(dedup_id, str) else "",
+            )
+            name = topic.name.removeprefix(QUEUE_PREFIX)
+            level, (result,) = core.send(session.who, name, [message], now_ms)
+            if isinstance(result, BraidError):
+                raise result
+            return level
+        if topic.name.startswith(DELAYED_PREFIX):
+            seconds, _, name = topic.name.removeprefix(DELAYED_PREFIX).partition("/")
+            if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= _DELAY_DIGITS_MAX):
+                raise InvalidArgument("a delayed message goes to $delayed/SECONDS/TOPIC")
+            target = session.server.topic(name.encode())
+            attributes = session.server.attributes(target, publish.qos, publish.retain, headers)
+            return core.delaying.publish(
+                session.who, name, publish.payload, attributes, int(seconds) * 1000, ttl_ms, now_ms
+            )
+        raise PermissionDenied("topics that begin with $ are the broker's own")
+
+    # Refusing ---------------------------------------------------------------------------------
+
+    def _refuse(self, kind: int, ids: bytes, error: BraidError) -> None:
+        """Say that messages were not taken, as far as the version can."""
+        session = self._session
+        if session.version != V5:
+            if not isinstance(error, PermissionDenied):
+                session.fail(reason_of(error), str(error))
+                return
+            first = 0x40 if kind == PUBACK else 0x50
+            self._answer(_MEMORY, ack_run(first, ids), len(ids) // 2)
+            return
+        properties = b""
+        if session.explains:
+            properties = encode_properties(PacketProperties(reason_string=str(error)))
+        reason = reason_of(error)
+        for at in range(0, len(ids), 2):
+            number = ids[at] << 8 | ids[at + 1]
+            packet = encode_ack(kind, V5, number, reason, properties)
+            if len(packet) > session.out.packet_bytes_max:
+                packet = encode_ack(kind, V5, number, reason)  # [MQTT-3.4.2-2]
+            self._answer(_MEMORY, packet, 1)
+
+    def _refuse_quietly(self, error: BraidError, count: int) -> None:
+        """QoS 0 messages were not taken. Nobody is told; a topic that is none ends it."""
+        if isinstance(error, InvalidArgument):
+            self._session.fail(reason_of(error), str(error))
+        else:
+            self._session.server.dropped += count
+
+
+def _has_zero(ids: bytes) -> bool:
+    return any(ids[at : at + 2] == b"\0\0" for at in range(0, len(ids), 2))
+
+
+def _length_bytes(packet: bytes) -> int:
+    at = 1
+    while packet[at] > 127:
+        at += 1
+    return at
+
+
+def _topic_bytes(packet: bytes) -> int:
+    at = 1 + _length_bytes(packet)
+    return packet[at] << 8 | packet[at + 1]

@@ -1,0 +1,580 @@
+"""The way out: messages to one client, their packet identifiers, and how many it may be sent ahead.
+
+Messages come three ways:
+
+    live     from whoever publishes, for subscriptions without durability and for QoS 0
+    stored   leased from a queue: the session's own, a share's, or ``$queue/NAME``
+    retained when a subscription is made: see ``retained.py``
+
+Rules:
+
+1. QoS 1 and 2 are sent as far as the client's Receive Maximum goes; the rest waits here, live ones
+   up to ``live_queue_messages_max``, then they are dropped and counted. Stored ones are at most as
+   many as the credit that was given to their queue.
+2. Identifiers of the session's own messages follow from their sequence numbers
+   (``broker/session.py``) and outlive everything; all others come from the other half.
+3. A QoS 2 message of the session's queue is gone from it when PUBREC came; PUBREL is sent once
+   that is kept, so that no restart can send the message again.
+4. What the client cannot take, by its Maximum Packet Size, is dropped and counted. [MQTT-3.1.2-25]
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...broker.lease import Consumer
+from ...broker.message import Delivery, Receipt
+from ...broker.publication import ANY_MATCH, Match, Publication
+from ...broker.queue import Queue
+from ...broker.session import PACKET_ID_SEQUENCED_MAX, SessionQueue, packet_id
+from ...broker.topics import merge
+from .packets import (
+    PUBREL,
+    V5,
+    Reason,
+    encode_ack,
+    encode_hop_properties,
+    publish_head,
+)
+from .runs import PACKET_IDS, Run, write_packet_ids
+from .server import MqttServer, StoredHead
+
+if TYPE_CHECKING:
+    from .session import MqttSession
+
+__all__ = ["QUEUE_PREFIX", "Outbound"]
+
+_LIVE_FIRST = PACKET_ID_SEQUENCED_MAX + 1
+_LIVE_COUNT = 65_536 - _LIVE_FIRST
+_LIVE_ALL = b"".join(PACKET_IDS[_LIVE_FIRST:])
+_SLOW_BYTES = 1024 * 1024  # waiting here: publishers are asked to wait a little
+
+QUEUE_PREFIX = "$queue/"
+
+_Stored = tuple["Source", Delivery, StoredHead, Match, int]
+
+
+class Source:
+    """A queue that the client consumes from, and by which subscription; None: its own."""
+
+    __slots__ = ("consumer", "filter", "queue", "unused")
+
+    def __init__(self, queue: Queue, filter: str | None) -> None:
+        self.queue = queue
+        self.filter = filter
+        self.consumer: Consumer | None = None
+        self.unused = 0  # credit that is to be given back
+
+
+class Held:
+    """A message that was sent with QoS 1 or 2 and is not acknowledged, or a released one."""
+
+    __slots__ = ("qos", "receipt", "released", "source")
+
+    def __init__(self, qos: int, source: Source | None, receipt: Receipt) -> None:
+        self.qos = qos
+        self.source = source  # None: a live one
+        self.receipt = receipt
+        self.released = False  # PUBREC came
+
+
+class Outbound:
+    """What goes to one client. Part of a session, which owns it."""
+
+    __slots__ = (
+        "_aliases",
+        "_dropped",
+        "_held",
+        "_live",
+        "_next_id",
+        "_session",
+        "_sources",
+        "_stored",
+        "_waiting",
+        "_waiting_bytes",
+        "alias_maximum",
+        "lagging",
+        "out",
+        "out_bytes",
+        "packet_bytes_max",
+        "slow",
+        "window",
+    )
+
+    def __init__(self, session: "MqttSession") -> None:
+        self._session = session
+        self.out: list[bytes | bytearray] = []
+        self.out_bytes = 0
+        self.window = 0  # how many may be unacknowledged
+        self.packet_bytes_max = 1 << 30
+        self.alias_maximum = 0
+        self.slow = False  # the transport holds much
+        self.lagging = False  # publishers have waited for it once: not again until it caught up
+        self._live: set[int] = set()  # identifiers of live QoS 1 messages
+        self._held: dict[int, Held] = {}
+        self._next_id = 0  # offset of the next live identifier
+        self._waiting: deque[tuple[bytes, bytes, int]] | None = None  # live: before, behind, QoS
+        self._waiting_bytes = 0
+        self._stored: deque[_Stored] | None = None  # leased, with QoS 1 or 2
+        self._sources: list[Source] = []
+        self._aliases: dict[bytes, int] | None = None
+        self._dropped = 0
+
+    # Bytes ------------------------------------------------------------------------------------
+
+    def send(self, packet: bytes | bytearray) -> None:
+        """Have a packet sent."""
+        self.out.append(packet)
+        self.out_bytes += len(packet)
+
+    def take(self) -> bytes | bytearray:
+        """All that should be sent now."""
+        out = self.out
+        if not out:
+            return b""
+        self.out = []
+        self.out_bytes = 0
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    @property
+    def in_flight(self) -> int:
+        """Messages and releases that are not acknowledged."""
+        return len(self._live) + len(self._held)
+
+    @property
+    def room(self) -> int:
+        """How many messages of QoS 1 or 2 may be sent now."""
+        return 0 if self.slow else self.window - len(self._live) - len(self._held)
+
+    # Live -------------------------------------------------------------------------------------
+
+    def publish(self, publication: Publication, match: Match) -> None:
+        """Take live messages."""
+        each = match.each
+        if each and self._session.options.overlapping == "each":
+            for one in each:
+                self.publish(publication, one)
+            return
+        qos = min(publication.qos, match.qos)
+        retain = publication.retain and match.retain_as_published
+        version = self._session.version
+        if qos:
+            self._publish_held(publication, match, qos, retain, version)
+            return
+        if self.slow or self.out_bytes > _SLOW_BYTES:
+            if self._is_overrun():
+                self._drop(publication.count)
+                return
+        if match.ids or self.alias_maximum:
+            self._publish_own(publication, match, retain)
+            return
+        key = (version == V5) << 1 | retain
+        packets = publication.wire.get(key)
+        if packets is None:
+            packets = publication.wire[key] = _encode_live(
+                self._session.server, publication, version, retain
+            )
+        if len(packets) > self.packet_bytes_max:
+            self._publish_own(publication, match, retain)
+            return
+        self.out.append(packets)
+        self.out_bytes += len(packets)
+        self._session.server.sent += publication.count
+        self._session.wake()
+
+    def _is_overrun(self) -> bool:
+        """Whether QoS 0 is to be dropped; publishers wait for a slow client before, but once."""
+        if self.out_bytes > self._session.limits.outbound_bytes_max or (self.slow and self.lagging):
+            return True
+        if not self.lagging:
+            self._session.topics.slow.append(self._session)
+        return False
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        self._session.server.dropped += count
+
+    def _publish_own(self, publication: Publication, match: Match, retain: bool) -> None:
+        """QoS 0 packets that are this client's only: with its identifiers or aliases."""
+        properties = _live_properties(self._session.server, publication, match.ids)
+        wire = publication.topic.encode()
+        version = self._session.version
+        for body in publication.bodies:
+            topic, more = self._alias(wire)
+            before, _ = publish_head(version, topic, 0, retain, False, more + properties, len(body))
+            self._send_message(before, body)
+        self._session.wake()
+
+    def _send_message(self, before: bytes, behind: bytes) -> bool:
+        """Send a packet unless the client does not take one of that size."""
+        if len(before) + len(behind) > self.packet_bytes_max:
+            self._session.server.too_large += 1
+            return False
+        self.out.append(before)
+        self.out.append(behind)
+        self.out_bytes += len(before) + len(behind)
+        self._session.server.sent += 1
+        return True
+
+    def _alias(self, wire: bytes) -> tuple[bytes, bytes]:
+        """The topic, and the alias property, as they go into the packet."""
+        if not self.alias_maximum:
+            return wire, b""
+        aliases = self._aliases
+        if aliases is None:
+            aliases = self._aliases = {}
+        alias = aliases.get(wire)
+        if alias is not None:
+            return b"", b"\x23" + PACKET_IDS[alias]
+        if len(aliases) >= self.alias_maximum:
+            return wire, b""
+        aliases[wire] = alias = len(aliases) + 1
+        return wire, b"\x23" + PACKET_IDS[alias]
+
+    def _publish_held(
+        self, publication: Publication, match: Match, qos: int, retain: bool, version: int
+    ) -> None:
+        """Live messages of QoS 1 or 2."""
+        count = publication.count
+        plain = not (match.ids or self.alias_maximum or self._waiting)
+        if plain and qos == 1 and isinstance(publication, Run) and count <= self.room:
+            size, at = publication.sizes(version, 1)
+            ids = self._take_ids(count)
+            if ids is not None and size <= self.packet_bytes_max:
+                packets = publication.packets(version, 1, retain)
+                assert isinstance(packets, bytearray)
+                write_packet_ids(packets, at, size, ids)
+                self.send(packets)
+                self._session.server.sent += count
+                self._session.wake()
+                return
+            self._live.difference_update(_numbers(ids or b""))
+        properties = _live_properties(self._session.server, publication, match.ids)
+        wire = publication.topic.encode()
+        waiting = self._waiting
+        if waiting is None:
+            waiting = self._waiting = deque()
+        limits = self._session.limits
+        room = max(self.room, 0)
+        for body in publication.bodies:
+            if len(waiting) >= room + limits.live_queue_messages_max or (
+                self._waiting_bytes > limits.live_queue_bytes_max
+            ):
+                self._drop(1)
+                continue
+            before, after = publish_head(version, wire, qos, retain, False, properties, len(body))
+            waiting.append((before, after + body, qos))
+            self._waiting_bytes += len(after) + len(body)
+        self._send_waiting()
+        self._session.wake()
+
+    def _take_ids(self, count: int) -> bytes | None:
+        """``count`` identifiers that are free, noted as those of live messages; None: no run."""
+        begin = self._next_id
+        end = begin + count
+        if end > _LIVE_COUNT:
+            self._next_id = begin = 0
+            end = count
+        numbers = range(_LIVE_FIRST + begin, _LIVE_FIRST + end)
+        if not self._live.isdisjoint(numbers) or not self._held.keys().isdisjoint(numbers):
+            return None
+        self._next_id = end
+        self._live.update(numbers)
+        return _LIVE_ALL[2 * begin : 2 * end]
+
+    def _take_id(self) -> int:
+        """One identifier that is free."""
+        while True:
+            self._next_id = (self._next_id + 1) % _LIVE_COUNT
+            number = _LIVE_FIRST + self._next_id
+            if number not in self._live and number not in self._held:
+                return number
+
+    def _send_waiting(self) -> None:
+        """Send live messages that wait, as far as there is room."""
+        waiting = self._waiting
+        while waiting and self.room > 0:
+            before, behind, qos = waiting.popleft()
+            self._waiting_bytes -= len(behind)
+            number = self._take_id()
+            if not self._send_message(before + PACKET_IDS[number], behind):
+                continue
+            if qos == 1:
+                self._live.add(number)
+            else:
+                self._held[number] = Held(2, None, (0, 0))
+        if waiting is not None and not waiting:
+            self._waiting = None
+            self._waiting_bytes = 0
+
+    # Stored -----------------------------------------------------------------------------------
+
+    def attach(self, queue: Queue, filter: str | None) -> None:
+        """Consume from a queue, by a subscription; None: the session's own."""
+        source = Source(queue, filter)
+        self._sources.append(source)
+        source.consumer = self._session.core.attach(queue, self._session, self.window, source)
+
+    def detach(self, filter: str, now_ms: int) -> None:
+        """A subscription ended: consume no more from its queues."""
+        ended = [source for source in self._sources if source.filter == filter]
+        for source in ended:
+            self._sources.remove(source)
+            unsent = [each[1].receipt for each in self._stored or () if each[0] is source]
+            self._stored = deque(each for each in self._stored or () if each[0] is not source)
+            if source.consumer is not None:
+                self._session.core.cancel(source.consumer, unsent, now_ms)
+        if ended:
+            for held in self._held.values():
+                if held.source in ended:
+                    held.source = None  # another may have it now; this client may still answer
+
+    def let_go(self, now_ms: int) -> None:
+        """The connection is gone: all that was not acknowledged goes back."""
+        unsent: dict[Source, list[Receipt]] = {}
+        for source, delivery, *_ in self._stored or ():
+            unsent.setdefault(source, []).append(delivery.receipt)
+        for source in self._sources:
+            if source.consumer is not None:
+                self._session.core.cancel(source.consumer, unsent.get(source, ()), now_ms)
+        self._sources.clear()
+        self._held.clear()
+        self._live.clear()
+        self._stored = self._waiting = None
+
+    def resume(self, released: set[int]) -> None:
+        """Begin with what was under way in the session. [MQTT-4.4.0-1]"""
+        for number in sorted(released):
+            held = Held(2, None, (0, 0))
+            held.released = True
+            self._held[number] = held
+            self.send(encode_ack(PUBREL, self._session.version, number))
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Send messages that were leased from a queue."""
+        source = consumer.tag
+        assert isinstance(source, Source)
+        session = self._session
+        for delivery in deliveries:
+            head = session.server.head(delivery.attributes)
+            match = self._match(source, head)
+            if match is None:
+                self._settle(source, [delivery.receipt])
+                self._drop(1)
+                continue
+            is_queue = source.filter is not None and source.filter.startswith(QUEUE_PREFIX)
+            qos = min(match.qos, 1 if is_queue else head.qos)
+            if not qos:
+                self._send_stored_one(source, delivery, head, match, 0, 0)
+            elif qos == 2 and self._hand_over(source, delivery):
+                pass
+            else:
+                if self._stored is None:
+                    self._stored = deque()
+                self._stored.append((source, delivery, head, match, qos))
+        self._send_stored()
+        session.wake()
+
+    def _hand_over(self, source: Source, delivery: Delivery) -> bool:
+        """Move a share's QoS 2 message into the session: no other member may get it any more.
+
+        [MQTT-4.8.2-4], [MQTT-4.8.2-5]
+        """
+        queue = self._session.queue
+        if source.filter is None or queue is None or not source.queue.logged:
+            return False
+        self._session.core.hand_over(source.queue, delivery.receipt, queue)
+        self._credit(source, 1)
+        return True
+
+    def _match(self, source: Source, head: StoredHead) -> Match | None:
+        """How a stored message comes; None when the client may not have it any more."""
+        session = self._session
+        if source.filter is None:
+            assert session.session is not None
+            return session.topics.match(session.session, head.name) or ANY_MATCH
+        subscription = session.subscription(source.filter)
+        if subscription is None:
+            return None
+        if source.filter.startswith(QUEUE_PREFIX):
+            allowed = session.who.allows("queue:Receive", source.queue.name)
+        else:
+            allowed = session.who.allows("topic:Subscribe", head.name)
+        return merge([subscription]) if allowed else None
+
+    def _send_stored(self) -> None:
+        """Send stored messages that wait, as far as there is room."""
+        stored = self._stored
+        while stored and self.room > 0:
+            source, delivery, head, match, qos = stored[0]
+            if source.filter is None:
+                number = packet_id(delivery.seq)
+                if number in self._held:
+                    break  # 32,767 messages later its identifier is still in use
+            else:
+                number = self._take_id()
+            stored.popleft()
+            self._send_stored_one(source, delivery, head, match, qos, number)
+        if stored is not None and not stored:
+            self._stored = None
+
+    def _send_stored_one(
+        self,
+        source: Source,
+        delivery: Delivery,
+        head: StoredHead,
+        match: Match,
+        qos: int,
+        number: int,
+    ) -> None:
+        session = self._session
+        wire = head.wire
+        if source.filter is not None and source.filter.startswith(QUEUE_PREFIX):
+            wire = source.filter.encode()
+        expiry = None
+        if delivery.expire_ms:
+            left_ms = delivery.expire_ms - session.core.now_ms
+            expiry = max(1, -(-left_ms // 1000))  # [MQTT-3.3.2-6]
+        hop = encode_hop_properties(expiry_seconds=expiry, subscription_ids=match.ids)
+        before, after = publish_head(
+            session.version,
+            wire,
+            qos,
+            head.retained or (head.retain and match.retain_as_published),
+            qos > 0 and delivery.receives > 1,  # [MQTT-3.3.1-1]
+            hop + head.properties,
+            len(delivery.body),
+        )
+        if qos:
+            before += PACKET_IDS[number] + after
+        if self._send_message(before, delivery.body) and qos:
+            self._held[number] = Held(qos, source, delivery.receipt)
+        else:
+            self._settle(source, [delivery.receipt])
+
+    def _settle(self, source: Source, receipts: Sequence[Receipt]) -> None:
+        """Done with stored messages: they are gone, and make room for others."""
+        source.queue.ack(receipts)
+        self._credit(source, len(receipts))
+
+    def _credit(self, source: Source, count: int) -> None:
+        source.unused += count
+        if source.consumer is not None and (source.unused * 4 >= self.window or not self._held):
+            unused, source.unused = source.unused, 0
+            self._session.core.credit(source.consumer, unused)
+
+    # Acknowledgements -------------------------------------------------------------------------
+
+    def on_pubacks(self, ids: bytes) -> None:
+        """Some PUBACKs without a reason came in a row."""
+        numbers = _numbers(ids)
+        if self._live.issuperset(numbers):
+            self._live.difference_update(numbers)
+        else:
+            receipts: dict[Source, list[Receipt]] = {}
+            for number in numbers:
+                self._acknowledge(number, receipts)
+            for source, each in receipts.items():
+                self._settle(source, each)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """There may be room again."""
+        if self._stored:
+            self._send_stored()
+        if self._waiting:
+            self._send_waiting()
+
+    def _acknowledge(self, number: int, receipts: dict[Source, list[Receipt]]) -> None:
+        if number in self._live:
+            self._live.remove(number)
+            return
+        held = self._held.get(number)
+        if held is None or held.qos != 1:
+            return  # it may be of a connection before this one
+        del self._held[number]
+        if held.source is not None:
+            receipts.setdefault(held.source, []).append(held.receipt)
+
+    def on_pubrec(self, number: int, reason: int) -> None:
+        """The client has a QoS 2 message, or refuses it."""
+        session = self._session
+        held = self._held.get(number)
+        if held is None or held.qos != 2:
+            if reason < 0x80:
+                unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
+                self.send(encode_ack(PUBREL, session.version, number, unknown))
+            return
+        if held.released:
+            if reason < 0x80:
+                self.send(encode_ack(PUBREL, session.version, number))
+            return
+        source = held.source
+        own = source is not None and source.filter is None
+        if reason >= 0x80:
+            # [MQTT-4.3.3-3]: the exchange ends here
+            del self._held[number]
+            if source is not None:
+                self._settle(source, [held.receipt])
+            self._go_on()
+            return
+        held.released = True
+        release = encode_ack(PUBREL, session.version, number)
+        if source is None:
+            self.send(release)
+        elif own and isinstance(source.queue, SessionQueue):
+            source.queue.release(*held.receipt)
+            self._credit(source, 1)
+            session.send_when_kept(release)
+        else:
+            self._settle(source, [held.receipt])
+            session.send_when_kept(release)
+
+    def on_pubcomp(self, number: int) -> None:
+        """The client has forgotten the identifier."""
+        held = self._held.get(number)
+        if held is None or not held.released:
+            return
+        del self._held[number]
+        queue = self._session.queue
+        if queue is not None and number <= PACKET_ID_SEQUENCED_MAX:
+            queue.complete(number)
+        for source in self._sources:
+            if source.unused:
+                self._credit(source, 0)
+        self._go_on()
+
+    def on_room(self) -> None:
+        """The client reads again."""
+        self.slow = self.lagging = False
+        self._go_on()
+
+
+def _numbers(ids: bytes) -> list[int]:
+    """Identifiers of two bytes each, as numbers."""
+    return [high << 8 | low for high, low in zip(ids[0::2], ids[1::2], strict=True)]
+
+
+def _encode_live(server: MqttServer, publication: Publication, version: int, retain: bool) -> bytes:
+    """QoS 0 packets that are the same for all clients of a version."""
+    if isinstance(publication, Run):
+        return bytes(publication.packets(version, 0, retain))
+    wire = publication.topic.encode()
+    properties = _live_properties(server, publication, ()) if version == V5 else b""
+    parts: list[bytes] = []
+    for body in publication.bodies:
+        before, _ = publish_head(version, wire, 0, retain, False, properties, len(body))
+        parts.append(before)
+        parts.append(body)
+    return b"".join(parts)
+
+
+def _live_properties(server: MqttServer, publication: Publication, ids: Sequence[int]) -> bytes:
+    """The property block's content for an MQTT 5 client with these subscription identifiers."""
+    hop = encode_hop_properties(subscription_ids=ids)
+    if isinstance(publication, Run):
+        return hop + publication.properties
+    if publication.expire_ms:
+        left = max(1, -(-(publication.expire_ms - server.core.now_ms) // 1000))
+        hop += encode_hop_properties(expiry_seconds=left)
+    return hop + server.head(publication.attributes).properties

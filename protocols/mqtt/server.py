@@ -1,0 +1,108 @@
+"""What all MQTT sessions of a broker share: topics as bytes, stored headers as packets, counters.
+
+Everything here is a cache with a limit, or a number.
+"""
+
+from collections.abc import Callable
+
+from ...broker.core import Core
+from ...broker.limits import Limits
+from ...broker.message import MQTT_QOS, MQTT_RETAIN, TOPIC, Headers, pack_headers, unpack_headers
+from .headers import properties_from
+from .packets import Reason
+from .primitives import is_text
+from .runs import Topic
+
+__all__ = ["HEADS_CACHED_MAX", "TOPICS_CACHED_MAX", "MqttServer", "StoredHead"]
+
+TOPICS_CACHED_MAX = 16_384
+HEADS_CACHED_MAX = 4_096
+_HEAD_BYTES_MAX = 512  # packed headers that are longer are not remembered
+_NO_LIMITS = Limits()
+
+RETAINED_ALWAYS = "always"
+
+
+class StoredHead:
+    """What the headers of a stored message say to MQTT."""
+
+    __slots__ = ("name", "properties", "qos", "retain", "retained", "wire")
+
+    def __init__(self, headers: Headers) -> None:
+        topic = headers.get(TOPIC, "")
+        self.name = topic if isinstance(topic, str) else ""
+        self.wire = self.name.encode() if is_text(self.name) else b""
+        self.qos = {"0": 0, "2": 2}.get(str(headers.get(MQTT_QOS)), 1)
+        self.retain = MQTT_RETAIN in headers
+        self.retained = headers.get(MQTT_RETAIN) == RETAINED_ALWAYS
+        self.properties = properties_from(headers)
+
+
+class MqttServer:
+    """One for each broker that is served; see the module.
+
+    Attributes:
+        core: the broker. new_id: makes client identifiers that nobody can guess.
+        received, sent: messages; dropped: what found no room on its way to a client.
+    """
+
+    def __init__(self, core: Core, new_id: Callable[[], str]) -> None:
+        self.core = core
+        self.new_id = new_id
+        self.received = 0
+        self.sent = 0
+        self.dropped = 0
+        self.too_large = 0  # messages that a client does not take, by its Maximum Packet Size
+        self.over_receive_maximum = 0  # messages beyond it, where that is only counted
+        self.refused: dict[Reason, int] = {}  # connections, by why
+        core.announcing.gauges["messages/received"] = lambda: self.received
+        core.announcing.gauges["messages/sent"] = lambda: self.sent
+        core.announcing.gauges["messages/dropped"] = lambda: self.dropped
+        self._topics: dict[bytes, Topic] = {}
+        self._heads: dict[bytes, StoredHead] = {}
+
+    def topic(self, wire: bytes) -> Topic:
+        """The topic that these bytes name. UnicodeDecodeError when they are no text."""
+        topic = self._topics.get(wire)
+        if topic is None:
+            topic = Topic(str(wire, "utf-8"), wire)
+            if len(self._topics) >= TOPICS_CACHED_MAX:
+                self._topics.clear()
+            self._topics[wire] = topic
+        return topic
+
+    def attributes(self, topic: Topic, qos: int, retain: bool, headers: Headers) -> bytes:
+        """The headers of a message, packed, as they are stored."""
+        key = (qos, retain)
+        if not headers:
+            known = topic.attributes.get(key)
+            if known is not None:
+                return known
+        all_headers: Headers = {TOPIC: topic.name}
+        if qos != 1:
+            all_headers[MQTT_QOS] = str(qos)
+        if retain:
+            all_headers[MQTT_RETAIN] = "1"
+        all_headers.update(headers)
+        packed = pack_headers(all_headers, self.core.limits)
+        if not headers:
+            topic.attributes[key] = packed
+        return packed
+
+    def head(self, attributes: bytes) -> StoredHead:
+        """What packed headers say to MQTT."""
+        head = self._heads.get(attributes)
+        if head is None:
+            head = StoredHead(unpack_headers(attributes))
+            if len(self._heads) >= HEADS_CACHED_MAX:
+                self._heads.clear()
+            if len(attributes) <= _HEAD_BYTES_MAX:
+                self._heads[attributes] = head
+        return head
+
+    def count_refused(self, reason: Reason) -> None:
+        """A connection was refused, or ended by the server."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+RETAINED_OVERLAY = pack_headers({MQTT_RETAIN: RETAINED_ALWAYS}, _NO_LIMITS)

@@ -1,0 +1,688 @@
+"""The server's side of one MQTT connection. Sans-IO: see ``protocols/session.py``.
+
+Rules:
+
+1. Bytes are cut into packets here; what comes often (PUBLISH and PUBACK) is taken in runs, without
+   an object for each packet. All else goes through the codec and one method per packet type.
+2. What a client publishes is ``inbound.py``, what it gets ``outbound.py``, its subscriptions are
+   ``subscribing.py``, how it came in ``connecting.py``. The session joins them and owns the state.
+3. A connection ends with the precise reason: DISCONNECT for MQTT 5, CONNACK before the client was
+   let in, and just the end for 3.1 and 3.1.1, which have no words for it.
+4. A publisher waits for a slow subscriber for at most ``SLOW_WAIT_MS``, once until that has caught
+   up; acknowledgements and pings of others are never held up by it.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from ...broker.errors import BraidError, Unauthenticated, Unavailable
+from ...broker.lease import Consumer
+from ...broker.message import Delivery
+from ...broker.publication import Match, PlainPublication, Publication, Subscription
+from ...broker.queue import Queue
+from ...broker.session import Session, SessionQueue
+from ...storage.log import Durability
+from ..session import Host
+from .connecting import SCRAM, Connecting, Exchange
+from .inbound import Inbound, reason_of
+from .outbound import Outbound
+from .packets import (
+    AUTH,
+    CONNECT,
+    DECODERS,
+    DISCONNECT,
+    PINGRESP_PACKET,
+    PUBACK,
+    PUBLISH,
+    V5,
+    Ack,
+    Auth,
+    Disconnect,
+    Malformed,
+    Properties,
+    Reason,
+    Subscribe,
+    Unsubscribe,
+    decode,
+    decode_connect,
+    encode_auth,
+    encode_connack,
+    encode_disconnect,
+    encode_properties,
+    peek_level,
+    read_length,
+)
+from .runs import packet_ids
+from .subscribing import Subscribing
+
+if TYPE_CHECKING:
+    from ...broker.access import Principal
+    from ...broker.core import Core
+    from ...broker.mqtt_options import MqttOptions
+    from .server import MqttServer
+
+__all__ = ["PACKETS_PER_TURN_MAX", "SLOW_WAIT_MS", "MqttSession"]
+
+PACKETS_PER_TURN_MAX = 256  # that are not part of a run; then other connections get their turn
+SLOW_WAIT_MS = 100
+_KEEP_ALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]
+_FOREVER_MS = 1 << 62
+
+
+class _State(enum.IntEnum):
+    GREETING = 0  # waits for CONNECT
+    EXCHANGING = 1  # proves who it is, by AUTH packets
+    CHECKING = 2  # the password is being checked
+    OPENING = 3  # the session is being kept; CONNACK follows
+    OPEN = 4
+    CLOSING = 5  # takes nothing more, answers what it took
+
+
+GREETING, EXCHANGING, CHECKING, OPENING, OPEN, CLOSING = _State
+
+
+class MqttSession:
+    """One MQTT connection, from CONNECT to the end."""
+
+    __slots__ = (
+        "_again",
+        "_begun_ms",
+        "_connecting",
+        "_data",
+        "_deadline_ms",
+        "_exchanged",
+        "_goes_with_will",
+        "_heard_ms",
+        "_keep_alive_ms",
+        "_kept_os",
+        "_kept_os_count",
+        "_kept_sync",
+        "_kept_sync_count",
+        "_needed",
+        "_now_ms",
+        "_slow_until_ms",
+        "_state",
+        "_will",
+        "_will_delay_ms",
+        "core",
+        "explains",
+        "finished",
+        "host",
+        "inbound",
+        "limits",
+        "options",
+        "out",
+        "server",
+        "server_keep_alive",
+        "session",
+        "subscribing",
+        "topics",
+        "version",
+        "who",
+    )
+
+    def __init__(
+        self, core: "Core", host: Host, now_ms: int, options: "MqttOptions", server: "MqttServer"
+    ) -> None:
+        self.finished = False
+        self.core = core
+        self.host = host
+        self.limits = core.limits
+        self.options = options
+        self.server = server
+        self.topics = core.topics
+        self.version = 0
+        self.who = cast("Principal", None)  # known once the session is open
+        self.session: Session | None = None
+        self.explains = False  # reason strings are welcome
+        self.server_keep_alive: int | None = None
+        self.inbound = Inbound(self)
+        self.out = Outbound(self)
+        self.subscribing = Subscribing(self)
+        self._state: _State = GREETING
+        self._connecting: Connecting | None = None
+        self._exchanged = ""  # the user, if it proved who it is by an exchange
+        self._again: Exchange | None = None  # it proves it again
+        self._data: bytes | bytearray = b""  # not handled yet
+        self._needed = 0  # bytes of the packet at its beginning, as far as known
+        self._now_ms = self._begun_ms = self._heard_ms = now_ms
+        self._keep_alive_ms = 0
+        self._deadline_ms = _FOREVER_MS  # when the proof of who it is runs out
+        self._slow_until_ms = 0
+        self._will: PlainPublication | None = None
+        self._will_delay_ms = 0
+        self._goes_with_will = True
+        self._kept_os = self._kept_sync = b""
+        self._kept_os_count = self._kept_sync_count = 0
+
+    # --- what the parts ask ---
+
+    @property
+    def queue(self) -> SessionQueue | None:
+        """Where the messages of a durable session wait."""
+        return self.session.queue if self.session is not None else None
+
+    def subscription(self, filter: str) -> Subscription | None:
+        """The client's subscription by a filter."""
+        return self.session.subscriptions.get(filter) if self.session is not None else None
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self.host.wake()
+
+    def wait_for_slow(self) -> None:
+        """Read nothing more until the subscribers that were slow have caught up, or for a while."""
+        for subscriber in self.topics.slow:
+            if subscriber is not self and isinstance(subscriber, MqttSession):
+                subscriber.out.lagging = True
+                self._slow_until_ms = self._now_ms + SLOW_WAIT_MS
+        self.topics.slow.clear()
+        self.wake()
+
+    def answer_when_kept(self, level: Durability, packets: bytes, count: int) -> None:
+        """Send packets that acknowledge ``count`` messages when all so far is kept."""
+        if level is Durability.SYNC or self._kept_sync:
+            self._kept_sync += packets
+            self._kept_sync_count += count
+        elif level is Durability.OS or self._kept_os:
+            self._kept_os += packets
+            self._kept_os_count += count
+        else:
+            # It stands behind others that wait; the log tells in order.
+            self.core.when_kept(Durability.SYNC, self._on_kept, (packets, count))
+
+    def send_when_kept(self, packet: bytes) -> None:
+        """Send a packet when all so far is kept."""
+        self.core.when_kept(Durability.SYNC, self._on_kept, (packet, 0))
+
+    def _ask_when_kept(self) -> None:
+        """Have the answers of this turn sent in their time."""
+        if self._kept_os:
+            answer = (self._kept_os, self._kept_os_count)
+            self._kept_os, self._kept_os_count = b"", 0
+            self.core.when_kept(Durability.OS, self._on_kept, answer)
+        if self._kept_sync:
+            answer = (self._kept_sync, self._kept_sync_count)
+            self._kept_sync, self._kept_sync_count = b"", 0
+            self.core.when_kept(Durability.SYNC, self._on_kept, answer)
+
+    def _on_kept(self, answer: object, error: BraidError | None) -> None:
+        packets, count = cast("tuple[bytes, int]", answer)
+        self.inbound.unanswered -= count
+        if self.finished:
+            return
+        if error is not None:
+            self.fail(reason_of(error), str(error))
+        else:
+            self.out.send(packets)
+            if self._state is CLOSING and not self.inbound.unanswered:
+                self.fail(Reason.SERVER_SHUTTING_DOWN, "")
+        self.wake()
+
+    def check_publish(self, qos: int, retain: bool) -> None:
+        """Raise Malformed for a message that the listener does not take."""
+        # [MQTT-3.2.2-11], [MQTT-3.2.2-14]
+        if qos > self.options.maximum_qos:
+            text = f"QoS is at most {self.options.maximum_qos} here"
+            raise Malformed(text, Reason.QOS_NOT_SUPPORTED)
+        if retain and not self.options.retain_available:
+            raise Malformed("messages are not retained here", Reason.RETAIN_NOT_SUPPORTED)
+
+    def fail(self, reason: int, text: str) -> None:
+        """Say why, as far as the version can, and hang up."""
+        if self.finished:
+            return
+        if self._state < OPEN:
+            self.refuse(Reason(reason), text)
+            return
+        self.server.count_refused(Reason(reason))
+        if self.version == V5:
+            properties = b""
+            if text and self.explains:
+                properties = encode_properties(Properties(reason_string=text))
+            packet = encode_disconnect(V5, reason, properties)
+            if len(packet) > self.out.packet_bytes_max:
+                packet = encode_disconnect(V5, reason)  # [MQTT-3.14.2-3]
+            self.out.send(packet)
+        self.finished = True
+
+    def refuse(self, reason: Reason, text: str) -> None:
+        """Answer a CONNECT with a refusal, and hang up."""
+        if self.finished:
+            return
+        self.server.count_refused(reason)
+        self.finished = True
+        if not self.version:
+            return  # [MQTT-3.1.0-1]: it never spoke MQTT
+        properties = b""
+        if self.version == V5:
+            moved = reason in (Reason.USE_ANOTHER_SERVER, Reason.SERVER_MOVED)
+            properties = encode_properties(
+                Properties(
+                    reason_string=text if self.explains and text else None,
+                    server_reference=(self.options.server_reference or None) if moved else None,
+                )
+            )
+        self.out.send(encode_connack(self.version, False, reason, properties))
+
+    # --- what the handshake asks ---
+
+    def check(self) -> None:
+        """The password is being checked."""
+        self._state = CHECKING
+
+    def exchange(self) -> None:
+        """The client proves who it is by AUTH packets."""
+        self._state = EXCHANGING
+
+    def set_will(self, will: PlainPublication, delay_ms: int) -> None:
+        """What to publish when the connection ends without a DISCONNECT."""
+        self._will = will
+        self._will_delay_ms = delay_ms
+
+    def open(self, who: "Principal", client_id: str, clean: bool, expiry_ms: int) -> None:
+        """The client is who it says: give it its session. Raises BraidError."""
+        self.who = who
+        self._deadline_ms = who.expires_ms
+        self.host.authenticated()
+        self._state = OPENING
+        clients = self.core.clients
+        self.session, present = clients.open(who, client_id, self, clean, expiry_ms, self._now_ms)
+        if self.session.queue is None:
+            self._let_in(present)
+        else:
+            self.core.when_kept(Durability.SYNC, self._on_opened, present)
+
+    def _on_opened(self, present: object, error: BraidError | None) -> None:
+        if self.finished:
+            return
+        if error is not None:
+            self.refuse(reason_of(error), str(error))
+        else:
+            self._let_in(bool(present))
+        self.wake()
+
+    def _let_in(self, present: bool) -> None:
+        session = self.session
+        assert session is not None and self._connecting is not None
+        self._state = OPEN
+        self.out.send(self._connecting.connack(present, session.expiry_ms))
+        self._exchanged = self._connecting.authenticated_by_exchange
+        self._connecting = None
+        self._heard_ms = self._now_ms
+        if session.queue is not None:
+            self.out.resume(session.queue.released)
+        for queue, subscription in self.core.clients.sources(session):
+            self.out.attach(queue, subscription.filter if subscription is not None else None)
+
+    # --- what the core calls ---
+
+    def publish(self, publication: Publication, match: Match) -> None:
+        """Take live messages."""
+        if self._state is OPEN and not self.finished:
+            self.out.publish(publication, match)
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Take messages that were leased from a queue."""
+        self.out.deliver(consumer, deliveries)
+
+    def closed(self, consumer: Consumer, error: BraidError) -> None:
+        """A queue is gone; the subscription simply gets nothing more."""
+
+    def attach(self, queue: Queue, subscription: Subscription) -> None:
+        """A subscription got a queue to consume from."""
+        if self._state is OPEN:
+            self.out.attach(queue, subscription.filter)
+
+    def replaced(self) -> None:
+        """Another connection has the session now. [MQTT-3.1.4-3]"""
+        self.fail(Reason.SESSION_TAKEN_OVER, "another connection uses this client identifier")
+        self._leave(self._now_ms)
+        self.wake()
+
+    def ended(self, reason: str) -> None:
+        """An operator ended the connection."""
+        self.fail(Reason.ADMINISTRATIVE_ACTION, reason)
+        self._leave(self._now_ms)
+        self.wake()
+
+    # --- what the carrier calls ---
+
+    @property
+    def reading(self) -> bool:
+        """Whether more input is welcome now."""
+        return not (
+            self._state in (CHECKING, OPENING)
+            or self._slow_until_ms
+            or self.backlog
+            or self.inbound.unanswered > self.limits.requests_in_flight_max
+            or self.core.log.pending_bytes > self.limits.pending_bytes_max // 2
+        )
+
+    @property
+    def backlog(self) -> bool:
+        """Whether :meth:`proceed` has something to do."""
+        return (
+            len(self._data) >= self._needed > 0
+            and self._state not in (CHECKING, OPENING)
+            and not self.finished
+        )
+
+    def receive_data(self, data: bytes, now_ms: int) -> None:
+        """Take bytes from the client."""
+        self._heard_ms = now_ms
+        if self.finished:
+            return
+        rest = self._data
+        if rest:
+            if len(rest) + len(data) < self._needed or self._state in (CHECKING, OPENING):
+                self._keep(data)
+                return
+            data = bytes(rest) + data
+            self._data = b""
+        self._handle(data, now_ms)
+
+    def _keep(self, data: bytes) -> None:
+        """Add to what waits, without copying it again and again."""
+        if not isinstance(self._data, bytearray):
+            self._data = bytearray(self._data)
+        self._data += data
+        most = self.limits.frame_bytes_unauthenticated_max
+        if self._state in (CHECKING, OPENING) and len(self._data) > most:
+            self.refuse(Reason.PACKET_TOO_LARGE, "too much was sent before CONNACK")
+
+    def proceed(self, now_ms: int) -> None:
+        """Go on with what was put off."""
+        data = bytes(self._data)
+        self._data = b""
+        self._handle(data, now_ms)
+
+    def _handle(self, data: bytes, now_ms: int) -> None:
+        """Handle the packets in ``data``, not more than a turn's worth; keep the rest."""
+        self._now_ms = now_ms
+        at, end = 0, len(data)
+        left = PACKETS_PER_TURN_MAX
+        self._needed = 0
+        try:
+            while at < end and not self.finished:
+                if self._state is OPEN:
+                    begin = at
+                    kind = data[at] >> 4
+                    if kind == PUBLISH:
+                        at = self.inbound.take_run(data, at, end, now_ms)
+                    elif kind == PUBACK:
+                        at = self._take_pubacks(data, at, end)
+                    if at != begin:
+                        continue
+                found = read_length(data, at + 1, end)
+                if found is None:
+                    self._needed = end - at + 1
+                    break
+                length, body_at = found
+                self._check_size(body_at - at + length)
+                stop = body_at + length
+                if stop > end:
+                    self._needed = stop - at
+                    break
+                if left <= 0 or self._state in (CHECKING, OPENING) or self._slow_until_ms:
+                    self._needed = 1
+                    break
+                left -= 1
+                self._take(data, at, body_at, stop, now_ms)
+                at = stop
+        except Malformed as malformed:
+            self.fail(malformed.reason, str(malformed))
+        if at < end and not self.finished:
+            self._data = data[at:] if at else data
+        self._ask_when_kept()
+
+    def _check_size(self, size: int) -> None:
+        most = self.options.maximum_packet_size_bytes
+        if self._state is GREETING:
+            most = min(most, self.limits.frame_bytes_unauthenticated_max)
+        if size > most:
+            # [MQTT-3.2.2-15]
+            text = f"a packet of {size} bytes; at most {most} are taken"
+            raise Malformed(text, Reason.PACKET_TOO_LARGE)
+
+    def _take_pubacks(self, data: bytes, at: int, end: int) -> int:
+        """Take PUBACKs without a reason that stand in a row; where they end."""
+        most = (end - at) // 4
+        count = 0
+        if most > 1:
+            count = _same(data[at : at + 4 * most : 4], 0x40)
+            count = min(count, _same(data[at + 1 : at + 4 * count : 4], 2))
+        elif most and data[at] == 0x40 and data[at + 1] == 2:
+            count = 1
+        if not count:
+            return at
+        self.out.on_pubacks(packet_ids(data, at + 2, 4, count))
+        return at + 4 * count
+
+    def _take(self, data: bytes, at: int, body_at: int, end: int, now_ms: int) -> None:
+        """Take one whole packet."""
+        first = data[at]
+        if self._state is GREETING:
+            self._greet(first, data[body_at:end])
+            return
+        if first >> 4 == PUBLISH:
+            self.inbound.take_one(data, at, body_at, end, now_ms)
+            return
+        if first >> 4 == CONNECT:
+            # [MQTT-3.1.0-2]
+            raise Malformed("a second CONNECT", Reason.PROTOCOL_ERROR)
+        body = data[body_at:end]
+        packet = decode(DECODERS, self.version, first, body, self.options.user_properties_max)
+        if self._state is EXCHANGING and first >> 4 not in (AUTH, DISCONNECT):
+            # [MQTT-3.1.2-30]
+            raise Malformed("first prove who you are", Reason.PROTOCOL_ERROR)
+        _HANDLERS[first >> 4](self, packet, now_ms)
+
+    def _greet(self, first: int, body: bytes) -> None:
+        if first >> 4 != CONNECT:
+            # [MQTT-3.1.0-1]
+            raise Malformed("the first packet is a CONNECT", Reason.PROTOCOL_ERROR)
+        self.version = peek_level(body)
+        if not self.version and len(body) > 6:
+            self.version = V5 if body[:6] == b"\0\4MQTT" and body[6] > V5 else 4
+        connect = decode_connect(first & 15, body, self.options.user_properties_max)
+        properties = connect.properties
+        self.explains = (
+            self.version == V5 and properties.request_problem_information != 0
+        )  # [MQTT-3.1.2-29]
+        self._choose_keep_alive(connect.keep_alive)
+        options = self.options
+        window = options.in_flight_maximum
+        if self.version == V5:
+            window = min(window, properties.receive_maximum or 65_535)
+            self.out.alias_maximum = min(
+                options.topic_alias_maximum_out, properties.topic_alias_maximum or 0
+            )
+            if properties.maximum_packet_size is not None:
+                self.out.packet_bytes_max = properties.maximum_packet_size
+        self.out.window = window
+        self._connecting = Connecting(self, connect)
+        self._connecting.begin()
+
+    def _choose_keep_alive(self, seconds: int) -> None:
+        options = self.options
+        if self.version == V5:
+            most = options.keep_alive_seconds_max
+            chosen = options.server_keep_alive_seconds or seconds
+            if most and not 0 < chosen <= most:
+                chosen = most
+            if chosen != seconds:
+                self.server_keep_alive = chosen
+            seconds = chosen
+        self._keep_alive_ms = int(seconds * 1000 * _KEEP_ALIVE_GRACE)
+
+    # --- one method per packet ---
+
+    def on_puback(self, packet: Ack, now_ms: int) -> None:
+        self.out.on_pubacks(packet.packet_id.to_bytes(2, "big"))
+
+    def on_pubrec(self, packet: Ack, now_ms: int) -> None:
+        self.out.on_pubrec(packet.packet_id, packet.reason)
+
+    def on_pubrel(self, packet: Ack, now_ms: int) -> None:
+        self.inbound.release(packet.packet_id)
+
+    def on_pubcomp(self, packet: Ack, now_ms: int) -> None:
+        self.out.on_pubcomp(packet.packet_id)
+
+    def on_subscribe(self, packet: Subscribe, now_ms: int) -> None:
+        self.subscribing.on_subscribe(packet, now_ms)
+
+    def on_unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
+        self.subscribing.on_unsubscribe(packet, now_ms)
+
+    def on_pingreq(self, packet: None, now_ms: int) -> None:
+        self.out.send(PINGRESP_PACKET)  # [MQTT-3.12.4-1]
+
+    def on_disconnect(self, packet: Disconnect, now_ms: int) -> None:
+        expiry = packet.properties.session_expiry_seconds
+        session = self.session
+        if expiry is not None and session is not None:
+            if expiry and not session.expiry_ms:
+                # [MQTT-3.1.2-23]: what did not outlive the connection cannot begin to
+                text = "a session that ends with its connection cannot be kept"
+                raise Malformed(text, Reason.PROTOCOL_ERROR)
+            most = self.options.session_expiry_seconds_max
+            self.core.clients.change_expiry(session, min(expiry, most) * 1000)
+        # [MQTT-3.14.4-3]
+        self._goes_with_will = packet.reason != Reason.NORMAL_DISCONNECTION
+        self.finished = True
+
+    def on_auth(self, packet: Auth, now_ms: int) -> None:
+        if self._connecting is not None:
+            self._connecting.on_auth(packet, now_ms)
+            return
+        # [MQTT-4.12.1-1]
+        if not self._exchanged or packet.properties.authentication_method != SCRAM:
+            raise Malformed("there is nothing to prove again", Reason.PROTOCOL_ERROR)
+        data = packet.properties.authentication_data or b""
+        try:
+            if self._again is None:
+                if packet.reason != Reason.RE_AUTHENTICATE:
+                    raise Malformed("this begins no exchange", Reason.PROTOCOL_ERROR)
+                self._again = Exchange(self.host.scram())
+                self.out.send(self._again.begin(data))
+                return
+            self._again.check(packet)
+            answer = self._again.go_on(data, now_ms)
+            if self._again.who is None:
+                self.out.send(answer)
+                return
+        except Unauthenticated as error:
+            # [MQTT-4.12.1-2]
+            self.fail(Reason.NOT_AUTHORIZED, str(error))
+            return
+        who = self._again.who
+        proof, self._again = self._again.proof, None
+        if who.name != self._exchanged:
+            self.fail(Reason.NOT_AUTHORIZED, "the user cannot change")
+            return
+        self.who = self.core.access.for_client(who, self.who.client_id)
+        properties = Properties(authentication_method=SCRAM, authentication_data=proof)
+        self.out.send(encode_auth(Reason.SUCCESS, encode_properties(properties)))
+
+    # --- the rest of the contract ---
+
+    def receive_eof(self, now_ms: int) -> None:
+        """The client hung up."""
+        self._now_ms = now_ms
+        self.finished = True
+
+    def data_to_send(self, now_ms: int) -> bytes | bytearray:
+        """All that should go to the client now."""
+        if self.subscribing.busy and self._state is OPEN and not self.finished:
+            self.subscribing.pump(now_ms)
+        return self.out.take()
+
+    def next_deadline(self) -> int | None:
+        """When :meth:`tick` has something to do, unix ms."""
+        if self.finished:
+            return None
+        if self._state < OPEN:
+            return self._begun_ms + self.limits.handshake_ms_max
+        due_ms = self._deadline_ms
+        if self._keep_alive_ms:
+            due_ms = min(due_ms, self._heard_ms + self._keep_alive_ms)
+        if self._slow_until_ms:
+            due_ms = min(due_ms, self._slow_until_ms)
+        return due_ms if due_ms < _FOREVER_MS else None
+
+    def tick(self, now_ms: int) -> None:
+        """Hang up on who is silent, or may not stay; read on from who waited."""
+        self._now_ms = now_ms
+        if self.finished:
+            return
+        if self._state < OPEN:
+            if now_ms >= self._begun_ms + self.limits.handshake_ms_max:
+                self.refuse(Reason.NOT_AUTHORIZED, "it took too long")
+            return
+        if self._slow_until_ms and now_ms >= self._slow_until_ms:
+            self._slow_until_ms = 0
+        if self._keep_alive_ms and now_ms >= self._heard_ms + self._keep_alive_ms:
+            # [MQTT-3.1.2-22]
+            self.fail(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard for too long")
+        elif now_ms >= self._deadline_ms or not self.who.active:
+            self.fail(Reason.NOT_AUTHORIZED, "log in again")
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        self.out.slow = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self.out.on_room()
+
+    def shut_down(self, now_ms: int) -> None:
+        """The server stops: answer what was taken, then say so."""
+        self._now_ms = now_ms
+        if self._state < OPEN:
+            self.refuse(Reason.SERVER_UNAVAILABLE, "the server is shutting down")
+        elif self.inbound.unanswered:
+            self._state = CLOSING
+        else:
+            self.fail(Reason.SERVER_SHUTTING_DOWN, "")
+
+    def connection_lost(self, now_ms: int) -> None:
+        """The connection is gone: what was under way stays in the session, if that stays."""
+        self.finished = True
+        self._leave(now_ms)
+
+    def _leave(self, now_ms: int) -> None:
+        """Let go of the session, and of all that was leased."""
+        session = self.session
+        if session is None:
+            return
+        self.session = None
+        self.out.let_go(now_ms)
+        if self.core.failed is not None:
+            return
+        will = self._will if self._goes_with_will else None
+        self._will = None
+        try:
+            self.core.clients.close(session, self, will, self._will_delay_ms, now_ms)
+        except Unavailable:
+            pass  # the log takes nothing more; the session counts as disconnected at the next start
+
+
+def _same(values: bytes, value: int) -> int:
+    """How many of ``values``, from the first on, are ``value``."""
+    return len(values) - len(values.lstrip(bytes((value,))))
+
+
+_HANDLERS: dict[int, Callable[[MqttSession, Any, int], None]] = {
+    4: MqttSession.on_puback,
+    5: MqttSession.on_pubrec,
+    6: MqttSession.on_pubrel,
+    7: MqttSession.on_pubcomp,
+    8: MqttSession.on_subscribe,
+    10: MqttSession.on_unsubscribe,
+    12: MqttSession.on_pingreq,
+    14: MqttSession.on_disconnect,
+    15: MqttSession.on_auth,
+}

@@ -1,0 +1,186 @@
+"""SUBSCRIBE and UNSUBSCRIBE, and the retained messages that a new subscription is given.
+
+Each filter is answered on its own. A durable session's answer waits until its subscriptions are
+kept; retained messages follow the answer, as fast as the client takes them and never faster than
+they can be held here.
+"""
+
+from typing import TYPE_CHECKING
+
+from ...broker.errors import BraidError, InvalidArgument, LimitExceeded, NotFound, PermissionDenied
+from ...broker.publication import Match, PlainPublication, Subscription
+from ...broker.retained import RetainedSearch
+from ...broker.topics import merge
+from .outbound import QUEUE_PREFIX
+from .packets import (
+    Malformed,
+    Properties,
+    Reason,
+    Request,
+    Subscribe,
+    Unsubscribe,
+    encode_properties,
+    encode_suback,
+    encode_unsuback,
+)
+from .server import RETAINED_OVERLAY
+
+if TYPE_CHECKING:
+    from .session import MqttSession
+
+__all__ = ["Subscribing"]
+
+_RETAINED_PER_TURN = 64
+_OUT_BYTES_MAX = 256 * 1024  # waiting to be sent: retained messages wait as well
+
+
+def _reason_of(error: BraidError) -> Reason:
+    if isinstance(error, PermissionDenied | NotFound):
+        return Reason.NOT_AUTHORIZED  # a queue that is not there is not told from a forbidden one
+    if isinstance(error, LimitExceeded):
+        return Reason.QUOTA_EXCEEDED
+    if isinstance(error, InvalidArgument):
+        return Reason.TOPIC_FILTER_INVALID
+    return Reason.UNSPECIFIED_ERROR
+
+
+class Subscribing:
+    """The subscriptions of one client. Part of a session, which owns it."""
+
+    __slots__ = ("_searches", "_session")
+
+    def __init__(self, session: "MqttSession") -> None:
+        self._session = session
+        self._searches: list[tuple[RetainedSearch, Match]] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether retained messages are still to be sent."""
+        return bool(self._searches)
+
+    # Asked by the client ----------------------------------------------------------------------
+
+    def on_subscribe(self, packet: Subscribe, now_ms: int) -> None:
+        """Make or change subscriptions, and answer each."""
+        session = self._session
+        options = session.options
+        identifier = packet.properties.subscription_identifier or 0
+        if identifier and not options.subscription_identifiers_available:
+            text = "this server has no subscription identifiers"
+            raise Malformed(text, Reason.SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED)
+        reasons: list[int] = []
+        wanted: list[tuple[str, Match]] = []
+        explanation = ""
+        for index, request in enumerate(packet.requests):
+            if index >= options.filters_per_subscribe_max:
+                reasons.append(Reason.QUOTA_EXCEEDED)
+                continue
+            refusal = self._unavailable(request)
+            if refusal is not None:
+                reasons.append(refusal)
+                continue
+            qos = min(request.qos, options.maximum_qos)
+            if request.filter.startswith(QUEUE_PREFIX):
+                qos = min(qos, 1)
+            subscription = Subscription(
+                request.filter,
+                qos,
+                request.no_local,
+                request.retain_as_published,
+                request.retain_handling,
+                identifier,
+            )
+            try:
+                assert session.session is not None
+                before = session.core.clients.subscribe(session.session, subscription, now_ms)
+            except BraidError as error:
+                reasons.append(_reason_of(error))
+                explanation = explanation or str(error)
+                continue
+            reasons.append(qos)
+            # [MQTT-3.3.1-9] to [MQTT-3.3.1-11]; [MQTT-4.8.2] has none for a shared one
+            new = not before or not request.retain_handling
+            if new and request.retain_handling < 2 and not request.filter.startswith("$"):
+                wanted.append((request.filter, merge([subscription])))
+        self._answer(packet, reasons, explanation)
+        for filter, match in wanted:
+            assert session.session is not None
+            search = session.topics.search_retained(session.session, filter, session.wake)
+            self._searches.append((search, match))
+        if any(request.filter.startswith("$SYS") for request in packet.requests):
+            session.core.announcing.soon()
+
+    def _unavailable(self, request: Request) -> Reason | None:
+        options = self._session.options
+        shared = request.filter.startswith("$share/")
+        if shared and not options.shared_available:
+            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if shared and request.no_local:
+            # [MQTT-3.8.3-4]
+            raise Malformed("No Local on a shared subscription", Reason.PROTOCOL_ERROR)
+        if not options.wildcard_available and ("+" in request.filter or "#" in request.filter):
+            return Reason.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
+        return None
+
+    def _answer(self, packet: Subscribe, reasons: list[int], explanation: str) -> None:
+        session = self._session
+        properties = b""
+        if explanation and session.explains:
+            properties = encode_properties(Properties(reason_string=explanation))
+        answer = encode_suback(session.version, packet.packet_id, reasons, properties)
+        if len(answer) > session.out.packet_bytes_max:
+            answer = encode_suback(session.version, packet.packet_id, reasons)
+        self._send(answer)
+
+    def on_unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
+        """End subscriptions, and answer for each."""
+        session = self._session
+        reasons: list[int] = []
+        for filter in packet.filters:
+            assert session.session is not None
+            session.out.detach(filter, now_ms)
+            found = session.core.clients.unsubscribe(session.session, filter)
+            reasons.append(Reason.SUCCESS if found else Reason.NO_SUBSCRIPTION_EXISTED)
+        self._send(encode_unsuback(session.version, packet.packet_id, reasons))
+
+    def _send(self, answer: bytes) -> None:
+        session = self._session
+        if session.queue is None:
+            session.out.send(answer)
+        else:
+            session.send_when_kept(answer)
+
+    # Retained messages ------------------------------------------------------------------------
+
+    def pump(self, now_ms: int) -> None:
+        """Send some retained messages, if the client can take them now."""
+        session = self._session
+        out = session.out
+        left = _RETAINED_PER_TURN
+        while self._searches and left > 0 and not out.slow and out.out_bytes < _OUT_BYTES_MAX:
+            search, match = self._searches[0]
+            room = min(left, out.room) if match.qos else left
+            if room <= 0:
+                return  # goes on when the client has acknowledged something
+            found = search.take(room, now_ms)
+            for topic, lsn, message in found:
+                self._give(topic, lsn, message.attributes, message.body, message.expire_ms, match)
+            left -= max(len(found), 1)
+            if search.done:
+                self._searches.pop(0)
+            elif not found and search.loading:
+                return  # it wakes us
+        if self._searches and not out.slow:
+            session.wake()
+
+    def _give(
+        self, topic: str, lsn: int, attributes: bytes, body: bytes, expire_ms: int, match: Match
+    ) -> None:
+        session = self._session
+        head = session.server.head(attributes)
+        qos = min(match.qos, head.qos)
+        if qos and session.queue is not None:
+            session.core.link(lsn, session.queue, RETAINED_OVERLAY)
+            return
+        publication = PlainPublication(topic, body, attributes, qos, True, expire_ms)
+        session.out.publish(publication, Match(qos, match.ids, True))
