@@ -6,7 +6,8 @@
    A configuration that was loaded has the whole of it at every listener.
 3. Nothing is read here. Whoever loads a configuration reads the file and passes text and
    environment in.
-4. A secret (a password hash) is never part of a problem, a difference or a listing.
+4. A secret (a password hash, a key for tokens) is never part of a problem, a difference or a
+   listing.
 """
 
 import json
@@ -34,6 +35,7 @@ from .config_reader import (
     size_bytes,
 )
 from .errors import InvalidArgument
+from .jwt import JwtSettings, JwtVerifier
 from .limits import ZERO_ALLOWED, Limits, SessionPolicy
 from .mqtt_options import MqttOptions
 from .settings import QueueSettings, check_name
@@ -43,6 +45,7 @@ __all__ = [
     "LISTEN_DEFAULT",
     "SECRET_SHOWN",
     "Account",
+    "Auth",
     "Config",
     "ConfigInvalid",
     "Layer",
@@ -64,6 +67,7 @@ __all__ = [
 
 _ENVELOPE_BYTES = 8 * 1024  # what a SEND takes beside a message's body and headers
 _MQTT_STRING_BYTES_MAX = 65_535
+_TOKEN_KEYS = ("auth", "jwt", "keys")  # they may be secrets
 # Read once, when the log or a listener is opened, or a FIFO queue is made.
 _LIMITS_FIXED = (
     "cache_bytes_max connections_max connections_unauthenticated_max dedup_window_ms"
@@ -83,6 +87,12 @@ class Logging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
+
+
+class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How users prove who they are, beside their passwords."""
+
+    jwt: JwtSettings | None = None
 
 
 class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -107,6 +117,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     storage: Storage = Storage()
     limits: Limits = Limits()
     sessions: SessionPolicy = SessionPolicy()
+    auth: Auth = Auth()
     users: dict[str, Account] = {}
     queues: dict[str, QueueSettings] = {}
 
@@ -144,7 +155,7 @@ def load(*layers: Layer) -> Loaded:
 
 
 def _is_secret(path: Path) -> bool:
-    return path[0] == "users"
+    return path[0] == "users" or path[:3] == _TOKEN_KEYS
 
 
 def _least_of(path: Path) -> int:
@@ -168,7 +179,12 @@ def holds_secrets(layer: Layer) -> bool:
     """Whether the layer holds something that not everybody may read."""
     users = layer.values.get("users")
     tables = users.values() if isinstance(users, dict) else ()
-    return any(isinstance(table, dict) and table.get("password_hash") for table in tables)
+    if any(isinstance(table, dict) and table.get("password_hash") for table in tables):
+        return True
+    keys: object = layer.values
+    for name in _TOKEN_KEYS:
+        keys = keys.get(name) if isinstance(keys, dict) else None
+    return bool(keys)
 
 
 # --- what goes together ---
@@ -208,6 +224,13 @@ def _contradictions(config: Config) -> Iterator[tuple[Path, str]]:
     for number, listener in enumerate(config.listeners):
         for text in listener_problems(listener, seen, bool(config.users)):
             yield ("listeners", str(number)), text
+    if config.auth.jwt is not None:
+        try:
+            JwtVerifier(config.auth.jwt)
+        except InvalidArgument as error:
+            yield ("auth", "jwt"), str(error)
+        if not config.users:
+            yield ("auth", "jwt"), "tokens name users, and none is defined"
     for name, account in config.users.items():
         try:
             User(name, account.password_hash, account.rules)
@@ -236,10 +259,10 @@ def flat(config: Config) -> dict[Path, object]:
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
                 walk(getattr(value, name), (*path, name))
-        elif isinstance(value, dict) and path in (("users",), ("queues",)):
+        elif isinstance(value, dict) and path in (("users",), ("queues",), _TOKEN_KEYS):
             for name, item in value.items():
                 walk(item, (*path, name))
-        elif path[-1] == "password_hash":
+        elif path[-1] == "password_hash" or path[:3] == _TOKEN_KEYS:
             found[path] = SECRET_SHOWN if value else ""
         elif isinstance(value, IntEnum):
             found[path] = value.name.lower()
@@ -262,16 +285,28 @@ def changes(old: Config, new: Config) -> list[str]:
             lines.append(f"{key}: removed")
         elif before[path] != after[path]:
             lines.append(f"{key}: {before[path]!r} -> {after[path]!r}")
-    for name in old.users.keys() & new.users.keys():
-        one, other = old.users[name].password_hash, new.users[name].password_hash
-        if one and other and one != other:
-            lines.append(f"{dotted(('users', name, 'password_hash'))}: changed")
+    had, has = _secrets(old), _secrets(new)
+    for path in sorted(had.keys() & has.keys()):
+        if had[path] and has[path] and had[path] != has[path]:
+            lines.append(f"{dotted(path)}: changed")
     return lines
+
+
+def _secrets(config: Config) -> dict[Path, str]:
+    found: dict[Path, str] = {
+        ("users", name, "password_hash"): account.password_hash
+        for name, account in config.users.items()
+    }
+    if config.auth.jwt is not None:
+        found |= {(*_TOKEN_KEYS, kid): key for kid, key in config.auth.jwt.keys.items()}
+    return found
 
 
 def _addresses(config: Config) -> list[Listener]:
     """The listeners without what can change while they are open."""
-    return [msgspec.structs.replace(each, mqtt=MqttOptions()) for each in config.listeners]
+    return [
+        msgspec.structs.replace(each, mqtt=MqttOptions(), origins=()) for each in config.listeners
+    ]
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:

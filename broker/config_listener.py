@@ -7,15 +7,14 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from .certificates import CertificateName
 from .mqtt_options import MqttOptions
 from .schemes import MQTT_DIALECTS, SCHEMES, Scheme
 
-__all__ = ["LISTEN_DEFAULT", "CertificateName", "Listener", "listener_problems"]
+__all__ = ["LISTEN_DEFAULT", "Listener", "listener_problems"]
 
 LISTEN_DEFAULT = "braid://127.0.0.1:7450"
 _EXAMPLE = f"write it like {LISTEN_DEFAULT}"
-
-CertificateName = Literal["cn", "san-dns", "san-uri", "san-email"]
 
 
 class Listener(
@@ -31,6 +30,8 @@ class Listener(
         tls_client: whether clients are asked for one, and whether they must have it.
         certificate_user: the certificate's name is the user, who then needs no password.
         certificate_name: which name: the common name, or an alternative name of a kind.
+        origins: web sites whose pages may connect, beside the listener's own, as
+            ``https://name`` or ``https://name:port``; ``*`` is every site.
         mqtt: what MQTT clients get.
     """
 
@@ -41,6 +42,7 @@ class Listener(
     tls_client: Literal["none", "optional", "required"] = "none"
     certificate_user: bool = False
     certificate_name: CertificateName = "cn"
+    origins: tuple[str, ...] = ()
     mqtt: MqttOptions = MqttOptions()
 
     @property
@@ -101,6 +103,8 @@ def listener_problems(listener: Listener, seen: set[tuple[str, int]], users: boo
         )
     seen.add(address)
     yield from _tls_problems(listener, parts.scheme, scheme.tls)
+    if listener.origins and scheme.dialect != "http":
+        yield f"origins are web sites: they are for http:// and ws://, not for {parts.scheme}://"
     if listener.mqtt != MqttOptions() and not listener.speaks_mqtt:
         yield f"mqtt is for listeners that MQTT comes in by, not for {parts.scheme}://"
 

@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from enum import IntEnum
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import msgspec
@@ -273,6 +274,8 @@ class Reader:
     def value(self, kind: Any, value: object, path: Path) -> Any:
         """A value of the kind a field has."""
         origin = get_origin(kind)
+        if origin is UnionType:  # X | None: None is what it has when it is not given
+            return self.value(get_args(kind)[0], value, path)
         if kind is int:
             return self.number(value, path)
         if kind is bool:

@@ -15,11 +15,14 @@ Rules:
 import asyncio
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..broker.access import Principal
 from ..broker.errors import BraidError
 from .session import Session, SessionFactory
+
+if TYPE_CHECKING:
+    from ..broker.passwords import ScramLogin
 
 __all__ = [
     "LINGER_SECONDS",
@@ -65,6 +68,9 @@ class Keeper(Protocol):
         callback: Callable[[Principal | BraidError], None],
     ) -> "asyncio.Future[None]":
         """Check a password beside the loop; cancel what is returned to forget about it."""
+
+    def scram(self, peer: str) -> "ScramLogin":
+        """Begin a login by SCRAM-SHA-256."""
 
     def leave(self, connection: "Connection") -> None:
         """It is gone."""
@@ -199,6 +205,10 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Check a password; ``callback`` is called later."""
         self._checking = self._keeper.authenticate(user, password, self.peer, callback)
+
+    def scram(self) -> "ScramLogin":
+        """Begin a login by SCRAM-SHA-256."""
+        return self._keeper.scram(self.peer)
 
     def authenticated(self) -> None:
         """The peer is known now."""

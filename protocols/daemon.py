@@ -156,7 +156,9 @@ class Daemon:
     async def _listen(self) -> None:
         """Open every listener."""
         config = self._config
-        server = serve(self._broker, *config.listeners, grace=config.drain_ms / 1000)
+        server = serve(
+            self._broker, *config.listeners, jwt=config.auth.jwt, grace=config.drain_ms / 1000
+        )
         self._server = await server.__aenter__()
 
     def _tell_ready(self) -> None:
@@ -253,7 +255,7 @@ class Daemon:
         if fixed:
             raise ConfigInvalid([f"{key} can only be changed by a restart" for key in fixed])
         assert self._server is not None
-        change_listeners = self._server.prepare(new.listeners)
+        change_listeners = self._server.prepare(new.listeners, new.auth.jwt)
         self._broker.access.replace(new.access_users())
         # From here on nothing can fail.
         self._broker.core.limits = new.limits

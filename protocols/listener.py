@@ -20,9 +20,11 @@ from functools import partial
 from typing import Any
 
 from ..broker.access import Principal
+from ..broker.certificates import user_of_certificate
 from ..broker.config import Listener
 from ..broker.errors import BraidError, InvalidArgument, Unauthenticated
-from ..broker.passwords import Verifier
+from ..broker.jwt import JwtSettings, JwtVerifier
+from ..broker.passwords import ScramLogin, Verifier
 from ..broker.runtime import Broker
 from ..broker.schemes import SCHEMES
 from .addresses import Addresses
@@ -87,13 +89,15 @@ class Endpoint:
 class Acceptor:
     """All listening sockets of a server, and the connections that came in by them."""
 
-    def __init__(self, broker: Broker, dialects: Mapping[str, Dialect]) -> None:
+    def __init__(
+        self, broker: Broker, dialects: Mapping[str, Dialect], jwt: JwtSettings | None = None
+    ) -> None:
         self.urls: list[str] = []
         self.refused = 0
         self.loop = asyncio.get_running_loop()
         self._broker = broker
         self._dialects = dialects
-        self._verifier = Verifier(broker.access)
+        self._verifier = Verifier(broker.access, _tokens(jwt))
         self._endpoints: list[Endpoint] = []
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
@@ -146,13 +150,16 @@ class Acceptor:
             )
             self.urls.append(f"{name}://{where}:{address[1]}")
 
-    def prepare(self, listeners: Sequence[Listener]) -> Callable[[], int]:
+    def prepare(
+        self, listeners: Sequence[Listener], jwt: JwtSettings | None = None
+    ) -> Callable[[], int]:
         """Read certificates again and take new options, in the order in which they were opened.
 
         Returns what puts all of it in force, and then returns how many certificates it were.
-        Nothing is changed before. Raises ConfigInvalid.
+        Nothing is changed before. Raises ConfigInvalid, InvalidArgument.
         """
         assert len(listeners) == len(self._endpoints)
+        tokens = _tokens(jwt)
         changes = [
             (
                 endpoint,
@@ -164,6 +171,7 @@ class Acceptor:
         ]
 
         def commit() -> int:
+            self._verifier.tokens = tokens
             certificates = 0
             for endpoint, listener, factory, context in changes:
                 endpoint.listener, endpoint.factory = listener, factory
@@ -326,6 +334,10 @@ class Acceptor:
         """Check a password beside the loop, then call back."""
         return self.loop.create_task(self._authenticate(user, password, peer, callback))
 
+    def scram(self, peer: str) -> ScramLogin:
+        """Begin a login by SCRAM-SHA-256."""
+        return self._verifier.scram(peer)
+
     async def _authenticate(
         self,
         user: str,
@@ -371,10 +383,12 @@ def _descriptors_max() -> int:
     return max(1, soft - max(_DESCRIPTORS_RESERVED, soft // 10))
 
 
+def _tokens(settings: JwtSettings | None) -> JwtVerifier | None:
+    return JwtVerifier(settings) if settings is not None else None
+
+
 def _user_of(listener: Listener, certificate: dict[str, Any]) -> str:
     """The user that a verified certificate names; empty when it has no such name."""
-    from ..broker.certificates import user_of_certificate
-
     try:
         return user_of_certificate(certificate, listener.certificate_name)
     except Unauthenticated as error:

@@ -4,14 +4,21 @@ The one place that knows every dialect by the name that ``broker/schemes.py`` gi
 """
 
 import asyncio
+import secrets
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from types import TracebackType
 
 from ..broker.config import Listener
+from ..broker.core import Core
 from ..broker.errors import InvalidArgument
+from ..broker.jwt import JwtSettings
 from ..broker.runtime import Broker
 from ..broker.schemes import SCHEMES
+from .http.handshake import Subprotocol, WebSocketOffer
+from .http.session import Route, Site, http_sessions, tell_health
 from .listener import Acceptor, Dialect
 from .native.session import NativeSession
 from .session import SessionFactory
@@ -20,6 +27,7 @@ __all__ = ["NATIVE_PORT", "Server", "serve"]
 
 NATIVE_PORT = SCHEMES["braid"].port
 
+_CLIENT_ID_BYTES = 12  # of chance in an identifier that the server chooses: 16 characters
 _ENVELOPE_BYTES = 8 * 1024  # what a SEND takes beside a message's body and headers
 
 
@@ -31,11 +39,13 @@ class Server:
         broker: Broker,
         listeners: Sequence[Listener],
         tls: ssl.SSLContext | None,
+        jwt: JwtSettings | None,
         grace: float,
     ) -> None:
         self._broker = broker
         self._wanted = listeners
         self._tls = tls
+        self._jwt = jwt
         self._grace = grace
         self._acceptor: Acceptor | None = None
 
@@ -54,15 +64,17 @@ class Server:
         """How many were closed at once, because there were too many."""
         return self._acceptor.refused if self._acceptor is not None else 0
 
-    def prepare(self, listeners: Sequence[Listener]) -> Callable[[], int]:
+    def prepare(
+        self, listeners: Sequence[Listener], jwt: JwtSettings | None = None
+    ) -> Callable[[], int]:
         """Make ready to change what the listeners grant, and to show their certificates anew.
 
-        ``listeners`` are those of :func:`serve` in their order, with other MQTT options. Nothing is
+        ``listeners`` are those of :func:`serve` in their order, with other options. Nothing is
         changed until what is returned is called, which cannot fail; it returns how many
-        certificates were read. Raises ConfigInvalid.
+        certificates were read. Raises ConfigInvalid, InvalidArgument.
         """
         assert self._acceptor is not None
-        return self._acceptor.prepare(listeners)
+        return self._acceptor.prepare(listeners, jwt)
 
     async def __aenter__(self) -> "Server":
         limits = self._broker.limits
@@ -72,7 +84,7 @@ class Server:
                 f"frame_bytes_max is {limits.frame_bytes_max}, but a message with body_bytes_max"
                 f" and headers_bytes_max needs {needed}"
             )
-        acceptor = Acceptor(self._broker, self._dialects())
+        acceptor = Acceptor(self._broker, self._dialects(), self._jwt)
         try:
             for listener in self._wanted:
                 await acceptor.listen(listener, self._tls)
@@ -100,17 +112,53 @@ class Server:
 
     def _dialects(self) -> dict[str, Dialect]:
         core = self._broker.core
+        mqtt = _mqtt_sessions(core)
 
         def native(listener: Listener) -> SessionFactory:
             return lambda host, now_ms: NativeSession(core, host, now_ms)
 
-        return {"native": native}
+        def http(listener: Listener) -> SessionFactory:
+            return http_sessions(_site(listener, mqtt), core.limits)
+
+        dialects: dict[str, Dialect] = {"native": native, "http": http}
+        if mqtt is not None:
+            dialects["mqtt"] = mqtt
+        return dialects
+
+
+def _mqtt_sessions(core: Core) -> Dialect | None:
+    try:
+        session = import_module(".mqtt.session", __package__)
+        shared = import_module(".mqtt.server", __package__)
+    except ModuleNotFoundError:
+        return None
+    server = shared.MqttServer(core, partial(secrets.token_urlsafe, _CLIENT_ID_BYTES))
+
+    def mqtt(listener: Listener) -> SessionFactory:
+        options = listener.mqtt
+        return lambda host, now_ms: session.MqttSession(core, host, now_ms, options, server)
+
+    return mqtt
+
+
+def _site(listener: Listener, mqtt: Dialect | None) -> Site:
+    """What the HTTP port has."""
+    # [MQTT-6.0.0-3] names the subprotocol; mqttv3.1 is what clients of 3.1 ask for.
+    names = ("mqtt", "mqttv3.1") if mqtt is not None else ()
+    offer = WebSocketOffer({name: Subprotocol(mqtt(listener)) for name in names if mqtt})
+    routes = {
+        "/": Route(websocket=offer),
+        "/mqtt": Route(websocket=offer),
+        "/health": Route(answer=tell_health),
+    }
+    return Site(routes, listener.origins)
 
 
 def serve(
     broker: Broker,
     *listeners: str | Listener,
     tls: ssl.SSLContext | None = None,
+    jwt: JwtSettings | None = None,
     grace: float = 10.0,
 ) -> Server:
     """Open ``broker`` to the network: ``async with serve(broker, "braid://127.0.0.1:7450"): ...``
@@ -121,13 +169,14 @@ def serve(
             MQTT options each. The schemes are in ``broker/schemes.py``; those that end in ``s`` are
             TLS. Port 0 lets the system choose, and ``server.urls`` tells what it chose.
         tls: the certificate, for URLs with TLS and listeners that name none.
+        jwt: whose tokens are taken in place of a password.
         grace: seconds that connections get at the end to finish what they began.
 
     Raises:
-        InvalidArgument: a URL is wrong; it needs a certificate; or other machines could reach it
-            while no user is defined.
+        InvalidArgument: a URL is wrong; it needs a certificate; other machines could reach it while
+            no user is defined; or a key for tokens is of no use.
         ConfigInvalid: a listener's certificate cannot be used.
         OSError: the port is in use.
     """
     each = [Listener(url=item) if isinstance(item, str) else item for item in listeners]
-    return Server(broker, each, tls, grace)
+    return Server(broker, each, tls, jwt, grace)

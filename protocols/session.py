@@ -13,10 +13,13 @@ directly. The contract:
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..broker.access import Principal
 from ..broker.errors import BraidError
+
+if TYPE_CHECKING:
+    from ..broker.passwords import ScramLogin
 
 __all__ = ["Host", "Session", "SessionFactory"]
 
@@ -57,6 +60,9 @@ class Host(Protocol):
         callback: Callable[[Principal | BraidError], None],
     ) -> None:
         """Check a password; ``callback`` is called later, unless the connection is lost before."""
+
+    def scram(self) -> "ScramLogin":
+        """Begin a login by SCRAM-SHA-256."""
 
     def authenticated(self) -> None:
         """The peer is known now: it no longer counts as a stranger."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from ...broker.config import Config, Listener, Logging, Storage
+from ...broker.config import Auth, Config, Listener, Logging, Storage
+from ...broker.jwt import JwtSettings
 from ...broker.limits import Limits, SessionPolicy
 from ...broker.mqtt_options import MqttOptions
 from ...broker.settings import QueueSettings
@@ -25,6 +26,7 @@ KEYS: dict[str, str] = {
     "listeners.tls_client": "Clients' certificates: `none`, `optional` or `required`.",
     "listeners.certificate_user": "The certificate's name is the user; it needs no password.",
     "listeners.certificate_name": "Which name: `cn`, `san-dns`, `san-uri` or `san-email`.",
+    "listeners.origins": "Web sites whose pages may connect beside the host's own. `*`: all.",
     "listeners.mqtt": "The keys of `mqtt`, for this listener only.",
     "drain_ms": "How long connections may take to finish when the daemon stops.",
     "mqtt.receive_maximum": "QoS 1 and 2 messages a client may have unacknowledged.",
@@ -106,6 +108,13 @@ KEYS: dict[str, str] = {
     "limits.requests_in_flight_max": "Requests of one connection that wait for an answer.",
     "sessions.overflow": "At the limit: `drop-oldest`, `drop-newest`, or `refuse` the publisher.",
     "sessions.durability": "`sync`: on disk; `os`: survives the process.",
+    "auth.jwt": "Whose tokens are taken in place of a password: a table with the keys below.",
+    "auth.jwt.algorithms": "Those that are accepted, such as `RS256`, `ES256`, `EdDSA`, `HS256`.",
+    "auth.jwt.keys": "By `kid`: a public key as PEM, or a secret of at least 32 bytes.",
+    "auth.jwt.issuer": "What `iss` has to be. Empty: anything.",
+    "auth.jwt.audience": "What `aud` has to be or contain. Empty: a token must have none.",
+    "auth.jwt.user_claim": "The claim that names the user.",
+    "auth.jwt.leeway_seconds": "How far clocks may differ.",
     "users.NAME.password_hash": "What `braidmq user hash` prints. Empty: no password opens it.",
     "users.NAME.rules": "What the user may do: a list of `{effect, actions, names}`.",
     "queues.NAME.fifo": "Message groups in order, and deduplication. Fixed once declared.",
@@ -133,6 +142,8 @@ _STRUCTS: dict[str, Any] = {
     "storage": Storage,
     "limits": Limits,
     "sessions": SessionPolicy,
+    "auth": Auth,
+    "auth.jwt": JwtSettings,
     "queues.NAME": QueueSettings,
 }
 
@@ -151,6 +162,13 @@ _USERS_AND_QUEUES = """
 #     { effect = "allow", actions = ["queue:*"], names = ["orders", "orders-*"] },
 #     { effect = "deny", actions = ["queue:Delete"], names = ["*"] },
 # ]
+
+# Whose tokens are taken in place of a password; what their users may do is said above.
+#
+# [auth.jwt]
+# algorithms = ["RS256"]
+# issuer = "https://login.example.org"
+# keys.main = "-----BEGIN PUBLIC KEY-----..."
 
 # Queues to declare at start.
 #
@@ -177,8 +195,10 @@ def default_of(key: str) -> object:
     if fields[name].default is msgspec.NODEFAULT:
         return fields[name].default_factory()
     value = fields[name].default
-    if isinstance(value, msgspec.Struct):
+    if value is None or isinstance(value, msgspec.Struct):
         return {}
+    if isinstance(value, tuple):
+        return list(value)
     return value.name.lower() if hasattr(value, "name") else value
 
 
@@ -230,7 +250,7 @@ def example() -> str:
     section = ""
     for key, meaning in KEYS.items():
         folder, _, name = key.rpartition(".")
-        if folder in ("listeners", "users.NAME", "queues.NAME"):
+        if folder in ("listeners", "auth", "auth.jwt", "users.NAME", "queues.NAME"):
             continue
         if folder != section:
             section = folder

@@ -11,6 +11,7 @@ To the connection this is a session, to the session inside it is the host. Rules
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ...broker.access import Principal
 from ...broker.errors import BraidError
@@ -18,6 +19,9 @@ from ...broker.limits import Limits
 from ..session import Host
 from .frames import FrameReader, append_close, append_data, append_pong
 from .handshake import Subprotocol
+
+if TYPE_CHECKING:
+    from ...broker.passwords import ScramLogin
 
 __all__ = ["WebSocketSession"]
 
@@ -165,6 +169,10 @@ class WebSocketSession:
     ) -> None:
         """Check a password."""
         self._host.authenticate(user, password, callback)
+
+    def scram(self) -> "ScramLogin":
+        """Begin a login by SCRAM-SHA-256."""
+        return self._host.scram()
 
     def authenticated(self) -> None:
         """The client is known: its frames may be long now."""

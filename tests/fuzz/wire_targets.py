@@ -85,6 +85,10 @@ class Host:
     def authenticate(self, user, password, callback) -> None:
         """Nobody answers: the session must not depend on it."""
 
+    def scram(self):
+        """Not for this one."""
+        raise NotImplementedError
+
     def authenticated(self) -> None:
         """Nobody counts."""
 

@@ -232,3 +232,47 @@ def test_options_of_mqtt_can_change_while_it_listens():
     assert needs_restart(old, new) == []
     assert "mqtt.maximum_qos: 2 -> 1" in changes(old, new)
     assert needs_restart(old, from_text("sessions.durability = 'os'")) == ["sessions", "listeners"]
+
+
+SECRET = "a secret of thirty-two bytes, or more"
+TOKENS = f"[auth.jwt]\nalgorithms = ['HS256']\nkeys.main = '{SECRET}'\n"
+
+
+def test_tokens_of_whom_we_trust():
+    assert from_text(USER).auth.jwt is None
+    settings = from_text(TOKENS + "leeway_seconds = '1m'\n" + USER).auth.jwt
+    assert settings is not None
+    assert (settings.algorithms, settings.keys) == (("HS256",), {"main": SECRET})
+    assert settings.leeway_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TOKENS.replace("HS256", "none"), "auth.jwt: algorithms: none; it is some of HS256"),
+        (TOKENS.replace(SECRET, "hunter2"), "auth.jwt: the key 'main' "),
+        (TOKENS.replace(f"'{SECRET}'", "['hunter2']"), "keys.main: (hidden) is not a text"),
+        (TOKENS + "jku = 'https://x'", "auth.jwt.jku: unknown key"),
+        ("[auth.jwt]\nalgorithms = ['HS256']", "auth.jwt.keys: missing"),
+        ("[auth]\njwt = 1", "auth.jwt: 1 is not a table"),
+    ],
+)
+def test_tokens_are_refused(text, expected):
+    found = problem(text + "\n" + USER)
+    assert expected in found and "hunter2" not in found
+
+
+def test_tokens_without_users_would_let_everybody_in():
+    assert "tokens name users, and none is defined" in problem(TOKENS)
+
+
+def test_keys_for_tokens_are_secrets():
+    old = from_text(TOKENS + USER)
+    new = from_text(TOKENS.replace("bytes", "BYTES") + USER)
+    assert flat(old)["auth", "jwt", "keys", "main"] == "(hidden)"
+    assert changes(old, new) == ["auth.jwt.keys.main: changed"]
+    assert needs_restart(old, new) == []
+    assert holds_secrets(file_layer("f", TOKENS))
+    for text in ("[auth.jwt]\nkeys = {}", "auth = 1", "auth.jwt = 1"):
+        assert not holds_secrets(file_layer("f", text))
+    assert SECRET not in repr(old)

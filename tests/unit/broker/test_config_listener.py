@@ -65,6 +65,10 @@ def test_options_are_a_table_of_toml():
             "listeners = [{url = 'braid://127.0.0.1', mqtt = {maximum_qos = 0}}]",
             "mqtt is for listeners that MQTT comes in by, not for braid://",
         ),
+        (
+            "listeners = [{url = 'mqtt://127.0.0.1', origins = ['https://a.example']}]",
+            "origins are web sites: they are for http:// and ws://, not for mqtt://",
+        ),
         ("limits.topic_bytes_max = 65536", "65536 is more than 65535, the longest that MQTT"),
     ],
 )

@@ -94,6 +94,9 @@ class Keeper:
         self.checking = self.loop.create_future()
         return self.checking
 
+    def scram(self, peer):
+        return f"login of {peer}"
+
     def wake(self, connection):
         self.loop.call_soon(connection.look)
 
@@ -285,6 +288,11 @@ async def test_a_login_is_forgotten_with_the_connection(make):
     pair.connection.abort()
     await asyncio.wait_for(pair.keeper.left.wait(), 10)
     assert pair.keeper.checking.cancelled()
+
+
+async def test_a_login_by_scram_is_begun_for_the_peer(make):
+    pair = await make()
+    assert pair.connection.scram() == "login of 127.0.0.1"
 
 
 async def test_shutting_down_says_goodbye(make):

@@ -203,3 +203,46 @@ async def test_clients_are_told_that_the_broker_failed(tmp_path):
                 with pytest.raises((BrokerFailed, Disconnected)):
                     await queue.send(b"y")
         assert "injected" in str(await asyncio.wait_for(broker.failed(), 10))
+
+
+async def exchange(url, request):
+    port = int(url.rsplit(":", 1)[1])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    return head
+
+
+async def test_the_http_port_tells_its_health(broker):
+    async with serve(broker, "http://127.0.0.1:0") as server:
+        request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert (await exchange(server.urls[0], request)).startswith(b"HTTP/1.1 200 ")
+
+
+UPGRADE = (
+    "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    "Sec-WebSocket-Protocol: {name}\r\n{more}\r\n"
+)
+
+
+@pytest.mark.parametrize("path", ["/", "/mqtt"])
+@pytest.mark.parametrize("name", ["mqtt", "mqttv3.1"])
+async def test_mqtt_comes_in_by_websocket(broker, path, name):
+    pytest.importorskip("braidmq.protocols.mqtt.session")
+    async with serve(broker, "ws://127.0.0.1:0", grace=0) as server:
+        request = UPGRADE.format(path=path, name=name, more="").encode()
+        head = await exchange(server.urls[0], request)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert f"Sec-WebSocket-Protocol: {name}\r\n".lower() in head.decode().lower()
+
+
+async def test_a_page_of_another_site_gets_in_where_it_is_allowed(broker):
+    pytest.importorskip("braidmq.protocols.mqtt.session")
+    allowing = Listener(url="ws://127.0.0.1:0", origins=("https://a.example",))
+    async with serve(broker, "ws://127.0.0.1:0", allowing, grace=0) as server:
+        more = "Origin: https://a.example\r\n"
+        request = UPGRADE.format(path="/mqtt", name="mqtt", more=more).encode()
+        statuses = [(await exchange(url, request)).split()[1] for url in server.urls]
+        assert statuses == [b"403", b"101"]

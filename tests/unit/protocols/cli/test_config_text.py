@@ -6,7 +6,17 @@ from pathlib import Path
 
 import msgspec
 
-from braidmq.broker.config import Account, Config, Listener, Logging, Storage, file_layer, load
+from braidmq.broker.config import (
+    Account,
+    Auth,
+    Config,
+    Listener,
+    Logging,
+    Storage,
+    file_layer,
+    load,
+)
+from braidmq.broker.jwt import JwtSettings
 from braidmq.broker.limits import Limits, SessionPolicy
 from braidmq.broker.mqtt_options import MqttOptions
 from braidmq.broker.settings import QueueSettings
@@ -23,6 +33,8 @@ def keys_of_the_structs() -> set[str]:
         "storage.": Storage,
         "limits.": Limits,
         "sessions.": SessionPolicy,
+        "auth.": Auth,
+        "auth.jwt.": JwtSettings,
         "users.NAME.": Account,
         "queues.NAME.": QueueSettings,
     }
@@ -60,16 +72,7 @@ def test_the_example_shows_every_default():
     assert load(file_layer("example", uncommented)).config == Config()
     values = tomllib.loads(uncommented)
     assert set(values["limits"]) == set(Limits.__struct_fields__)
-    assert set(values) == {
-        "data",
-        "listeners",
-        "drain_ms",
-        "log",
-        "storage",
-        "limits",
-        "sessions",
-        "mqtt",
-    }
+    assert set(values) == set(Config.__struct_fields__) - {"users", "queues", "auth"}
 
 
 def test_the_rest_of_the_example_is_good_too():

@@ -37,6 +37,9 @@ class Host:
     def authenticate(self, user, password, callback):
         self.login = (user, password, callback)
 
+    def scram(self):
+        raise NotImplementedError
+
     def authenticated(self):
         self.known += 1
 

@@ -22,6 +22,9 @@ class Host:
     def authenticate(self, user, password, callback):
         self.callback = callback
 
+    def scram(self):
+        raise NotImplementedError
+
     def authenticated(self):
         pass
 
