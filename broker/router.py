@@ -93,7 +93,7 @@ class FilterTree(Generic[K, V]):
         return new
 
     def add(self, filter: str, key: K, value: V) -> V | None:
-        """Subscribe ``key`` with ``value``; what it had there before, or None."""
+        """Subscribe ``key`` with ``value``, never None; what it had there before, or None."""
         self.version += 1
         if not has_wildcards(filter):
             at = self._exact.get(filter)

@@ -1,6 +1,7 @@
 """Filters and their subscribers: what matches, what a match costs, and that nothing is left."""
 
 from itertools import product
+from sys import getsizeof
 
 import pytest
 from hypothesis import given, settings
@@ -129,6 +130,20 @@ def test_churn_of_many_filters_leaves_nothing():
         for filter in filters:
             assert tree.remove(filter, 1) == 1
         assert is_new(tree)
+
+
+def test_room_of_what_has_gone_is_given_back():
+    tree: FilterTree[int, int] = FilterTree()
+    for number in range(5_000):
+        for filter in (f"a/{number}", f"{number}/#", "a/+", "b"):
+            tree.add(filter, number, number)
+    for number in range(4_990):
+        for filter in (f"a/{number}", f"{number}/#", "a/+", "b"):
+            tree.remove(filter, number)
+    a = tree._root.children["a"] if tree._root.children else None
+    assert a and a.plus
+    for table in (tree._exact, tree._root.children, a.plus.here, tree._exact["b"]):
+        assert table and 10 <= len(table) <= 11 and getsizeof(table) < 6_000
 
 
 class Counted(dict):

@@ -2,7 +2,8 @@
 
 import gc
 import tracemalloc
-from itertools import islice
+from itertools import islice, product
+from sys import getsizeof
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ FILTER = (
     .map(lambda parts: "/".join(parts[0] + parts[1]))
     .filter(bool)
 )
+FEW_TOPICS = ["/".join(levels) for depth in (1, 2, 3) for levels in product("ab", repeat=depth)]
 CHANGES = st.lists(st.tuples(st.booleans(), TOPIC), max_size=40)
 
 
@@ -88,31 +90,69 @@ def test_tree_follows_from_the_topics_alone(changes, others):
     assert picture(tree._root) == (None, 0, {})
 
 
-@settings(max_examples=500)
-@given(CHANGES, FILTER, st.lists(st.tuples(st.integers(0, 2), CHANGES), max_size=8))
-def test_search_goes_on_while_the_tree_changes(first, filter, slices):
-    tree, model = changed(first)
+@settings(max_examples=300)
+@given(
+    st.sets(st.sampled_from(FEW_TOPICS), min_size=8),
+    st.sampled_from(["#", "+/#", "a/#", "+/+/+", "a/+/b", "+/b/#", "+/+"]),
+    st.lists(
+        st.tuples(
+            st.integers(1, 3),
+            st.lists(st.tuples(st.booleans(), st.sampled_from(FEW_TOPICS)), max_size=12),
+        ),
+        max_size=6,
+    ),
+)
+def test_search_goes_on_while_the_tree_changes(topics, filter, slices):
+    tree, model = changed([(True, topic) for topic in sorted(topics)])
     there_all_the_while = set(model)
-    once_there = set(model)
-    found: list[tuple[str, int]] = []
+    found: list[str] = []
     search = tree.search(filter)
     number = 1_000
     for size, changes in slices:
         for topic, its_number in islice(search, size):
             assert model[topic] == its_number  # as it is at this moment
-            found.append((topic, its_number))
+            found.append(topic)
         for change in changes:
             number += 1
             apply(tree, model, number, change)
             there_all_the_while &= set(model)
-            once_there |= set(model)
     for topic, its_number in search:
         assert model[topic] == its_number
-        found.append((topic, its_number))
-    topics = [topic for topic, _ in found]
-    assert set(topics) <= {topic for topic in once_there if matches(filter, topic)}
+        found.append(topic)
+    assert all(matches(filter, topic) for topic in found)
     for topic in there_all_the_while:
-        assert topics.count(topic) == matches(filter, topic)
+        assert found.count(topic) == matches(filter, topic)
+
+
+def test_search_stands_in_a_branch_that_becomes_a_leaf_and_grows_again():
+    tree = TopicTree()
+    for number in (1, 2, 3):
+        tree.set(f"a/x/{number}", number)
+    search = tree.search("#")
+    assert next(search) == ("a/x/1", 1)
+    tree.remove("a/x/1")
+    tree.remove("a/x/2")
+    assert branches(tree) == []
+    tree.set("a/x/3", 30)
+    assert list(search) == [("a/x/3", 30)]
+
+    tree.set("a/x/2", 2)
+    search = tree.search("a/#")
+    assert next(search) == ("a/x/3", 30)
+    tree.remove("a/x/3")
+    tree.set("a/x/2", 20)
+    tree.set("a/y", 4)
+    assert list(search) == [("a/x/2", 20)]
+
+
+def test_branch_gives_back_the_room_of_what_has_gone():
+    tree = TopicTree()
+    for number in range(5_000):
+        tree.set(f"a/{number}", number)
+    for number in range(4_990):
+        tree.remove(f"a/{number}")
+    (branch,) = branches(tree)
+    assert branch.count == 10 and getsizeof(branch.children) < 5_000
 
 
 @given(CHANGES, st.one_of(st.just(""), TOPIC))
