@@ -64,7 +64,6 @@ class FrameReader:
     """
 
     __slots__ = (
-        "_first",
         "_in_message",
         "_left",
         "_mask",
@@ -84,7 +83,6 @@ class FrameReader:
         self.more = False
         self._takes_text = takes_text
         self._rest = b""  # came, and could not be read yet
-        self._first = 0  # the first byte of the frame whose payload is being read
         self._left = 0  # so much of that payload is still to come
         self._mask = b""  # for its next byte and those that follow
         self._in_message = False  # the last data frame was not the last of its message

@@ -174,6 +174,25 @@ def test_close_is_echoed_without_its_reason(good):
     assert frames.close == good.to_bytes(2, "big")
 
 
+def test_a_code_needs_no_reason_and_a_reason_may_be_long():
+    for reason in (b"", b"a" * 123):
+        frames = reader()
+        frames.read(close(1000, reason))
+        assert frames.close == (1000).to_bytes(2, "big")
+
+
+def test_a_ping_may_have_125_bytes():
+    frames = reader()
+    frames.read(frame(PING, b"a" * 125))
+    assert frames.ping == b"a" * 125 and frames.close is None
+
+
+def test_the_first_two_bytes_are_enough_to_refuse():
+    frames = reader()
+    frames.read(frame(BINARY, mask=None))
+    assert code(frames) == 1002
+
+
 def test_an_empty_close_is_echoed_empty():
     frames = reader()
     frames.read(frame(CLOSE))
