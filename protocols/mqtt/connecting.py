@@ -43,6 +43,7 @@ __all__ = ["SCRAM", "Connecting", "Exchange"]
 
 SCRAM = "SCRAM-SHA-256"
 _CLIENT_ID_V31_MAX = 23
+_KEEP_ALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]
 _EXPIRY_NEVER = 0xFFFF_FFFF
 
 
@@ -75,16 +76,18 @@ class Exchange:
         who: who it is, once it is over. proof: what the client is told then.
     """
 
-    __slots__ = ("_challenged", "_login", "proof", "who")
+    __slots__ = ("_begun", "_challenged", "_login", "proof", "who")
 
     def __init__(self, login: ScramLogin) -> None:
         self._login = login
+        self._begun = False
         self._challenged = False
         self.who: Principal | None = None
         self.proof = b""
 
     def begin(self, data: bytes) -> bytes:
         """The answer to the packet that asks for it, which may bring the first message."""
+        self._begun = True
         return self.go_on(data, 0) if data else _auth(b"")
 
     def check(self, packet: Auth) -> None:
@@ -103,6 +106,26 @@ class Exchange:
         self.proof, self.who = self._login.final(data, now_ms / 1000)
         return b""
 
+    def repeat(self, packet: Auth, user: str, now_ms: int) -> bytes:
+        """The answer to an AUTH of a client that ``user`` opened by an exchange; "": it did not.
+
+        Raises Unauthenticated, Malformed.
+        """
+        # [MQTT-4.12.1-1]
+        if not user or packet.properties.authentication_method != SCRAM:
+            raise Malformed("there is nothing to prove again", Reason.PROTOCOL_ERROR)
+        data = packet.properties.authentication_data or b""
+        if packet.reason == Reason.RE_AUTHENTICATE and not self._begun:
+            return self.begin(data)
+        self.check(packet)
+        answer = self.go_on(data, now_ms)
+        if self.who is None:
+            return answer
+        if self.who.name != user:
+            raise Unauthenticated("the user cannot change")
+        properties = Properties(authentication_method=SCRAM, authentication_data=self.proof)
+        return encode_auth(Reason.SUCCESS, encode_properties(properties))
+
 
 def _auth(data: bytes) -> bytes:
     properties = Properties(authentication_method=SCRAM, authentication_data=data or None)
@@ -112,13 +135,21 @@ def _auth(data: bytes) -> bytes:
 class Connecting:
     """The handshake of one client. It is dropped when the handshake is over."""
 
-    __slots__ = ("_assigned", "_client_id", "_connect", "_exchange", "_session")
+    __slots__ = (
+        "_assigned",
+        "_client_id",
+        "_connect",
+        "_exchange",
+        "_server_keep_alive",
+        "_session",
+    )
 
     def __init__(self, session: "MqttSession", connect: Connect) -> None:
         self._session = session
         self._connect = connect
         self._client_id = connect.client_id
         self._assigned = False
+        self._server_keep_alive: int | None = None
         self._exchange: Exchange | None = None
 
     def begin(self) -> None:
@@ -126,6 +157,7 @@ class Connecting:
         session = self._session
         try:
             self._check_options()
+            self._choose_keep_alive()
             self._choose_client_id()
             self._check_will()
             self._authenticate()
@@ -141,6 +173,19 @@ class Connecting:
             raise Refused(Reason.USE_ANOTHER_SERVER, "use another server")
         if options.redirect == "moved":
             raise Refused(Reason.SERVER_MOVED, "the server has moved")
+
+    def _choose_keep_alive(self) -> None:
+        connect = self._connect
+        seconds = connect.keep_alive
+        if connect.level == V5:
+            options = self._session.options
+            most = options.keep_alive_seconds_max
+            seconds = options.server_keep_alive_seconds or seconds
+            if most and not 0 < seconds <= most:
+                seconds = most
+            if seconds != connect.keep_alive:
+                self._server_keep_alive = seconds
+        self._session.keep_alive_ms = int(seconds * 1000 * _KEEP_ALIVE_GRACE)
 
     def _choose_client_id(self) -> None:
         connect = self._connect
@@ -292,7 +337,7 @@ class Connecting:
         properties = Properties(
             session_expiry_seconds=granted if granted != asked else None,
             assigned_client_identifier=self._client_id if self._assigned else None,
-            server_keep_alive_seconds=session.server_keep_alive,
+            server_keep_alive_seconds=self._server_keep_alive,
             authentication_method=SCRAM if self._exchange is not None else None,
             authentication_data=self._exchange.proof if self._exchange is not None else None,
             receive_maximum=None if options.receive_maximum == 65_535 else options.receive_maximum,

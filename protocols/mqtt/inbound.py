@@ -48,6 +48,7 @@ __all__ = ["DELAYED_PREFIX", "Inbound", "reason_of"]
 DELAYED_PREFIX = "$delayed/"
 _DELAY_DIGITS_MAX = 9
 _MEMORY = Durability.MEMORY
+_SYNC = Durability.SYNC
 
 
 def reason_of(error: BraidError) -> Reason:
@@ -68,7 +69,19 @@ def reason_of(error: BraidError) -> Reason:
 class Inbound:
     """What comes from one client. Part of a session, which owns it."""
 
-    __slots__ = ("_aliases", "_session", "_shape", "_topic", "received", "unanswered")
+    __slots__ = (
+        "_aliases",
+        "_os",
+        "_os_count",
+        "_session",
+        "_shape",
+        "_sync",
+        "_sync_count",
+        "_synced",
+        "_topic",
+        "received",
+        "unanswered",
+    )
 
     def __init__(self, session: "MqttSession") -> None:
         self._session = session
@@ -76,7 +89,10 @@ class Inbound:
         self._topic: Topic | None = None
         self._aliases: dict[int, Topic] | None = None
         self.received: set[int] | None = None  # QoS 2, not released; without a durable session
-        self.unanswered = 0  # QoS 1 and 2 that wait for the log
+        self.unanswered = 0  # messages whose acknowledgements wait for the log
+        self._os = self._sync = b""  # acknowledgements of this turn, by what they wait for
+        self._os_count = self._sync_count = 0
+        self._synced = 0  # those of earlier turns that wait for stable storage
 
     # Runs -------------------------------------------------------------------------------------
 
@@ -139,13 +155,54 @@ class Inbound:
         session.server.over_receive_maximum += 1
         return False
 
+    # Answers ----------------------------------------------------------------------------------
+
     def _answer(self, level: Durability, packets: bytes, count: int) -> None:
-        session = self._session
+        """Acknowledge ``count`` messages when ``level`` is reached, and in their turn."""
         if level is _MEMORY and not self.unanswered:
-            session.out.send(packets)
+            self._session.out.send(packets)
             return
         self.unanswered += count
-        session.answer_when_kept(level, packets, count)
+        if level is not _SYNC and not self._sync_count and not self._synced:
+            self._os += packets
+            self._os_count += count
+        else:
+            # Also what needs less, behind what needs more: the log tells in order.
+            self._sync += packets
+            self._sync_count += count
+
+    def ask_when_kept(self) -> None:
+        """A turn is over: have its answers sent in their time."""
+        core = self._session.core
+        if self._os_count:
+            answer = (self._os, self._os_count)
+            self._os, self._os_count = b"", 0
+            core.when_kept(Durability.OS, self._on_kept, answer)
+        if self._sync_count:
+            answer = (self._sync, self._sync_count)
+            self._sync, self._sync_count = b"", 0
+            self._synced += answer[1]
+            core.when_kept(_SYNC, self._on_synced, answer)
+
+    def _on_synced(self, answer: object, error: BraidError | None) -> None:
+        assert isinstance(answer, tuple)
+        self._synced -= answer[1]
+        self._on_kept(answer, error)
+
+    def _on_kept(self, answer: object, error: BraidError | None) -> None:
+        assert isinstance(answer, tuple)
+        packets, count = answer
+        self.unanswered -= count
+        session = self._session
+        if session.finished:
+            return
+        if error is not None:
+            session.fail(reason_of(error), str(error))
+        else:
+            session.out.send(packets)
+            if not self.unanswered:
+                session.answered()
+        session.wake()
 
     # One by one -------------------------------------------------------------------------------
 

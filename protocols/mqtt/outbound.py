@@ -22,12 +22,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...broker.errors import BraidError
 from ...broker.lease import Consumer
 from ...broker.message import Delivery, Receipt
 from ...broker.publication import ANY_MATCH, Match, Publication
 from ...broker.queue import Queue
 from ...broker.session import PACKET_ID_SEQUENCED_MAX, SessionQueue, packet_id
 from ...broker.topics import merge
+from ...storage.log import Durability
 from .packets import (
     PUBREL,
     V5,
@@ -126,6 +128,16 @@ class Outbound:
         """Have a packet sent."""
         self.out.append(packet)
         self.out_bytes += len(packet)
+
+    def send_when_kept(self, packet: bytes) -> None:
+        """Send a packet when all that was logged so far is kept."""
+        self._session.core.when_kept(Durability.SYNC, self._on_kept, packet)
+
+    def _on_kept(self, packet: object, error: BraidError | None) -> None:
+        assert isinstance(packet, bytes)
+        if error is None and not self._session.finished:
+            self.send(packet)
+            self._session.wake()
 
     def take(self) -> bytes | bytearray:
         """All that should be sent now."""
@@ -525,10 +537,10 @@ class Outbound:
         elif own and isinstance(source.queue, SessionQueue):
             source.queue.release(*held.receipt)
             self._credit(source, 1)
-            session.send_when_kept(release)
+            self.send_when_kept(release)
         else:
             self._settle(source, [held.receipt])
-            session.send_when_kept(release)
+            self.send_when_kept(release)
 
     def on_pubcomp(self, number: int) -> None:
         """The client has forgotten the identifier."""

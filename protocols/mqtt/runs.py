@@ -24,6 +24,7 @@ __all__ = [
     "Topic",
     "ack_run",
     "packet_ids",
+    "puback_run",
     "run_length",
     "write_packet_ids",
 ]
@@ -191,6 +192,18 @@ class Run(Publication):
         if expiry is None:
             return self.shape.forward
         return b"\x02" + expiry.to_bytes(4, "big") + self.shape.forward
+
+
+def puback_run(data: bytes, at: int, end: int) -> int:
+    """How many PUBACKs without a reason stand in a row at ``at``."""
+    most = (end - at) // 4
+    count = _same(data[at : at + 4 * most : 4], 0x40)
+    return _same(data[at + 1 : at + 4 * count : 4], 2)
+
+
+def _same(values: bytes, value: int) -> int:
+    """How many of ``values``, from the first on, are ``value``."""
+    return len(values) - len(values.lstrip(bytes((value,))))
 
 
 def packet_ids(data: bytes, at: int, stride: int, count: int) -> bytes:

@@ -16,7 +16,7 @@ import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from ...broker.errors import BraidError, Unauthenticated, Unavailable
+from ...broker.errors import BraidError, Unavailable
 from ...broker.lease import Consumer
 from ...broker.message import Delivery
 from ...broker.publication import Match, PlainPublication, Publication, Subscription
@@ -24,7 +24,7 @@ from ...broker.queue import Queue
 from ...broker.session import Session, SessionQueue
 from ...storage.log import Durability
 from ..session import Host
-from .connecting import SCRAM, Connecting, Exchange
+from .connecting import Connecting, Exchange
 from .inbound import Inbound, reason_of
 from .outbound import Outbound
 from .packets import (
@@ -46,14 +46,13 @@ from .packets import (
     Unsubscribe,
     decode,
     decode_connect,
-    encode_auth,
     encode_connack,
     encode_disconnect,
     encode_properties,
     peek_level,
     read_length,
 )
-from .runs import packet_ids
+from .runs import packet_ids, puback_run
 from .subscribing import Subscribing
 
 if TYPE_CHECKING:
@@ -66,7 +65,6 @@ __all__ = ["PACKETS_PER_TURN_MAX", "SLOW_WAIT_MS", "MqttSession"]
 
 PACKETS_PER_TURN_MAX = 256  # that are not part of a run; then other connections get their turn
 SLOW_WAIT_MS = 100
-_KEEP_ALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]
 _FOREVER_MS = 1 << 62
 
 
@@ -94,11 +92,6 @@ class MqttSession:
         "_exchanged",
         "_goes_with_will",
         "_heard_ms",
-        "_keep_alive_ms",
-        "_kept_os",
-        "_kept_os_count",
-        "_kept_sync",
-        "_kept_sync_count",
         "_needed",
         "_now_ms",
         "_slow_until_ms",
@@ -110,11 +103,11 @@ class MqttSession:
         "finished",
         "host",
         "inbound",
+        "keep_alive_ms",
         "limits",
         "options",
         "out",
         "server",
-        "server_keep_alive",
         "session",
         "subscribing",
         "topics",
@@ -136,7 +129,6 @@ class MqttSession:
         self.who = cast("Principal", None)  # known once the session is open
         self.session: Session | None = None
         self.explains = False  # reason strings are welcome
-        self.server_keep_alive: int | None = None
         self.inbound = Inbound(self)
         self.out = Outbound(self)
         self.subscribing = Subscribing(self)
@@ -147,14 +139,12 @@ class MqttSession:
         self._data: bytes | bytearray = b""  # not handled yet
         self._needed = 0  # bytes of the packet at its beginning, as far as known
         self._now_ms = self._begun_ms = self._heard_ms = now_ms
-        self._keep_alive_ms = 0
+        self.keep_alive_ms = 0
         self._deadline_ms = _FOREVER_MS  # when the proof of who it is runs out
         self._slow_until_ms = 0
         self._will: PlainPublication | None = None
         self._will_delay_ms = 0
         self._goes_with_will = True
-        self._kept_os = self._kept_sync = b""
-        self._kept_os_count = self._kept_sync_count = 0
 
     # --- what the parts ask ---
 
@@ -180,45 +170,10 @@ class MqttSession:
         self.topics.slow.clear()
         self.wake()
 
-    def answer_when_kept(self, level: Durability, packets: bytes, count: int) -> None:
-        """Send packets that acknowledge ``count`` messages when all so far is kept."""
-        if level is Durability.SYNC or self._kept_sync:
-            self._kept_sync += packets
-            self._kept_sync_count += count
-        elif level is Durability.OS or self._kept_os:
-            self._kept_os += packets
-            self._kept_os_count += count
-        else:
-            # It stands behind others that wait; the log tells in order.
-            self.core.when_kept(Durability.SYNC, self._on_kept, (packets, count))
-
-    def send_when_kept(self, packet: bytes) -> None:
-        """Send a packet when all so far is kept."""
-        self.core.when_kept(Durability.SYNC, self._on_kept, (packet, 0))
-
-    def _ask_when_kept(self) -> None:
-        """Have the answers of this turn sent in their time."""
-        if self._kept_os:
-            answer = (self._kept_os, self._kept_os_count)
-            self._kept_os, self._kept_os_count = b"", 0
-            self.core.when_kept(Durability.OS, self._on_kept, answer)
-        if self._kept_sync:
-            answer = (self._kept_sync, self._kept_sync_count)
-            self._kept_sync, self._kept_sync_count = b"", 0
-            self.core.when_kept(Durability.SYNC, self._on_kept, answer)
-
-    def _on_kept(self, answer: object, error: BraidError | None) -> None:
-        packets, count = cast("tuple[bytes, int]", answer)
-        self.inbound.unanswered -= count
-        if self.finished:
-            return
-        if error is not None:
-            self.fail(reason_of(error), str(error))
-        else:
-            self.out.send(packets)
-            if self._state is CLOSING and not self.inbound.unanswered:
-                self.fail(Reason.SERVER_SHUTTING_DOWN, "")
-        self.wake()
+    def answered(self) -> None:
+        """All that was taken is acknowledged."""
+        if self._state is CLOSING:
+            self.fail(Reason.SERVER_SHUTTING_DOWN, "")
 
     def check_publish(self, qos: int, retain: bool) -> None:
         """Raise Malformed for a message that the listener does not take."""
@@ -412,7 +367,10 @@ class MqttSession:
                     if kind == PUBLISH:
                         at = self.inbound.take_run(data, at, end, now_ms)
                     elif kind == PUBACK:
-                        at = self._take_pubacks(data, at, end)
+                        count = puback_run(data, at, end)
+                        if count:
+                            self.out.on_pubacks(packet_ids(data, at + 2, 4, count))
+                            at += 4 * count
                     if at != begin:
                         continue
                 found = read_length(data, at + 1, end)
@@ -435,7 +393,7 @@ class MqttSession:
             self.fail(malformed.reason, str(malformed))
         if at < end and not self.finished:
             self._data = data[at:] if at else data
-        self._ask_when_kept()
+        self.inbound.ask_when_kept()
 
     def _check_size(self, size: int) -> None:
         most = self.options.maximum_packet_size_bytes
@@ -445,20 +403,6 @@ class MqttSession:
             # [MQTT-3.2.2-15]
             text = f"a packet of {size} bytes; at most {most} are taken"
             raise Malformed(text, Reason.PACKET_TOO_LARGE)
-
-    def _take_pubacks(self, data: bytes, at: int, end: int) -> int:
-        """Take PUBACKs without a reason that stand in a row; where they end."""
-        most = (end - at) // 4
-        count = 0
-        if most > 1:
-            count = _same(data[at : at + 4 * most : 4], 0x40)
-            count = min(count, _same(data[at + 1 : at + 4 * count : 4], 2))
-        elif most and data[at] == 0x40 and data[at + 1] == 2:
-            count = 1
-        if not count:
-            return at
-        self.out.on_pubacks(packet_ids(data, at + 2, 4, count))
-        return at + 4 * count
 
     def _take(self, data: bytes, at: int, body_at: int, end: int, now_ms: int) -> None:
         """Take one whole packet."""
@@ -491,7 +435,6 @@ class MqttSession:
         self.explains = (
             self.version == V5 and properties.request_problem_information != 0
         )  # [MQTT-3.1.2-29]
-        self._choose_keep_alive(connect.keep_alive)
         options = self.options
         window = options.in_flight_maximum
         if self.version == V5:
@@ -504,18 +447,6 @@ class MqttSession:
         self.out.window = window
         self._connecting = Connecting(self, connect)
         self._connecting.begin()
-
-    def _choose_keep_alive(self, seconds: int) -> None:
-        options = self.options
-        if self.version == V5:
-            most = options.keep_alive_seconds_max
-            chosen = options.server_keep_alive_seconds or seconds
-            if most and not 0 < chosen <= most:
-                chosen = most
-            if chosen != seconds:
-                self.server_keep_alive = chosen
-            seconds = chosen
-        self._keep_alive_ms = int(seconds * 1000 * _KEEP_ALIVE_GRACE)
 
     # --- one method per packet ---
 
@@ -558,34 +489,17 @@ class MqttSession:
         if self._connecting is not None:
             self._connecting.on_auth(packet, now_ms)
             return
-        # [MQTT-4.12.1-1]
-        if not self._exchanged or packet.properties.authentication_method != SCRAM:
-            raise Malformed("there is nothing to prove again", Reason.PROTOCOL_ERROR)
-        data = packet.properties.authentication_data or b""
+        if self._again is None:
+            self._again = Exchange(self.host.scram())
         try:
-            if self._again is None:
-                if packet.reason != Reason.RE_AUTHENTICATE:
-                    raise Malformed("this begins no exchange", Reason.PROTOCOL_ERROR)
-                self._again = Exchange(self.host.scram())
-                self.out.send(self._again.begin(data))
-                return
-            self._again.check(packet)
-            answer = self._again.go_on(data, now_ms)
-            if self._again.who is None:
-                self.out.send(answer)
-                return
-        except Unauthenticated as error:
+            answer = self._again.repeat(packet, self._exchanged, now_ms)
+            if self._again.who is not None:
+                self.who = self.core.access.for_client(self._again.who, self.who.client_id)
+                self._again = None
+            self.out.send(answer)
+        except BraidError as error:
             # [MQTT-4.12.1-2]
             self.fail(Reason.NOT_AUTHORIZED, str(error))
-            return
-        who = self._again.who
-        proof, self._again = self._again.proof, None
-        if who.name != self._exchanged:
-            self.fail(Reason.NOT_AUTHORIZED, "the user cannot change")
-            return
-        self.who = self.core.access.for_client(who, self.who.client_id)
-        properties = Properties(authentication_method=SCRAM, authentication_data=proof)
-        self.out.send(encode_auth(Reason.SUCCESS, encode_properties(properties)))
 
     # --- the rest of the contract ---
 
@@ -607,8 +521,8 @@ class MqttSession:
         if self._state < OPEN:
             return self._begun_ms + self.limits.handshake_ms_max
         due_ms = self._deadline_ms
-        if self._keep_alive_ms:
-            due_ms = min(due_ms, self._heard_ms + self._keep_alive_ms)
+        if self.keep_alive_ms:
+            due_ms = min(due_ms, self._heard_ms + self.keep_alive_ms)
         if self._slow_until_ms:
             due_ms = min(due_ms, self._slow_until_ms)
         return due_ms if due_ms < _FOREVER_MS else None
@@ -624,7 +538,7 @@ class MqttSession:
             return
         if self._slow_until_ms and now_ms >= self._slow_until_ms:
             self._slow_until_ms = 0
-        if self._keep_alive_ms and now_ms >= self._heard_ms + self._keep_alive_ms:
+        if self.keep_alive_ms and now_ms >= self._heard_ms + self.keep_alive_ms:
             # [MQTT-3.1.2-22]
             self.fail(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard for too long")
         elif now_ms >= self._deadline_ms or not self.who.active:
@@ -668,11 +582,6 @@ class MqttSession:
             self.core.clients.close(session, self, will, self._will_delay_ms, now_ms)
         except Unavailable:
             pass  # the log takes nothing more; the session counts as disconnected at the next start
-
-
-def _same(values: bytes, value: int) -> int:
-    """How many of ``values``, from the first on, are ``value``."""
-    return len(values) - len(values.lstrip(bytes((value,))))
 
 
 _HANDLERS: dict[int, Callable[[MqttSession, Any, int], None]] = {

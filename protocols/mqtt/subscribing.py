@@ -148,7 +148,7 @@ class Subscribing:
         if session.queue is None:
             session.out.send(answer)
         else:
-            session.send_when_kept(answer)
+            session.out.send_when_kept(answer)
 
     # Retained messages ------------------------------------------------------------------------
 
