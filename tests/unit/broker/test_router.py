@@ -100,6 +100,16 @@ def test_listing_goes_on_while_the_tree_changes(first, second):
     assert all(listed.count(filter) == 1 for filter in there_all_the_while)
 
 
+def test_filter_that_goes_before_it_is_listed():
+    tree: FilterTree[int, int] = FilterTree()
+    for filter in ("#", "a/+", "b/+"):
+        tree.add(filter, 1, 1)
+    names = tree.filters()
+    assert next(names) == "#"
+    tree.remove("a/+", 1)
+    assert list(names) == ["b/+"]
+
+
 def test_many_subscribers_of_one_filter():
     for filter in ("a/b", "a/+", "a/#", "#"):
         tree: FilterTree[int, int] = FilterTree()

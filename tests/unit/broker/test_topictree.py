@@ -145,6 +145,20 @@ def test_search_stands_in_a_branch_that_becomes_a_leaf_and_grows_again():
     assert list(search) == [("a/x/2", 20)]
 
 
+def test_number_changes_at_a_pause():
+    tree = TopicTree()
+    count = 2 * STEP_PLACES
+    for number in range(count):
+        tree.set(f"a/x/{number}", number)
+    steps = tree.steps("a/x/+")
+    assert next(steps) == ("a/x/0", 0)
+    for number in range(count - 1):
+        tree.remove(f"a/x/{number}")
+    assert next(steps) is None  # it stands in what is a leaf now
+    tree.set(f"a/x/{count - 1}", 7)
+    assert [found for found in steps if found is not None] == [(f"a/x/{count - 1}", 7)]
+
+
 def test_branch_gives_back_the_room_of_what_has_gone():
     tree = TopicTree()
     for number in range(5_000):
@@ -190,6 +204,7 @@ def test_a_level_is_a_topic_and_has_topics_below():
     assert tree.set("a", 1) is None and tree.set("a/b", 2) is None
     assert tree.set("a", 3) == 1
     assert sorted(tree.search("a/#")) == [("a", 3), ("a/b", 2)]
+    assert list(tree.search("a")) == [("a", 3)] and list(tree.search("b")) == []
     assert tree.get("a/b/c") is None and tree.get("a/") is None
     assert tree.remove("a/b/c") is None and tree.remove("b") is None
     assert tree.remove("a") == 3
