@@ -37,7 +37,11 @@ class MqttClient:
         self._buffer = b""
         self.socket = socket.create_connection((host, port), _HANDSHAKE_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._request(connect_packet(version, name, clean), CONNACK)
+        try:
+            self._request(connect_packet(version, name, clean), CONNACK)
+        except BaseException:
+            self.socket.close()
+            raise
 
     @staticmethod
     def open_socket(host: str, port: int, number: int) -> socket.socket:

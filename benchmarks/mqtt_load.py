@@ -21,14 +21,13 @@ from types import TracebackType
 
 import msgspec
 
-from .load import LoadFailed
 from .mqtt_client import Refused
 from .mqtt_packets import Malformed
 from .mqtt_plan import Plan, Side
 from .mqtt_publisher import publish
 from .mqtt_subscriber import hold_idle, subscribe
 
-__all__ = ["LoadProcess", "more_files", "pin", "pinned"]
+__all__ = ["LoadProcess", "LoadProcessFailed", "more_files", "pin", "pinned"]
 
 _READY = b"ready\n"
 _SPARE_SECONDS = 300.0
@@ -65,6 +64,10 @@ def more_files() -> int:
     return hard
 
 
+class LoadProcessFailed(Exception):
+    """A load process ended badly; its own words."""
+
+
 class LoadProcess:
     """``with LoadProcess("publish", plan) as side: ...``: one of the processes."""
 
@@ -82,12 +85,17 @@ class LoadProcess:
             self.go()
         return self
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._running().pid
+
     def go(self) -> None:
         """Hand the plan over; a publisher waits for that, the others get it at once."""
         self._write(msgspec.json.encode(self._plan))
 
     def wait_ready(self) -> None:
-        """Until it said so. Raises LoadFailed."""
+        """Until it said so. Raises LoadProcessFailed."""
         process = self._running()
         assert process.stdout is not None
         if process.stdout.readline() != _READY:
@@ -98,7 +106,7 @@ class LoadProcess:
         self._write(b"%d" % sent)
 
     def result(self) -> Side:
-        """What it found. Raises LoadFailed."""
+        """What it found. Raises LoadProcessFailed."""
         process = self._running()
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -124,7 +132,7 @@ class LoadProcess:
         assert process.stderr is not None
         process.kill()
         lines = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
-        raise LoadFailed("\n".join(lines[-6:]) or "a load process ended without a word")
+        raise LoadProcessFailed("\n".join(lines[-6:]) or "a load process ended without a word")
 
     def __exit__(
         self,

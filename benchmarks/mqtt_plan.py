@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     warmup: float = 0.7
     patience: float = 10.0  # seconds without progress, then what is missing is lost
     seed: int = 1
-    apart: bool = True  # broker and load have a core each; else wherever the kernel likes
+    apart: bool = True  # broker and load have a core each; else they share one
     core: int = -1  # of the load processes, -1: wherever the kernel likes
 
     @property

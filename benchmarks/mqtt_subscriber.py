@@ -123,7 +123,7 @@ def subscribe(plan: Plan, ready: Callable[[], None], told: Told) -> Side:
     if plan.offline:
         for client in clients:
             client.close()
-    streams = [_stream(plan, number, heads) for number in range(plan.subscribers)]
+    streams = _streams(plan, heads)
     side = Side()
     if not plan.offline:
         ready()
@@ -153,28 +153,34 @@ def _learn(plan: Plan) -> dict[int, bytes]:
     return heads
 
 
-def _stream(plan: Plan, number: int, heads: dict[int, bytes]) -> Stream | _Paced | None:
-    """What this subscriber gets; None when it gets nothing."""
+def _streams(plan: Plan, heads: dict[int, bytes]) -> list[Stream | _Paced | None]:
+    """What each subscriber gets; None for one that gets nothing."""
+    shared: dict[frozenset[int], Expected] = {}  # those of the same topics get the same
+
+    def expected(topics: frozenset[int]) -> Expected:
+        if topics not in shared:
+            shared[topics] = Expected(plan, {topic: heads[topic] for topic in topics})
+        return shared[topics]
+
+    return [_stream(plan, number, heads, expected) for number in range(plan.subscribers)]
+
+
+def _stream(
+    plan: Plan,
+    number: int,
+    heads: dict[int, bytes],
+    expected: Callable[[frozenset[int]], Expected],
+) -> Stream | _Paced | None:
     if plan.shape == "paced":
         return _Paced(plan)
     if not heads:
         return None
     if not plan.subscriptions or plan.matches > 1:
-        return Stream(_expected(plan, heads, ()))
+        return Stream(expected(frozenset(heads)))
     own = {name.replace("+", "kitchen") for name in filters_of(plan, number)}
     topics = topics_of(plan)
-    mine = tuple(topic for topic in heads if topics[topic] in own)
-    return Stream(_expected(plan, heads, mine)) if mine else None
-
-
-_shared: dict[tuple[int, ...], Expected] = {}  # subscribers of the same topics get the same
-
-
-def _expected(plan: Plan, heads: dict[int, bytes], mine: tuple[int, ...]) -> Expected:
-    if mine not in _shared:
-        chosen = {topic: heads[topic] for topic in mine} if mine else heads
-        _shared[mine] = Expected(plan, chosen)
-    return _shared[mine]
+    mine = frozenset(topic for topic in heads if topics[topic] in own)
+    return Stream(expected(mine)) if mine else None
 
 
 def _read_all(

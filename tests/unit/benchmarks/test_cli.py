@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from braidmq.benchmarks import __main__, load, scenarios
+from braidmq.benchmarks import __main__, load, mqtt_scenarios, scenarios
 from braidmq.benchmarks.cli import bench
 from braidmq.benchmarks.integrity import Integrity
 from braidmq.benchmarks.meter import Run
@@ -67,6 +67,8 @@ def test_a_failed_load_is_exit_status_one(monkeypatch):
         ["queue", "--target", "core", "--rate", "5"],
         ["backlog", "--durability", "memory"],
         ["queue", "--durability", "none"],
+        ["mqtt", "--alone", "--peer", "none"],
+        ["mqtt", "--seconds", "0"],
     ],
 )
 def test_wrong_usage_is_exit_status_two(arguments):
@@ -101,3 +103,35 @@ def test_without_a_command_it_is_the_table():
     assert __main__._arguments(["--only", "x"]) == ["table", "--only", "x"]
     assert __main__._arguments(["queue"]) == ["queue"]
     assert __main__._arguments(["--help"]) == ["--help"]
+
+
+def test_mqtt_against_the_relay_is_printed_and_written(tmp_path):
+    file = tmp_path / "out.json"
+    options = ["--alone", "--peer", "relay", "--seconds", "0.2", "--warmup", "0", "--repeats", "1"]
+    done = run("mqtt", *options, "--only", "qos0 mixed", "--dir", tmp_path, "--json", file)
+    assert done.exit_code == 0, done.output
+    assert "qos0 mixed" in done.output
+    report = json.loads(file.read_text())
+    assert [each["broker"] for each in report["rows"][0]["figures"]] == ["relay"]
+
+
+def test_mqtt_scenarios_are_named():
+    done = run("mqtt", "--list", "--only", "fan-out")
+    assert done.output.splitlines() == ["qos0 fan-out 50", "qos1 fan-out 50"]
+
+
+def test_mqtt_with_a_lost_message_is_exit_status_one(monkeypatch):
+    def lose(plan, broker, directory):
+        return mqtt_scenarios.Outcome(broker=broker, problems=["1 lost of 2"])
+
+    monkeypatch.setattr(mqtt_scenarios, "run_once", lose)
+    done = run("mqtt", "--only", "qos0 mixed", "--repeats", "1")
+    assert done.exit_code == 1
+    assert "1 lost of 2" in done.output
+
+
+def test_mqtt_without_a_peer_that_is_installed(monkeypatch):
+    monkeypatch.setattr("braidmq.benchmarks.mosquitto.find", lambda: "")
+    done = run("mqtt", "--alone", "--only", "qos0 mixed")
+    assert done.exit_code == 1
+    assert "mosquitto is not installed" in done.output

@@ -1,0 +1,80 @@
+"""The bytes, compared with the standard's own layouts, written by hand."""
+
+import pytest
+
+from braidmq.benchmarks.mqtt_packets import (
+    Malformed,
+    connect_packet,
+    next_packet,
+    parse_publish,
+    publish_packet,
+    refusal,
+    subscribe_packet,
+    variable_integer,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [(0, "00"), (127, "7f"), (128, "8001"), (16_383, "ff7f"), (268_435_455, "ffffff7f")],
+)
+def test_lengths(value, encoded):
+    assert variable_integer(value).hex() == encoded
+
+
+def test_connect():
+    assert connect_packet(4, "ab") == b"\x10\x0e\0\x04MQTT\x04\x02\0\0\0\x02ab"
+    five = connect_packet(5, "ab", clean=False)
+    assert five == b"\x10\x17\0\x04MQTT\x05\x00\0\0\x08\x21\xff\xff\x11\xff\xff\xff\xff\0\x02ab"
+
+
+def test_subscribe():
+    assert subscribe_packet(4, 1, ["a", "b"], 1) == b"\x82\x0a\0\x01\0\x01a\x01\0\x01b\x01"
+    assert subscribe_packet(5, 1, ["a"], 0) == b"\x82\x07\0\x01\0\0\x01a\0"
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_publish_there_and_back(version, qos):
+    packet = publish_packet(version, qos, "a/b", 258, b"x" * 300)
+    view = memoryview(packet)
+    first, begin, end = next_packet(view, 0)
+    assert end == len(packet)
+    found = parse_publish(version, first, view[begin:])
+    assert (found.topic, found.qos, found.payload) == (b"a/b", qos, b"x" * 300)
+    assert found.packet_id == (258 if qos else 0)
+    assert (b"bench" in found.head) == (version == 5)
+    if qos:
+        assert found.head[found.packet_id_at :][:2] == b"\x01\x02"
+
+
+def test_a_packet_may_come_in_pieces():
+    packet = publish_packet(4, 0, "a", 0, b"x" * 200)
+    for size in range(len(packet)):
+        assert next_packet(memoryview(packet)[:size], 0) is None
+
+
+def test_nonsense_is_malformed():
+    with pytest.raises(Malformed):
+        next_packet(memoryview(b"\x30\xff\xff\xff\xff\x01"), 0)
+    with pytest.raises(Malformed):
+        parse_publish(4, 0x40, memoryview(b"\0\x01a"))
+    with pytest.raises(Malformed):
+        parse_publish(5, 0x30, memoryview(b"\0\x01a"))
+
+
+@pytest.mark.parametrize(
+    ("version", "packet", "why"),
+    [
+        (4, b"\x20\x02\0\0", ""),
+        (4, b"\x20\x02\0\x05", "CONNACK with 5"),
+        (5, b"\x90\x04\0\x01\0\x01", ""),
+        (4, b"\x90\x04\0\x01\x01\x80", "SUBACK with 128 for 1 filters"),
+        (5, b"\x40\x03\0\x01\x10", ""),
+        (5, b"\x40\x03\0\x01\x97", "PUBACK with 151"),
+        (5, b"\xe0\x01\x8e", "DISCONNECT with 142"),
+        (4, b"\xd0\x00", "a packet that nobody expected: 0xd0"),
+    ],
+)
+def test_answers_that_mean_no(version, packet, why):
+    assert refusal(version, packet[0], memoryview(packet)[2:]) == why
