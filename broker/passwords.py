@@ -496,8 +496,7 @@ class Verifier:
         self, server: ScramServer, peer: str, message: bytes, now: float
     ) -> tuple[bytes, Principal]:
         attempt = self._digest(b"attempt", _name_bytes(server.user), _name_bytes(peer))
-        blocked = self._throttle.blocked(attempt, now)
-        attempts = None if blocked else self._throttle.begin(attempt, now)
+        attempts = self._throttle.begin(attempt, now)
         if attempts is None:
             raise Unauthenticated(_TOO_MANY)
         matched = False
