@@ -110,7 +110,9 @@ def _level_matcher(parts: Sequence[Part]) -> Matcher | None:
     if Wild.RUN in parts or Wild.ONE in parts or any(gap in literal for literal in literals):
         return None
     below = parts[-1] is Wild.BELOW
-    text = "".join(gap if part is Wild.LEVEL else part for part in parts if part is not Wild.BELOW)
+    text = "".join(
+        part if isinstance(part, str) else gap for part in parts if part is not Wild.BELOW
+    )
     levels = text.split("/")
     if any(gap in level and level != gap for level in levels):
         return None
