@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from ..broker.access import SYSTEM
 from ..broker.errors import BraidError
-from ..broker.face import Message, Queue
+from ..broker.face import Queue
 from ..broker.lease import Consumer
 from ..broker.message import Delivery, Outgoing, Receipt
+from ..broker.received import Message
 from ..broker.runtime import Broker
 from ..storage.log import Durability
 from .integrity import STAMP_BYTES, Account, Stamper

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         InvalidArgument,
         LeaseLost,
         LimitExceeded,
+        NoResponders,
         NotFound,
         Overloaded,
         PermissionDenied,
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     )
     from .face import (
         BrokerFace,
-        Message,
-        MessageConsumer,
         Queue,
     )
     from .limits import (
         Limits,
+    )
+    from .received import (
+        Message,
+        MessageConsumer,
     )
     from .runtime import (
         Broker,
@@ -48,17 +51,25 @@ if TYPE_CHECKING:
     from .settings import (
         QueueSettings,
     )
+    from .topicface import (
+        TopicMessage,
+        TopicMessages,
+    )
     from .values import (
         BrowsedMessage,
         NewMessage,
+        NewPublication,
         QueueChanges,
         QueueOptions,
         SentMessage,
     )
     from .verbs import (
         BrokerInfo,
+        LevelInfo,
         QueueInfo,
         RedriveInfo,
+        SessionInfo,
+        TopicInfo,
         Verbs,
     )
 
@@ -75,11 +86,14 @@ __all__ = [
     "InFlightFull",
     "InvalidArgument",
     "LeaseLost",
+    "LevelInfo",
     "LimitExceeded",
     "Limits",
     "Message",
     "MessageConsumer",
     "NewMessage",
+    "NewPublication",
+    "NoResponders",
     "NotFound",
     "Overloaded",
     "PermissionDenied",
@@ -93,8 +107,12 @@ __all__ = [
     "RedriveInfo",
     "Rule",
     "SentMessage",
+    "SessionInfo",
     "StorageFull",
     "TooLarge",
+    "TopicInfo",
+    "TopicMessage",
+    "TopicMessages",
     "Unauthenticated",
     "Unavailable",
     "User",
@@ -117,6 +135,7 @@ _MODULES = {
         "InvalidArgument",
         "LeaseLost",
         "LimitExceeded",
+        "NoResponders",
         "NotFound",
         "Overloaded",
         "PermissionDenied",
@@ -128,24 +147,34 @@ _MODULES = {
     ),
     "face": (
         "BrokerFace",
-        "Message",
-        "MessageConsumer",
         "Queue",
     ),
     "limits": ("Limits",),
+    "received": (
+        "Message",
+        "MessageConsumer",
+    ),
     "runtime": ("Broker",),
     "settings": ("QueueSettings",),
+    "topicface": (
+        "TopicMessage",
+        "TopicMessages",
+    ),
     "values": (
         "BrowsedMessage",
         "NewMessage",
+        "NewPublication",
         "QueueChanges",
         "QueueOptions",
         "SentMessage",
     ),
     "verbs": (
         "BrokerInfo",
+        "LevelInfo",
         "QueueInfo",
         "RedriveInfo",
+        "SessionInfo",
+        "TopicInfo",
         "Verbs",
     ),
 }

@@ -14,6 +14,7 @@
     ├── Unavailable            try again later, nothing was taken
     │   ├── StorageFull        no room on disk for new messages
     │   ├── Overloaded         too much is waiting to be written
+    │   ├── NoResponders       nobody is there to answer a request
     │   └── Disconnected       the connection to the broker is gone
     └── BrokerFailed           the log failed; the broker has stopped
 
@@ -31,6 +32,7 @@ __all__ = [
     "InvalidArgument",
     "LeaseLost",
     "LimitExceeded",
+    "NoResponders",
     "NotFound",
     "Overloaded",
     "PermissionDenied",
@@ -125,6 +127,12 @@ class Overloaded(Unavailable):
     """More is waiting to be written than the limit allows."""
 
     code = "overloaded"
+
+
+class NoResponders(Unavailable):
+    """Nobody is subscribed to the topic of a request, so no answer can come."""
+
+    code = "no-responders"
 
 
 class Disconnected(Unavailable):

@@ -1,7 +1,8 @@
-"""The objects people use: queues and messages, the same in process and over the wire.
+"""The objects people use: queues, the same in process and over the wire.
 
 Built on nothing but ``Verbs``, so that ``Broker`` (``runtime.py``) and ``connect()``
-(``protocols/native/client.py``) cannot differ. Rules:
+(``protocols/native/client.py``) cannot differ; what is received is in ``received.py``, topics are
+in ``topicface.py``. Rules for all three:
 
 1. Times are seconds (int or float) or ``timedelta``. Bodies are bytes. Sizes and counts are checked
    by the broker, which knows its limits.
@@ -12,25 +13,13 @@ Built on nothing but ``Verbs``, so that ``Broker`` (``runtime.py``) and ``connec
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from datetime import datetime
-from types import TracebackType
-from typing import Literal, TypeVar, Unpack, overload
+from typing import Literal, Unpack, overload
 
-from .errors import BraidError, InvalidArgument, LeaseLost
-from .limits import Limits
-from .message import (
-    GROUP_ID,
-    PRIORITY_DEFAULT,
-    Delivery,
-    HeaderMap,
-    Headers,
-    Outgoing,
-    Receipt,
-    Sent,
-    pack_headers,
-    unpack_headers,
-)
+from .errors import BraidError, InvalidArgument
+from .message import PRIORITY_DEFAULT, HeaderMap, Outgoing, Sent, pack_headers
+from .received import Message, MessageConsumer, finish
 from .settings import settings_from
+from .topicface import TopicFace
 from .values import (
     BrowsedMessage,
     NewMessage,
@@ -39,14 +28,12 @@ from .values import (
     Seconds,
     SentMessage,
     StateName,
-    message_id,
     milliseconds,
-    moment,
     setting_values,
 )
-from .verbs import BrokerInfo, Consumption, QueueInfo, RedriveInfo, Verbs
+from .verbs import BrokerInfo, QueueInfo, RedriveInfo
 
-__all__ = ["BrokerFace", "Message", "MessageConsumer", "Queue", "finish"]
+__all__ = ["BrokerFace", "Queue"]
 
 _CHUNK_MESSAGES = 1_000  # send_many sends so many at a time
 _CHUNK_BYTES = 1024 * 1024
@@ -54,241 +41,6 @@ _WAIT_MS = 20_000  # a longer receive is several
 _PAGE_MESSAGES = 100
 _PAGE_QUEUES = 1_000
 _REDRIVE_LOOK_SECONDS = 0.25
-
-_T = TypeVar("_T")
-
-
-async def finish(task: "asyncio.Task[_T]") -> _T:
-    """Wait for the end of ``task`` even when cancelled meanwhile; then be cancelled."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-        except Exception:
-            break
-    if cancelled is not None:
-        if not task.cancelled():
-            task.exception()  # seen
-        raise cancelled
-    return task.result()
-
-
-class Message:
-    """A received message: yours until you settle it, or until its lease ends.
-
-    ``async with message:`` acknowledges it at the end, and gives it back when the block raises or
-    is cancelled.
-
-    Attributes:
-        body: the bytes that were sent. sequence: its number in the queue.
-        receives: how often it was received, this time included.
-        settled: whether it was acknowledged, given back or dead-lettered here.
-    """
-
-    __slots__ = ("_consumer", "_delivery", "_headers", "_queue", "settled")
-
-    def __init__(
-        self, queue: "Queue", delivery: Delivery, consumer: "MessageConsumer | None" = None
-    ) -> None:
-        self._queue = queue
-        self._delivery = delivery
-        self._consumer = consumer
-        self._headers: Headers | None = None
-        self.settled = False
-
-    def __repr__(self) -> str:
-        return f"<Message {self.sequence} of {self._queue.name}, {len(self.body)} bytes>"
-
-    @property
-    def body(self) -> bytes:
-        return self._delivery.body
-
-    @property
-    def sequence(self) -> int:
-        return self._delivery.seq
-
-    @property
-    def receives(self) -> int:
-        return self._delivery.receives
-
-    @property
-    def id(self) -> str:
-        """32 hex digits, unique in the whole world; kept through every hop."""
-        return message_id(self._queue.broker.instance, self._delivery.id)
-
-    @property
-    def headers(self) -> Headers:
-        """The header map: text or bytes by name."""
-        if self._headers is None:
-            self._headers = unpack_headers(self._delivery.attributes)
-        return self._headers
-
-    @property
-    def group(self) -> str:
-        """The message group of a FIFO queue, "" for none."""
-        return str(self.headers.get(GROUP_ID, ""))
-
-    @property
-    def sent_at(self) -> datetime:
-        """When the broker took it, UTC."""
-        return moment(self._delivery.time_ms)
-
-    @property
-    def receipt(self) -> Receipt:
-        """What proves that the message is held here."""
-        return self._delivery.receipt
-
-    async def ack(self) -> None:
-        """Done with it: it is never delivered again. Raises LeaseLost if it is not yours."""
-        verbs = self._queue.broker.verbs
-        self._settle(await verbs.ack(self._queue.name, [self.receipt]))
-
-    async def nack(self, delay: Seconds = 0) -> None:
-        """Give it back, to be delivered again after ``delay`` seconds. Raises LeaseLost."""
-        delay_ms = milliseconds(delay, "delay")
-        verbs = self._queue.broker.verbs
-        self._settle(await verbs.nack(self._queue.name, [self.receipt], delay_ms))
-
-    async def dead_letter(self, reason: str = "") -> None:
-        """Move it to the queue's dead-letter queue now. Raises LeaseLost, or InvalidArgument."""
-        verbs = self._queue.broker.verbs
-        self._settle(await verbs.dead_letter(self._queue.name, [self.receipt], reason))
-
-    async def extend(self, lease: Seconds) -> None:
-        """Hold it for ``lease`` seconds from now on. Raises LeaseLost."""
-        lease_ms = milliseconds(lease, "lease")
-        verbs = self._queue.broker.verbs
-        (error,) = await verbs.extend(self._queue.name, [self.receipt], lease_ms)
-        if error is not None:
-            raise error
-
-    def _settle(self, results: list[BraidError | None]) -> None:
-        (error,) = results
-        if error is None or isinstance(error, LeaseLost):
-            if not self.settled:
-                self.settled = True
-                if self._consumer is not None:
-                    self._consumer.one_settled()
-        if error is not None:
-            raise error
-
-    async def __aenter__(self) -> "Message":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self.settled:
-            return
-        if error is None:
-            await self.ack()
-            return
-        try:
-            await finish(asyncio.ensure_future(self.nack()))
-        except BraidError as failure:
-            error.add_note(f"and the message could not be given back: {failure}")
-
-
-class MessageConsumer:
-    """Messages as they come: ``async for message in queue.consume(): ...``
-
-    At most ``prefetch`` messages are held at a time; each settled one makes room for another. They
-    are held as long as this lives: when the loop ends by ``break``, an exception or cancellation,
-    everything unsettled goes back to the queue, what was not handed out yet without counting as
-    received. Over a connection it resumes by itself when that comes back.
-
-    Use ``async with queue.consume() as messages: async for message in messages: ...`` to decide the
-    moment of the end.
-    """
-
-    def __init__(self, queue: "Queue", prefetch: int, where: str) -> None:
-        if prefetch < 1:
-            raise InvalidArgument("prefetch is at least 1")
-        self._queue = queue
-        self._prefetch = prefetch
-        self._where = where
-        self._consumption: Consumption | None = None
-        self._ready: list[Delivery] = []  # the next one is the last
-        self._settled = 0
-        self._closed = False
-        self._managed = False
-        self._closing: asyncio.Future[None] | None = None
-
-    async def __aenter__(self) -> "MessageConsumer":
-        self._managed = True
-        await self._open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        task = None if self._managed else asyncio.current_task()
-        try:
-            if task is not None:
-                # An exception leaves this generator where it is until it is collected, which a
-                # task that keeps its exception may put off for ever.
-                task.add_done_callback(self._on_task_done)
-            consumption = await self._open()
-            while not self._closed:
-                if not self._ready:
-                    self._ready = (await consumption.next())[::-1]
-                    continue
-                yield Message(self._queue, self._ready.pop(), self)
-        finally:
-            if task is not None:
-                task.remove_done_callback(self._on_task_done)
-                await self.close()
-
-    def _on_task_done(self, task: "asyncio.Task[object]") -> None:
-        self._closing = asyncio.ensure_future(self.close())
-
-    async def close(self) -> None:
-        """Give everything back that is not settled. Closing twice is fine."""
-        if self._closed:
-            return
-        self._closed = True
-        consumption = self._consumption
-        if consumption is not None:
-            receipts = [delivery.receipt for delivery in self._ready]
-            self._ready = []
-            await finish(asyncio.ensure_future(consumption.close(receipts)))
-
-    async def _open(self) -> Consumption:
-        if self._closed:
-            raise InvalidArgument("this consumer was closed")
-        if self._consumption is None:
-            verbs = self._queue.broker.verbs
-            opening = asyncio.ensure_future(
-                verbs.consume(self._queue.name, self._prefetch, self._where)
-            )
-            try:
-                self._consumption = await finish(opening)
-            except asyncio.CancelledError:
-                if opening.exception() is None:
-                    await finish(asyncio.ensure_future(opening.result().close()))
-                raise
-        return self._consumption
-
-    def one_settled(self) -> None:
-        """Make room for another message, some at a time."""
-        self._settled += 1
-        if self._settled * 4 >= self._prefetch and not self._closed:
-            assert self._consumption is not None
-            self._consumption.credit(self._settled)
-            self._settled = 0
 
 
 class Queue:
@@ -524,23 +276,8 @@ class Queue:
         return info
 
 
-class BrokerFace:
-    """What a broker can be asked, in process or over the wire."""
-
-    @property
-    def verbs(self) -> Verbs:
-        """The verbs below these methods: batches, milliseconds, packed headers."""
-        raise NotImplementedError
-
-    @property
-    def instance(self) -> int:
-        """Half of every message's id: which log it is in."""
-        raise NotImplementedError
-
-    @property
-    def limits(self) -> Limits:
-        """The broker's limits."""
-        raise NotImplementedError
+class BrokerFace(TopicFace):
+    """What a broker can be asked, in process or over the wire. Topics: ``topicface.py``."""
 
     def queue(self, name: str) -> Queue:
         """The queue of that name. Asks nobody: a missing queue shows when it is used."""

@@ -75,6 +75,13 @@ class Consumer:
         self.held: set[int] = set()  # sequences it holds without a deadline
         self.positions: dict[int, int] = {}  # lane base -> number, with a selector
 
+    def limit(self, credit: int) -> None:
+        """Let it have at most ``credit`` messages more; what pays for them was used elsewhere."""
+        if self.credit > credit:
+            self.credit = credit
+            if credit <= 0 and self.queue is not None:
+                self.queue.hungry.remove(self)
+
 
 def rewind(consumers: Iterable[Consumer], returned: dict[int, int]) -> None:
     """Let selectors be asked about messages that came back: lane base -> the lowest number."""

@@ -17,12 +17,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from ..storage.errors import StorageError
 from ..storage.filelog import FileLog
@@ -31,14 +30,13 @@ from ..storage.memory import MemoryLog
 from .access import SYSTEM, Access, Principal, User
 from .core import Core
 from .errors import BraidError, BrokerFailed, Conflict, Unavailable
-from .face import BrokerFace, finish
-from .lease import Consumer
+from .face import BrokerFace
 from .limits import Limits
-from .message import Browsed, Delivery, Outgoing, Receipt, Sent
-from .settings import QueueSettings
-from .verbs import BrokerInfo, Consumption, QueueInfo, RedriveInfo, Verbs
+from .localverbs import LocalVerbs
+from .received import finish
+from .verbs import Verbs
 
-__all__ = ["Broker", "LocalVerbs"]
+__all__ = ["Broker"]
 
 _HOUSEKEEPING_SECONDS = 1.0
 _SLICE_SECONDS = 0.001  # of a job, then others have their turn
@@ -202,7 +200,10 @@ class Broker(BrokerFace):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await finish(self._loop.create_task(self._close()))
+        try:
+            await self.close_inbox()
+        finally:
+            await finish(self._loop.create_task(self._close()))
 
     async def _close(self) -> None:
         """Take nothing more, commit, take a checkpoint, let go of the log."""
@@ -266,6 +267,8 @@ class Broker(BrokerFace):
             core.failed = BrokerFailed(f"the broker has stopped: {error}")
         if not self._failure.done():
             self._failure.set_result(core.failed)
+            if self._verbs is not None:
+                self._verbs.fail(core.failed)
 
     # --- housekeeping ---
 
@@ -305,265 +308,6 @@ class Broker(BrokerFace):
             begun = time.monotonic()
 
 
-class _LocalConsumption:
-    """Messages pushed to a consumer in this process. See ``Consumption``."""
-
-    def __init__(self, verbs: "LocalVerbs", queue: str) -> None:
-        self._verbs = verbs
-        self._queue = queue
-        self._ready: list[Delivery] = []
-        self._error: BraidError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self.consumer: Consumer | None = None
-
-    def put(self, deliveries: list[Delivery]) -> None:
-        self._ready.extend(deliveries)
-        self._wake()
-
-    def end(self, error: BraidError) -> None:
-        self._error = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def next(self) -> list[Delivery]:
-        """Wait for the next deliveries."""
-        while not self._ready:
-            if self._error is not None:
-                raise self._error
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        ready = self._ready
-        self._ready = []
-        return ready
-
-    def credit(self, count: int) -> None:
-        """Allow ``count`` more messages."""
-        if self._error is None:
-            self._verbs.give_credit(self, count)
-
-    async def close(self, unprocessed: Sequence[Receipt] = ()) -> None:
-        """Stop; what is held goes back."""
-        if self._error is None:
-            receipts = [*unprocessed, *(delivery.receipt for delivery in self._ready)]
-            self._verbs.end(self, receipts)
-
-
-class LocalVerbs:
-    """``Verbs`` on a core in this process, for one principal."""
-
-    def __init__(
-        self,
-        core: Core,
-        who: Principal,
-        now_ms: Callable[[], int],
-        connections: Callable[[], int],
-    ) -> None:
-        self._core = core
-        self._who = who
-        self._now_ms = now_ms
-        self._connections = connections
-        self._loop = asyncio.get_running_loop()
-        self._waiting: set[asyncio.Future[list[Delivery]]] = set()
-        self._consumptions: set[_LocalConsumption] = set()
-        self._closed = False
-
-    # --- what the core calls ---
-
-    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        """Hand over leased messages; give them back when nobody waits any more."""
-        tag = consumer.tag
-        if isinstance(tag, _LocalConsumption):
-            tag.put(deliveries)
-            return
-        assert isinstance(tag, asyncio.Future)
-        if not tag.done():
-            tag.set_result(deliveries)
-        elif deliveries:
-            self._loop.call_soon(self._give_back, consumer.queue_name, deliveries)
-
-    def closed(self, consumer: Consumer, error: BraidError) -> None:
-        """The queue is gone, or cannot be read."""
-        tag = consumer.tag
-        if isinstance(tag, _LocalConsumption):
-            self._consumptions.discard(tag)
-            tag.end(error)
-        elif isinstance(tag, asyncio.Future) and not tag.done():
-            tag.set_exception(error)
-
-    # --- small things ---
-
-    def close(self) -> None:
-        """The broker closes: end what waits, refuse what comes."""
-        self._closed = True
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(Unavailable("the broker was closed"))
-        for consumption in list(self._consumptions):
-            self.end(consumption, ())
-            consumption.end(Unavailable("the broker was closed"))
-
-    def give_credit(self, consumption: _LocalConsumption, count: int) -> None:
-        """Allow a consumer ``count`` more messages."""
-        if consumption.consumer is not None:
-            self._core.credit(consumption.consumer, count)
-
-    def end(self, consumption: _LocalConsumption, unprocessed: Sequence[Receipt]) -> None:
-        """End a consumer; what it holds goes back."""
-        self._consumptions.discard(consumption)
-        if consumption.consumer is not None:
-            self._core.cancel(consumption.consumer, unprocessed, self._now_ms())
-
-    async def kept(self, level: Durability) -> None:
-        """Wait until all that was asked so far is kept."""
-        if level is Durability.MEMORY:
-            return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._core.when_kept(level, _release, waiter)
-        await waiter
-
-    def _check_open(self) -> Core:
-        if self._closed:
-            raise Unavailable("the broker was closed")
-        return self._core
-
-    def _give_back(self, queue: str, deliveries: list[Delivery]) -> None:
-        if self._core.failed is None:
-            receipts = [delivery.receipt for delivery in deliveries]
-            self._core.nack(self._who, queue, receipts, 0, False, self._now_ms())
-
-    # --- the verbs ---
-
-    async def declare_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
-        info = self._check_open().declare_queue(self._who, name, settings, self._now_ms())
-        await self.kept(Durability.SYNC)
-        return info
-
-    async def update_queue(self, name: str, changes: dict[str, Any]) -> QueueInfo:
-        info = self._check_open().update_queue(self._who, name, changes, self._now_ms())
-        await self.kept(Durability.SYNC)
-        return info
-
-    async def delete_queue(self, name: str, if_empty: bool = False) -> None:
-        self._check_open().delete_queue(self._who, name, if_empty, self._now_ms())
-        await self.kept(Durability.SYNC)
-
-    async def queue_info(self, name: str) -> QueueInfo:
-        return self._check_open().queue_info(self._who, name)
-
-    async def list_queues(
-        self, prefix: str = "", after: str = "", limit: int = 1000
-    ) -> list[QueueInfo]:
-        return self._check_open().list_queues(self._who, prefix, after, limit)
-
-    async def send(self, queue: str, messages: Sequence[Outgoing]) -> list[Sent | BraidError]:
-        core = self._check_open()
-        level, results = core.send(self._who, queue, messages, self._now_ms())
-        await self.kept(level)
-        return results
-
-    async def receive(
-        self,
-        queue: str,
-        max_messages: int,
-        wait_ms: int,
-        lease_ms: int = 0,
-        selector: str = "",
-        attempt: str = "",
-    ) -> list[Delivery]:
-        core = self._check_open()
-        waiter: asyncio.Future[list[Delivery]] = self._loop.create_future()
-        now_ms = self._now_ms()
-        consumer = core.receive(
-            self._who,
-            queue,
-            self,
-            max_messages,
-            wait_ms,
-            lease_ms,
-            selector,
-            attempt,
-            waiter,
-            now_ms,
-        )
-        self._waiting.add(waiter)
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.cancelled():
-                core.cancel(consumer, (), self._now_ms())
-            elif waiter.exception() is None and waiter.result():
-                self._give_back(queue, waiter.result())
-            raise
-        finally:
-            self._waiting.discard(waiter)
-
-    async def consume(self, queue: str, credit: int, selector: str = "") -> Consumption:
-        core = self._check_open()
-        consumption = _LocalConsumption(self, queue)
-        consumption.consumer = core.consume(
-            self._who, queue, self, credit, selector, consumption, self._now_ms()
-        )
-        self._consumptions.add(consumption)
-        return consumption
-
-    async def ack(self, queue: str, receipts: Sequence[Receipt]) -> list[BraidError | None]:
-        level, results = self._check_open().ack(self._who, queue, receipts, self._now_ms())
-        await self.kept(level)
-        return results
-
-    async def nack(
-        self, queue: str, receipts: Sequence[Receipt], delay_ms: int = 0, counted: bool = True
-    ) -> list[BraidError | None]:
-        core = self._check_open()
-        level, results = core.nack(self._who, queue, receipts, delay_ms, counted, self._now_ms())
-        await self.kept(level)
-        return results
-
-    async def extend(
-        self, queue: str, receipts: Sequence[Receipt], lease_ms: int
-    ) -> list[BraidError | None]:
-        return self._check_open().extend(self._who, queue, receipts, lease_ms, self._now_ms())
-
-    async def dead_letter(
-        self, queue: str, receipts: Sequence[Receipt], reason: str
-    ) -> list[BraidError | None]:
-        core = self._check_open()
-        level, results = core.dead_letter(self._who, queue, receipts, reason, self._now_ms())
-        await self.kept(level)
-        return results
-
-    async def purge(self, queue: str) -> int:
-        level, count = self._check_open().purge(self._who, queue, self._now_ms())
-        await self.kept(level)
-        return count
-
-    async def browse(
-        self, queue: str, after: int = 0, limit: int = 100, selector: str = "", state: str = "all"
-    ) -> list[Browsed]:
-        waiter: asyncio.Future[list[Browsed]] = self._loop.create_future()
-        self._check_open().browse(self._who, queue, after, limit, selector, state, _answer, waiter)
-        return await waiter
-
-    async def redrive(
-        self, source: str, target: str = "", rate: float = 0, limit: int = 0
-    ) -> RedriveInfo:
-        core = self._check_open()
-        return core.redrive(self._who, source, target, rate, limit, self._now_ms())
-
-    async def list_redrives(self) -> list[RedriveInfo]:
-        return self._check_open().list_redrives(self._who)
-
-    async def cancel_redrive(self, id: int) -> RedriveInfo:
-        return self._check_open().cancel_redrive(self._who, id)
-
-    async def broker_info(self) -> BrokerInfo:
-        core = self._check_open()
-        return core.broker_info(self._who, self._now_ms(), self._connections())
-
-
 def _version() -> str:
     try:
         return metadata.version("braidmq")
@@ -573,23 +317,3 @@ def _version() -> str:
 
 def _report_damage(queue: str, sequence: int, error: StorageError) -> None:
     logger.error("message %d of queue %s cannot be read: %s", sequence, queue, error)
-
-
-def _release(waiter: object, error: BraidError | None) -> None:
-    assert isinstance(waiter, asyncio.Future)
-    if waiter.done():
-        return
-    if error is None:
-        waiter.set_result(None)
-    else:
-        waiter.set_exception(error)
-
-
-def _answer(waiter: object, result: list[Browsed] | BraidError) -> None:
-    assert isinstance(waiter, asyncio.Future)
-    if waiter.done():
-        return
-    if isinstance(result, BraidError):
-        waiter.set_exception(result)
-    else:
-        waiter.set_result(result)

@@ -17,6 +17,7 @@ __all__ = [
     "BrowsedMessage",
     "DurabilityName",
     "NewMessage",
+    "NewPublication",
     "OverflowName",
     "QueueChanges",
     "QueueOptions",
@@ -125,6 +126,15 @@ class NewMessage(msgspec.Struct, kw_only=True):
     priority: int = PRIORITY_DEFAULT
     group: str = ""
     dedup_id: str = ""
+
+
+class NewPublication(msgspec.Struct, kw_only=True):
+    """A message for ``publish_many`` that is more than a body. See ``publish``."""
+
+    body: bytes
+    retain: bool = False
+    headers: HeaderMap = {}
+    ttl: Seconds = 0
 
 
 class BrowsedMessage:

@@ -13,9 +13,21 @@ import msgspec
 
 from .errors import BraidError
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
+from .publishing import Posted, Published
 from .settings import QueueSettings
 
-__all__ = ["BrokerInfo", "Consumption", "QueueInfo", "RedriveInfo", "Verbs"]
+__all__ = [
+    "BrokerInfo",
+    "Consumption",
+    "Interest",
+    "LevelInfo",
+    "QueueInfo",
+    "RedriveInfo",
+    "SessionInfo",
+    "TopicConsumption",
+    "TopicInfo",
+    "Verbs",
+]
 
 
 class QueueInfo(msgspec.Struct):
@@ -69,6 +81,66 @@ class BrokerInfo(msgspec.Struct):
     messages: int
     connections: int
     log: dict[str, Any]
+    sessions: int = 0  # connected or not
+    subscriptions: int = 0
+    retained: int = 0  # topics that retain a message
+    published: int = 0  # messages, since the broker started, and
+    dropped: int = 0  # ... those that some live subscriber had no room for
+
+
+class TopicInfo(msgspec.Struct):
+    """A topic that retains a message."""
+
+    topic: str
+    bytes: int  # of the message: body and headers
+    expire_ms: int = 0  # when it ends, unix ms; 0: never
+    subscriptions: int = 0  # that match the topic
+
+
+class LevelInfo(msgspec.Struct):
+    """A level of the topics' tree, in retained topics or in filters."""
+
+    level: str
+    retained: bool = False  # the topic that ends here retains a message
+    topics: int = 0  # that retain one, here and below
+    subscriptions: int = 0  # whose filters go through here
+
+
+class SessionInfo(msgspec.Struct):
+    """What the broker knows of a client, connected or not."""
+
+    name: str
+    user: str
+    connected: bool
+    durable: bool  # it has a queue, and outlives its connection
+    expiry_ms: int  # by so much
+    created_ms: int
+    ended_ms: int  # when the connection ended, 0: connected
+    subscriptions: int
+    messages: int  # in its queue, and
+    in_flight: int  # ... those of them that the client holds
+    bytes: int
+    dropped: int
+    filters: list[str] = []  # only when one session is asked for
+
+
+class Interest(msgspec.Struct, frozen=True, gc=False):
+    """What a program subscribes to.
+
+    Attributes:
+        filters: topics, with wildcards. A message that several match comes once.
+        durable: the name of the session that keeps messages while nobody is there; "": none.
+            With no filters it goes on with those that it has.
+        share: the group whose members share the messages; "": all get them.
+        expiry_ms: how long a durable session outlives its connection; 0: as long as may be.
+        retained: whether what the topics retain comes first, where a subscription is new.
+    """
+
+    filters: tuple[str, ...]
+    durable: str = ""
+    share: str = ""
+    expiry_ms: int = 0
+    retained: bool = True
 
 
 class Consumption(Protocol):
@@ -82,6 +154,27 @@ class Consumption(Protocol):
 
     async def close(self, unprocessed: Sequence[Receipt] = ()) -> None:
         """Stop. All it still holds goes back; ``unprocessed`` without counting as received."""
+
+
+class TopicConsumption(Protocol):
+    """Messages of a subscription, within its credit."""
+
+    @property
+    def dropped(self) -> int:
+        """How many live messages found no room on their way here."""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the durable session was there before."""
+
+    async def next(self) -> list[Published]:
+        """Wait for the next messages (never empty). Raises Disconnected, Conflict, ..."""
+
+    def credit(self, count: int) -> None:
+        """Allow ``count`` more messages."""
+
+    async def close(self, unprocessed: Sequence[Published] = ()) -> None:
+        """Stop. All that is leased goes back; ``unprocessed`` without counting as received."""
 
 
 class Verbs(Protocol):
@@ -166,3 +259,35 @@ class Verbs(Protocol):
 
     async def broker_info(self) -> BrokerInfo:
         """The broker as it is now."""
+
+    async def publish(
+        self, topic: str, messages: Sequence[Posted], qos: int = 1
+    ) -> list[int | BraidError]:
+        """Publish; how many subscriptions each message matched, when what is durable is kept."""
+
+    async def subscribe(self, interest: Interest, credit: int) -> TopicConsumption:
+        """Subscribe. Raises PermissionDenied, InvalidArgument, LimitExceeded, NotFound."""
+
+    async def unsubscribe(self, durable: str) -> None:
+        """End a durable subscription: its session, and what waits there. Raises NotFound."""
+
+    async def list_topics(
+        self, filter: str = "#", after: str = "", limit: int = 1000
+    ) -> list[TopicInfo]:
+        """Topics that retain a message, by name, a page at a time: those after ``after``."""
+
+    async def topic_tree(
+        self, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[LevelInfo]:
+        """The levels below ``prefix``, by name, a page at a time."""
+
+    async def list_sessions(
+        self, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[SessionInfo]:
+        """Sessions by name, a page at a time."""
+
+    async def session_info(self, name: str) -> SessionInfo:
+        """The session as it is now. Raises NotFound."""
+
+    async def kick_session(self, name: str, discard: bool = False) -> None:
+        """End a client's connection, and its session too if ``discard``. Raises NotFound."""

@@ -24,7 +24,13 @@ STOREYS = {"storage": 0, "broker": 1, "protocols": 2, "benchmarks": 3}
 # may be imported by these modules and no other; everybody else gets it as an argument.
 # Imports for annotations only (under `if TYPE_CHECKING:`) are free.
 FILES = {"storage/disk.py"}
-LOOP = {"broker/runtime.py", "broker/face.py"}
+LOOP = {
+    "broker/runtime.py",
+    "broker/localverbs.py",
+    "broker/face.py",
+    "broker/received.py",
+    "broker/topicface.py",
+}
 SERVER = {f"protocols/{name}.py" for name in ("server", "listener", "connection", "tls")}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}
 TOOLS = {"protocols/cli/*", "benchmarks/*"}
@@ -64,6 +70,9 @@ HOT = {
     "broker/fifo.py",
     "broker/engine.py",
     "broker/core.py",
+    "broker/topiccore.py",
+    "broker/feed.py",
+    "broker/publishing.py",
     "protocols/native/frames.py",
     "protocols/native/session.py",
 }
