@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from .access import Rule, User
-from .config_listener import LISTEN_DEFAULT, Listener, listener_problems
+from .config_listener import LISTEN_DEFAULT, LISTENERS_DEFAULT, Listener, listener_problems
 from .config_reader import (
     ENVIRONMENT_PREFIX,
     SECRET_SHOWN,
@@ -42,6 +42,7 @@ from .settings import QueueSettings, check_name
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
+    "LISTENERS_DEFAULT",
     "LISTEN_DEFAULT",
     "SECRET_SHOWN",
     "Account",
@@ -110,7 +111,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Everything the daemon can be told."""
 
     data: str = "data"
-    listeners: tuple[Listener, ...] = (Listener(url=LISTEN_DEFAULT),)
+    listeners: tuple[Listener, ...] = tuple(Listener(url=url) for url in LISTENERS_DEFAULT)
     drain_ms: int = 25_000
     mqtt: MqttOptions = MqttOptions()
     log: Logging = Logging()

@@ -11,9 +11,10 @@ from .certificates import CertificateName
 from .mqtt_options import MqttOptions
 from .schemes import MQTT_DIALECTS, SCHEMES, Scheme
 
-__all__ = ["LISTEN_DEFAULT", "Listener", "listener_problems"]
+__all__ = ["LISTENERS_DEFAULT", "LISTEN_DEFAULT", "Listener", "listener_problems"]
 
-LISTEN_DEFAULT = "braid://127.0.0.1:7450"
+LISTEN_DEFAULT = "braid://127.0.0.1:7450"  # for clients, too
+LISTENERS_DEFAULT = (LISTEN_DEFAULT, "mqtt://127.0.0.1:1883", "http://127.0.0.1:8450")
 _EXAMPLE = f"write it like {LISTEN_DEFAULT}"
 
 

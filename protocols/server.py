@@ -8,11 +8,9 @@ import secrets
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
 from types import TracebackType
 
 from ..broker.config import Listener
-from ..broker.core import Core
 from ..broker.errors import InvalidArgument
 from ..broker.jwt import JwtSettings
 from ..broker.runtime import Broker
@@ -20,6 +18,8 @@ from ..broker.schemes import SCHEMES
 from .http.handshake import Subprotocol, WebSocketOffer
 from .http.session import Route, Site, http_sessions, tell_health
 from .listener import Acceptor, Dialect
+from .mqtt.server import MqttServer
+from .mqtt.session import MqttSession
 from .native.session import NativeSession
 from .session import SessionFactory
 
@@ -112,46 +112,31 @@ class Server:
 
     def _dialects(self) -> dict[str, Dialect]:
         core = self._broker.core
-        mqtt = _mqtt_sessions(core)
+        mqtt_server = MqttServer(core, partial(secrets.token_urlsafe, _CLIENT_ID_BYTES))
 
         def native(listener: Listener) -> SessionFactory:
             return lambda host, now_ms: NativeSession(core, host, now_ms)
 
+        def mqtt(listener: Listener) -> SessionFactory:
+            options = listener.mqtt
+            return lambda host, now_ms: MqttSession(core, host, now_ms, options, mqtt_server)
+
         def http(listener: Listener) -> SessionFactory:
-            return http_sessions(_site(listener, mqtt), core.limits)
+            return http_sessions(_site(mqtt(listener), listener.origins), core.limits)
 
-        dialects: dict[str, Dialect] = {"native": native, "http": http}
-        if mqtt is not None:
-            dialects["mqtt"] = mqtt
-        return dialects
+        return {"native": native, "mqtt": mqtt, "http": http}
 
 
-def _mqtt_sessions(core: Core) -> Dialect | None:
-    try:
-        session = import_module(".mqtt.session", __package__)
-        shared = import_module(".mqtt.server", __package__)
-    except ModuleNotFoundError:
-        return None
-    server = shared.MqttServer(core, partial(secrets.token_urlsafe, _CLIENT_ID_BYTES))
-
-    def mqtt(listener: Listener) -> SessionFactory:
-        options = listener.mqtt
-        return lambda host, now_ms: session.MqttSession(core, host, now_ms, options, server)
-
-    return mqtt
-
-
-def _site(listener: Listener, mqtt: Dialect | None) -> Site:
+def _site(mqtt: SessionFactory, origins: tuple[str, ...]) -> Site:
     """What the HTTP port has."""
     # [MQTT-6.0.0-3] names the subprotocol; mqttv3.1 is what clients of 3.1 ask for.
-    names = ("mqtt", "mqttv3.1") if mqtt is not None else ()
-    offer = WebSocketOffer({name: Subprotocol(mqtt(listener)) for name in names if mqtt})
+    offer = WebSocketOffer(dict.fromkeys(("mqtt", "mqttv3.1"), Subprotocol(mqtt)))
     routes = {
         "/": Route(websocket=offer),
         "/mqtt": Route(websocket=offer),
         "/health": Route(answer=tell_health),
     }
-    return Site(routes, listener.origins)
+    return Site(routes, origins)
 
 
 def serve(

@@ -4,7 +4,7 @@ import pytest
 
 from braidmq.broker.access import Rule
 from braidmq.broker.config import (
-    LISTEN_DEFAULT,
+    LISTENERS_DEFAULT,
     Account,
     Config,
     ConfigInvalid,
@@ -51,7 +51,7 @@ def problem(text: str) -> str:
 def test_without_layers_everything_is_default():
     loaded = load()
     assert loaded.config == Config()
-    assert loaded.config.listeners == (Listener(url=LISTEN_DEFAULT),)
+    assert loaded.config.listeners == tuple(Listener(url=url) for url in LISTENERS_DEFAULT)
     assert loaded.origin(("limits", "body_bytes_max")) == "default"
 
 

@@ -230,7 +230,6 @@ UPGRADE = (
 @pytest.mark.parametrize("path", ["/", "/mqtt"])
 @pytest.mark.parametrize("name", ["mqtt", "mqttv3.1"])
 async def test_mqtt_comes_in_by_websocket(broker, path, name):
-    pytest.importorskip("braidmq.protocols.mqtt.session")
     async with serve(broker, "ws://127.0.0.1:0", grace=0) as server:
         request = UPGRADE.format(path=path, name=name, more="").encode()
         head = await exchange(server.urls[0], request)
@@ -239,7 +238,6 @@ async def test_mqtt_comes_in_by_websocket(broker, path, name):
 
 
 async def test_a_page_of_another_site_gets_in_where_it_is_allowed(broker):
-    pytest.importorskip("braidmq.protocols.mqtt.session")
     allowing = Listener(url="ws://127.0.0.1:0", origins=("https://a.example",))
     async with serve(broker, "ws://127.0.0.1:0", allowing, grace=0) as server:
         more = "Origin: https://a.example\r\n"
