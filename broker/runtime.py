@@ -31,7 +31,7 @@ from .access import SYSTEM, Access, Principal, User
 from .core import Core
 from .errors import BraidError, BrokerFailed, Conflict, Unavailable
 from .face import BrokerFace
-from .limits import Limits
+from .limits import Limits, SessionPolicy
 from .localverbs import LocalVerbs
 from .received import finish
 from .verbs import Verbs
@@ -75,6 +75,7 @@ class Broker(BrokerFace):
         path: the data directory, made if it is missing; None keeps everything in memory.
         limits: every maximum; see :class:`braidmq.broker.limits.Limits`.
         users: who may do what over the network. Calls on this object may do everything.
+        sessions: how messages of sessions are kept, and what happens when there are too many.
         accept_loss: open the log even though acknowledged data is damaged; it is gone then.
         progress: called as ``progress(done_bytes, total_bytes)`` while the log is recovered, from
             another thread.
@@ -90,11 +91,13 @@ class Broker(BrokerFace):
         *,
         limits: Limits | None = None,
         users: Iterable[User] = (),
+        sessions: SessionPolicy | None = None,
         accept_loss: bool = False,
         progress: Callable[[int, int], None] | None = None,
         log: Log | None = None,
     ) -> None:
         self._limits = limits or Limits()
+        self._sessions = sessions or SessionPolicy()
         self.access = Access(users)
         self.principal: Principal = SYSTEM
         self.report: RecoveryReport | None = None  # what opening found and did
@@ -176,7 +179,9 @@ class Broker(BrokerFace):
         self._scheduler = _Scheduler(loop)
         self._failure = loop.create_future()
         memory = None if isinstance(self._log, MemoryLog) else MemoryLog(_MEMORY_LSN_FIRST)
-        core = self._core = Core(self._log, self._limits, self.access, self._on_work, memory)
+        core = self._core = Core(
+            self._log, self._limits, self.access, self._on_work, memory, self._sessions
+        )
         opening = loop.create_task(asyncio.to_thread(self._log.open, core, self._progress))
         try:
             self.report = await finish(opening)

@@ -110,7 +110,11 @@ class Daemon:
         )
         logger.info("starting", extra={"fields": {"data": config.data, "pid": os.getpid()}})
         async with Broker(
-            log=log, limits=config.limits, users=config.access_users(), progress=self._recovered
+            log=log,
+            limits=config.limits,
+            users=config.access_users(),
+            sessions=config.sessions,
+            progress=self._recovered,
         ) as broker:
             self._broker, self._recovering = broker, False
             assert broker.report is not None

@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
+from jwt import encode
 
 from braidmq.broker.access import Rule
-from braidmq.broker.config import Account, Config, ConfigInvalid, Listener
-from braidmq.broker.errors import BrokerFailed
-from braidmq.broker.limits import Limits
+from braidmq.broker.config import Account, Auth, Config, ConfigInvalid, Listener
+from braidmq.broker.errors import BrokerFailed, Unauthenticated
+from braidmq.broker.jwt import JwtSettings
+from braidmq.broker.limits import Limits, SessionPolicy
+from braidmq.broker.mqtt_options import MqttOptions
 from braidmq.broker.passwords import hash_password
 from braidmq.broker.settings import QueueSettings
 from braidmq.protocols import connect
@@ -164,6 +167,62 @@ async def test_reload_takes_nothing_when_something_is_wrong(tmp_path, caplog):
     assert "nothing was changed: first problem" in caplog.text
     assert "nothing was changed: second problem" in caplog.text
     assert not run.levels
+
+
+# MQTT 5, clean start, no client identifier
+CONNECT = bytes.fromhex("10 0D 00 04") + b"MQTT" + bytes.fromhex("05 02 00 3C 00 00 00")
+MAXIMUM_QOS_1 = b"\x24\x01"
+
+
+async def connack(url: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(CONNECT)
+    kind, length = await reader.readexactly(2)
+    assert kind == 0x20
+    rest = await reader.readexactly(length)
+    writer.close()
+    return rest
+
+
+async def test_reload_grants_other_options_to_new_connections(tmp_path):
+    listener = Listener(url="mqtt://127.0.0.1:0")
+    async with Run(config(tmp_path, listeners=(listener,))) as run:
+        assert MAXIMUM_QOS_1 not in await connack(run.url)
+        changed = msgspec.structs.replace(listener, mqtt=MqttOptions(maximum_qos=1))
+        run.next = config(tmp_path, listeners=(changed,), mqtt=changed.mqtt)
+        run.daemon.reload()
+        assert MAXIMUM_QOS_1 in await connack(run.url)
+
+
+async def test_reload_trusts_others(tmp_path):
+    users = {"alice": Account(rules=(Rule("allow", ("queue:*",), ("*",)),))}
+    secrets = {"main": "a secret of at least thirty-two bytes", "next": "s" * 32}
+
+    def given(kid: str) -> Config:
+        jwt = JwtSettings(algorithms=("HS256",), keys={kid: secrets[kid]})
+        return config(tmp_path, users=users, auth=Auth(jwt=jwt))
+
+    def url(run: Run, kid: str) -> str:
+        claims = {"sub": "alice", "exp": 4_000_000_000}
+        token = encode(claims, secrets[kid], "HS256", headers={"kid": kid})
+        return run.url.replace("//", f"//alice:{token}@")
+
+    async with Run(given("main")) as run:
+        async with connect(url(run, "main")) as client:
+            await client.declare_queue("a")
+        run.next = given("next")
+        run.daemon.reload()
+        async with connect(url(run, "next")) as client:
+            await client.declare_queue("b")
+        with pytest.raises(Unauthenticated):
+            async with connect(url(run, "main")):
+                pass
+
+
+async def test_sessions_are_kept_as_configured(tmp_path):
+    policy = SessionPolicy(overflow="refuse", durability="os")
+    async with Run(config(tmp_path, sessions=policy)) as run:
+        assert run.daemon._broker.core.clients._policy is policy
 
 
 async def test_reload_with_a_bad_certificate_changes_nothing(tmp_path, caplog):
