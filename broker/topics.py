@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..storage.log import Durability
 from ..storage.record import encode_ack, encode_message, encode_plain_message
-from .access import SYSTEM, Principal
+from .access import Principal
 from .errors import BraidError, PermissionDenied, QueueFull
 from .host import DROPPED, EXPIRED
 from .message import TOPIC, unpack_headers
@@ -149,16 +149,12 @@ class Topics:
     def principal(self, session: Session) -> Principal | None:
         """Who a session acts for; None when that user is gone."""
         who = session.who
-        if who is not None and who.active:
-            return who
-        try:
-            if session.user == SYSTEM.name:
-                session.who = SYSTEM
-            else:
-                session.who = self._access.principal(session.user, session.name)
-        except BraidError:
-            return None
-        return session.who
+        if who is None or not who.active:
+            try:
+                who = session.who = self._access.owner(session.user, session.name)
+            except BraidError:
+                return None
+        return who
 
     # Publishing -------------------------------------------------------------------------------
 

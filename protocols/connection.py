@@ -210,6 +210,10 @@ class Connection(asyncio.Protocol):
         """Begin a login by SCRAM-SHA-256."""
         return self._keeper.scram(self.peer)
 
+    def hurry(self) -> None:
+        """Ask the session for its deadline again."""
+        self._keeper.loop.call_soon(self._arm)
+
     def authenticated(self) -> None:
         """The peer is known now."""
         self._checking = None

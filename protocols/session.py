@@ -53,6 +53,9 @@ class Host(Protocol):
     def wake(self) -> None:
         """There may be something to send, to close or to read: look soon, once."""
 
+    def hurry(self) -> None:
+        """:meth:`Session.next_deadline` is earlier than it was."""
+
     def authenticate(
         self,
         user: str,

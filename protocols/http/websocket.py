@@ -174,6 +174,10 @@ class WebSocketSession:
         """Begin a login by SCRAM-SHA-256."""
         return self._host.scram()
 
+    def hurry(self) -> None:
+        """Its deadline is earlier than it was."""
+        self._host.hurry()
+
     def authenticated(self) -> None:
         """The client is known: its frames may be long now."""
         self._is_known = True

@@ -49,7 +49,6 @@ __all__ = ["QUEUE_PREFIX", "Outbound"]
 _LIVE_FIRST = PACKET_ID_SEQUENCED_MAX + 1
 _LIVE_COUNT = 65_536 - _LIVE_FIRST
 _LIVE_ALL = b"".join(PACKET_IDS[_LIVE_FIRST:])
-_SLOW_BYTES = 1024 * 1024  # waiting here: publishers are asked to wait a little
 
 QUEUE_PREFIX = "$queue/"
 
@@ -99,6 +98,7 @@ class Outbound:
         "out",
         "out_bytes",
         "packet_bytes_max",
+        "publishers",
         "slow",
         "window",
     )
@@ -111,7 +111,8 @@ class Outbound:
         self.packet_bytes_max = 1 << 30
         self.alias_maximum = 0
         self.slow = False  # the transport holds much
-        self.lagging = False  # publishers have waited for it once: not again until it caught up
+        self.lagging = False  # publishers have waited in vain: not again until it caught up
+        self.publishers: list[MqttSession] = []  # who waits for it
         self._live: set[int] = set()  # identifiers of live QoS 1 messages
         self._held: dict[int, Held] = {}
         self._next_id = 0  # offset of the next live identifier
@@ -173,10 +174,9 @@ class Outbound:
         if qos:
             self._publish_held(publication, match, qos, retain, version)
             return
-        if self.slow or self.out_bytes > _SLOW_BYTES:
-            if self._is_overrun():
-                self._drop(publication.count)
-                return
+        if self.slow and self._is_overrun():
+            self._drop(publication.count)
+            return
         if match.ids or self.alias_maximum:
             self._publish_own(publication, match, retain)
             return
@@ -195,11 +195,10 @@ class Outbound:
         self._session.wake()
 
     def _is_overrun(self) -> bool:
-        """Whether QoS 0 is to be dropped; publishers wait for a slow client before, but once."""
-        if self.out_bytes > self._session.limits.outbound_bytes_max or (self.slow and self.lagging):
+        """Whether QoS 0 is to be dropped; publishers wait for a slow client before."""
+        if self.lagging or self.out_bytes > self._session.limits.outbound_bytes_max:
             return True
-        if not self.lagging:
-            self._session.topics.slow.append(self._session)
+        self._session.topics.slow.append(self._session)
         return False
 
     def _drop(self, count: int) -> None:
@@ -278,6 +277,8 @@ class Outbound:
             waiting.append((before, after + body, qos))
             self._waiting_bytes += len(after) + len(body)
         self._send_waiting()
+        if self._waiting and not self.lagging:
+            self._session.topics.slow.append(self._session)
         self._session.wake()
 
     def _take_ids(self, count: int) -> bytes | None:
@@ -318,6 +319,14 @@ class Outbound:
         if waiting is not None and not waiting:
             self._waiting = None
             self._waiting_bytes = 0
+            self._caught_up()
+
+    def _caught_up(self) -> None:
+        """Publishers need not wait any longer."""
+        self.lagging = False
+        publishers, self.publishers = self.publishers, []
+        for publisher in publishers:
+            publisher.go_on()
 
     # Stored -----------------------------------------------------------------------------------
 
@@ -353,6 +362,7 @@ class Outbound:
         self._held.clear()
         self._live.clear()
         self._stored = self._waiting = None
+        self._caught_up()
 
     def resume(self, released: set[int]) -> None:
         """Begin with what was under way in the session. [MQTT-4.4.0-1]"""
@@ -558,8 +568,10 @@ class Outbound:
 
     def on_room(self) -> None:
         """The client reads again."""
-        self.slow = self.lagging = False
+        self.slow = False
         self._go_on()
+        if not self._waiting:
+            self._caught_up()
 
 
 def _numbers(ids: bytes) -> list[int]:

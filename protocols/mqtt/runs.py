@@ -19,6 +19,7 @@ from .packets import V5, publish_head
 
 __all__ = [
     "PACKET_IDS",
+    "RUN_PACKETS_MAX",
     "Run",
     "Shape",
     "Topic",
@@ -28,6 +29,8 @@ __all__ = [
     "run_length",
     "write_packet_ids",
 ]
+
+RUN_PACKETS_MAX = 512  # then whoever is slow may say so
 
 # Every packet identifier as it stands in a packet.
 PACKET_IDS = [number.to_bytes(2, "big") for number in range(65_536)]
@@ -94,7 +97,7 @@ def run_length(data: bytes, at: int, end: int, shape: Shape) -> int:
     """How many whole packets of this shape stand at ``at``; 0 when the first is another."""
     prefix, size = shape.prefix, shape.size
     startswith = data.startswith
-    stop = end - size
+    stop = min(end, at + size * RUN_PACKETS_MAX) - size
     begin = at
     if not shape.after:
         while at <= stop and startswith(prefix, at):

@@ -96,6 +96,7 @@ class MqttSession:
         "_now_ms",
         "_slow_until_ms",
         "_state",
+        "_waits_for",
         "_will",
         "_will_delay_ms",
         "core",
@@ -142,6 +143,7 @@ class MqttSession:
         self.keep_alive_ms = 0
         self._deadline_ms = _FOREVER_MS  # when the proof of who it is runs out
         self._slow_until_ms = 0
+        self._waits_for: list[Outbound] = []
         self._will: PlainPublication | None = None
         self._will_delay_ms = 0
         self._goes_with_will = True
@@ -165,9 +167,17 @@ class MqttSession:
         """Read nothing more until the subscribers that were slow have caught up, or for a while."""
         for subscriber in self.topics.slow:
             if subscriber is not self and isinstance(subscriber, MqttSession):
-                subscriber.out.lagging = True
+                subscriber.out.publishers.append(self)
+                self._waits_for.append(subscriber.out)
                 self._slow_until_ms = self._now_ms + SLOW_WAIT_MS
         self.topics.slow.clear()
+        if self._slow_until_ms:
+            self.host.hurry()
+
+    def go_on(self) -> None:
+        """A subscriber that was slow has caught up."""
+        self._slow_until_ms = 0
+        self._waits_for.clear()
         self.wake()
 
     def answered(self) -> None:
@@ -266,6 +276,7 @@ class MqttSession:
         self._exchanged = self._connecting.authenticated_by_exchange
         self._connecting = None
         self._heard_ms = self._now_ms
+        self.host.hurry()
         if session.queue is not None:
             self.out.resume(session.queue.released)
         for queue, subscription in self.core.clients.sources(session):
@@ -321,6 +332,7 @@ class MqttSession:
         return (
             len(self._data) >= self._needed > 0
             and self._state not in (CHECKING, OPENING)
+            and not self._slow_until_ms
             and not self.finished
         )
 
@@ -361,6 +373,9 @@ class MqttSession:
         self._needed = 0
         try:
             while at < end and not self.finished:
+                if self._slow_until_ms:
+                    self._needed = 1
+                    break
                 if self._state is OPEN:
                     begin = at
                     kind = data[at] >> 4
@@ -383,7 +398,7 @@ class MqttSession:
                 if stop > end:
                     self._needed = stop - at
                     break
-                if left <= 0 or self._state in (CHECKING, OPENING) or self._slow_until_ms:
+                if left <= 0 or self._state in (CHECKING, OPENING):
                     self._needed = 1
                     break
                 left -= 1
@@ -538,6 +553,9 @@ class MqttSession:
             return
         if self._slow_until_ms and now_ms >= self._slow_until_ms:
             self._slow_until_ms = 0
+            for subscriber in self._waits_for:
+                subscriber.lagging = True
+            self._waits_for.clear()
         if self.keep_alive_ms and now_ms >= self._heard_ms + self.keep_alive_ms:
             # [MQTT-3.1.2-22]
             self.fail(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard for too long")
