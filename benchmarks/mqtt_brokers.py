@@ -32,6 +32,22 @@ class Broker(Protocol):
         """The process; 0: unknown."""
 
 
+# As much as mosquitto is allowed here: limits that drop messages would make a broker quick by that.
+_LIFTED: Final = """\
+[limits]
+connections_max = 100000
+live_queue_messages_max = 1000000
+live_queue_bytes_max = 1073741824
+session_messages_max = 100000000
+session_bytes_max = 68719476736
+subscriptions_per_session_max = 1000000
+
+[mqtt]
+receive_maximum = 65535
+in_flight_maximum = 65535
+"""
+
+
 class _Ours:
     host = "127.0.0.1"
 
@@ -55,7 +71,10 @@ def started(name: str, plan: Plan, directory: str, core: int) -> Iterator[Broker
         with pinned(core):  # what it starts inherits the core
             broker: Broker
             if name == OURS:
-                server = ServerProcess(directory, ("--listen", "mqtt://127.0.0.1:0"))
+                file = Path(directory, "bench.toml")
+                file.write_text(_LIFTED)
+                options = ("--config", str(file), "--listen", "mqtt://127.0.0.1:0")
+                server = ServerProcess(directory, options)
                 broker = _Ours(stack.enter_context(server))
             elif name == "relay":
                 broker = stack.enter_context(RelayProcess(plan))

@@ -14,6 +14,7 @@ from .mqtt_packets import (
     next_packet,
     parse_publish,
     publish_packet,
+    receive_maximum,
     refusal,
     subscribe_packet,
 )
@@ -21,7 +22,7 @@ from .mqtt_packets import (
 __all__ = ["MqttClient", "Refused", "learn_heads"]
 
 _HANDSHAKE_SECONDS: Final = 30.0
-_FILTERS_AT_ONCE: Final = 500  # in a SUBSCRIBE
+_FILTERS_AT_ONCE: Final = 50  # in a SUBSCRIBE; brokers limit that
 _ADDRESSES: Final = 16  # of loopback that connections come from, so that no port runs out
 
 
@@ -34,11 +35,14 @@ class MqttClient:
 
     def __init__(self, host: str, port: int, version: int, name: str, clean: bool = True) -> None:
         self.version = version
+        self.receive_maximum = 65_535  # QoS 1 messages that the broker takes unacknowledged
         self._buffer = b""
         self.socket = socket.create_connection((host, port), _HANDSHAKE_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            self._request(connect_packet(version, name, clean), CONNACK)
+            granted = self._request(connect_packet(version, name, clean), CONNACK)
+            if version == 5:
+                self.receive_maximum = receive_maximum(memoryview(granted))
         except BaseException:
             self.socket.close()
             raise
@@ -84,7 +88,7 @@ class MqttClient:
             pass  # it is gone already
         self.socket.close()
 
-    def _request(self, packet: bytes, wanted: int) -> None:
+    def _request(self, packet: bytes, wanted: int) -> bytes:
         self.socket.sendall(packet)
         while True:
             first, body = self.packet()
@@ -94,6 +98,7 @@ class MqttClient:
                 raise Refused(refusal(self.version, first, memoryview(body)))
         if why := refusal(self.version, first, memoryview(body)):
             raise Refused(why)
+        return body
 
 
 def learn_heads(client: MqttClient, topics: dict[int, str], qos: int) -> dict[int, bytes]:

@@ -20,6 +20,7 @@ __all__ = [
     "parse_publish",
     "properties",
     "publish_packet",
+    "receive_maximum",
     "refusal",
     "subscribe_packet",
     "variable_integer",
@@ -35,6 +36,12 @@ PUBACK_HEAD: Final = b"\x40\x02"  # a PUBACK without a reason: this, then the pa
 _FAILURE: Final = 0x80  # reasons from here on are errors
 _SESSION_EXPIRY: Final = b"\x11\xff\xff\xff\xff"  # never
 _RECEIVE_MAXIMUM: Final = b"\x21\xff\xff"
+_U16_MAX: Final = 65_535
+# Properties of a CONNACK that are no text: by kind, bytes of the value.
+_FIXED_PROPERTIES: Final = {
+    **{0x11: 4, 0x27: 4, 0x13: 2, 0x21: 2, 0x22: 2},
+    **{0x24: 1, 0x25: 1, 0x28: 1, 0x29: 1, 0x2A: 1},
+}
 _CONTENT_TYPE: Final = b"\x03\x00\x0atext/plain"
 _USER_PROPERTY: Final = b"\x26\x00\x06source\x00\x05bench"
 
@@ -151,6 +158,31 @@ def parse_publish(version: int, first: int, body: memoryview) -> Delivery:
     place = name_end if qos else 0
     head, payload = bytes(body[:head_end]), bytes(body[head_end:])
     return Delivery(bytes(body[2:name_end]), qos, packet_id, place, head, payload)
+
+
+def receive_maximum(connack: memoryview) -> int:
+    """What a CONNACK of MQTT 5 grants; 65,535 when it does not say. Raises Malformed."""
+    try:
+        size, at = _read_integer(connack, 2)
+        end = at + size
+        while at < end:
+            kind = connack[at]
+            if kind == _RECEIVE_MAXIMUM[0]:
+                return int.from_bytes(connack[at + 1 : at + 3], "big")
+            at += 1 + _property_bytes(kind, connack[at + 1 :])
+    except IndexError:
+        raise Malformed("a CONNACK that ends too early") from None
+    return _U16_MAX
+
+
+def _property_bytes(kind: int, value: memoryview) -> int:
+    """How long a property of a CONNACK is."""
+    if kind in _FIXED_PROPERTIES:
+        return _FIXED_PROPERTIES[kind]
+    size = 2 + int.from_bytes(value[:2], "big")
+    if kind == _USER_PROPERTY[0]:
+        size += 2 + int.from_bytes(value[size : size + 2], "big")
+    return size
 
 
 def refusal(version: int, first: int, body: memoryview) -> str:

@@ -97,7 +97,7 @@ class _Relay:
                 peer.socket.sendall(_packet(0x20, b"\0\0" + after))
             elif first >> 4 == _SUBSCRIBE:
                 peer.subscribed = True
-                count = 500 if self._plan.subscriptions else 1
+                count = 50 if self._plan.subscriptions else 1
                 peer.socket.sendall(
                     _packet(0x90, bytes(view[begin : begin + 2]) + after + b"\1" * count)
                 )

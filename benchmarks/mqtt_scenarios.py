@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -20,9 +21,21 @@ from .mqtt_load import LoadProcess, LoadProcessFailed, more_files
 from .mqtt_plan import Plan, Side
 from .server import cpu_seconds, memory_bytes
 
-__all__ = ["BUSY", "LATE_MS", "TABLE", "Outcome", "Scenario", "cores", "run_once", "run_rounds"]
+__all__ = [
+    "BUSY",
+    "LATE_MS",
+    "TABLE",
+    "Outcome",
+    "Scenario",
+    "cores",
+    "run_once",
+    "run_rounds",
+    "waited_seconds",
+]
 
 BUSY: Final = 0.9  # of a core
+_ROBBED: Final = 0.05  # of the time: then the rate is not what the broker can do
+_WAITING: Final = 0.8  # of a core: when neither side uses more, both wait for each other
 LATE_MS: Final = 1.0  # p99 of how late a paced publisher may be
 _SETTLE_SECONDS: Final = 0.5
 
@@ -40,6 +53,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     broker: str
     per_second: float = 0.0
     broker_cpu: float = 0.0  # of a core
+    broker_waited: float = 0.0  # of the time: for its core, which somebody else had
     load_cpu: float = 0.0  # of a core: both load processes
     pinned: bool = False
     publisher: Side = msgspec.field(default_factory=Side)
@@ -134,6 +148,15 @@ def run_once(plan: Plan, broker: str, directory: str = "") -> Outcome:
     return outcome
 
 
+def waited_seconds(pid: int) -> float:
+    """How long the threads of a process were ready and had no core; 0 when nobody knows."""
+    try:
+        files = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
+        return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
 def _run(plan: Plan, pid: int, outcome: Outcome) -> None:
     """Publish and subscribe; everything is read off at the same two moments."""
     with LoadProcess("subscribe", plan) as subscriber, LoadProcess("publish", plan) as publisher:
@@ -141,9 +164,9 @@ def _run(plan: Plan, pid: int, outcome: Outcome) -> None:
         publisher.go()
         publisher.wait_ready()
         time.sleep(plan.warmup)
-        begin_ns, begin_cpu = time.monotonic_ns(), cpu_seconds(pid)
+        begin_ns, begin_cpu, begin_wait = time.monotonic_ns(), cpu_seconds(pid), waited_seconds(pid)
         time.sleep(plan.seconds)
-        end_ns, end_cpu = time.monotonic_ns(), cpu_seconds(pid)
+        end_ns, end_cpu, end_wait = time.monotonic_ns(), cpu_seconds(pid), waited_seconds(pid)
         outcome.publisher = publisher.result()
         outcome.memory_bytes = memory_bytes(pid)
         subscriber.tell(outcome.publisher.count)
@@ -153,6 +176,7 @@ def _run(plan: Plan, pid: int, outcome: Outcome) -> None:
     reading = outcome.subscriber.between(begin_ns, end_ns)
     outcome.per_second = (sending if at_publisher else reading).per_second
     outcome.broker_cpu = (end_cpu - begin_cpu) / sending.seconds
+    outcome.broker_waited = (end_wait - begin_wait) / sending.seconds
     outcome.load_cpu = sending.cpu_seconds / sending.seconds
     if not plan.offline:
         outcome.load_cpu += reading.cpu_seconds / reading.seconds
@@ -183,10 +207,19 @@ def _judge(plan: Plan, outcome: Outcome) -> None:
     for name in ("lost", "duplicate", "reordered", "corrupt"):
         if count := getattr(subscriber, name):
             outcome.problems.append(f"{count} {name} of {subscriber.wanted}")
-    if plan.shape == "stream" and outcome.load_cpu > BUSY > outcome.broker_cpu:
+    if plan.apart and outcome.broker_waited > _ROBBED:
+        outcome.invalid.append(
+            f"others had the core of {outcome.broker} while it wanted it,"
+            f" {outcome.broker_waited:.0%} of the time"
+        )
+    wanted = outcome.broker_cpu + outcome.broker_waited
+    if plan.shape == "stream" and outcome.load_cpu > BUSY > wanted:
         outcome.invalid.append(
             f"the load used {outcome.load_cpu:.0%} of its core,"
             f" {outcome.broker} {outcome.broker_cpu:.0%}"
         )
+    idle = max(outcome.load_cpu, wanted) < _WAITING
+    if plan.shape == "stream" and plan.qos and plan.window > 1 and not plan.offline and idle:
+        outcome.invalid.append("nobody was busy: it was the window that was waited for")
     if publisher.lag and (late := Histogram.load(publisher.lag).quantile(0.99) / 1e6) > LATE_MS:
         outcome.invalid.append(f"the publisher was {late:.2f} ms late for its schedule (p99)")

@@ -16,7 +16,7 @@ def test_the_relay_is_started(tmp_path):
 
 @pytest.mark.parametrize(("name", "saving"), [("mosquitto", False), ("mosquitto-saving", True)])
 def test_mosquitto_is_started_as_it_is_named(monkeypatch, tmp_path, name, saving):
-    asked = []
+    asked: list[object] = []
 
     class Fake:
         def __init__(self, directory, saving):

@@ -35,23 +35,28 @@ def answering():
         server.close()
 
 
+def open_client(address):
+    host, port = address
+    return MqttClient(host, port, 4, "me")
+
+
 CONNACK, SUBACK = b"\x20\x02\0\0", b"\x90\x03\0\x01\x01"
 
 
 def test_a_refused_connection_says_why(answering):
     with pytest.raises(Refused, match="CONNACK with 5"):
-        MqttClient(*answering(b"\x20\x02\0\x05"), 4, "me")
+        open_client(answering(b"\x20\x02\0\x05"))
 
 
 def test_a_refused_subscription_says_why(answering):
-    client = MqttClient(*answering(CONNACK, b"\x90\x03\0\x01\x80"), 4, "me")
+    client = open_client(answering(CONNACK, b"\x90\x03\0\x01\x80"))
     with pytest.raises(Refused, match="SUBACK with 128"):
         client.subscribe(["a"], 0)
     client.close()
 
 
 def test_a_broker_that_hangs_up(answering):
-    client = MqttClient(*answering(CONNACK, b""), 4, "me")
+    client = open_client(answering(CONNACK, b""))
     with pytest.raises(Refused, match="hung up"):
         client.subscribe(["a"], 0)
     client.close()
@@ -59,7 +64,7 @@ def test_a_broker_that_hangs_up(answering):
 
 def test_messages_may_come_between(answering):
     early = publish_packet(4, 0, "a", 0, b"early")
-    client = MqttClient(*answering(CONNACK, early + SUBACK + b"\x30"), 4, "me")
+    client = open_client(answering(CONNACK, early + SUBACK + b"\x30"))
     client.subscribe(["a"], 0)
     assert client.start() == b"\x30"
     client.close()
@@ -80,7 +85,7 @@ def test_heads_are_learned(version, qos):
 
 def test_a_head_of_another_message_is_not_learned(answering):
     other = publish_packet(4, 0, "bench/a", 0, b"something else")
-    client = MqttClient(*answering(CONNACK, other), 4, "me")
+    client = open_client(answering(CONNACK, other))
     with pytest.raises(Malformed, match="something else"):
         learn_heads(client, {0: "bench/a"}, 0)
     client.close()
@@ -90,6 +95,6 @@ def test_many_connections_come_from_several_addresses():
     with socket.create_server(("127.0.0.1", 0)) as server:
         found = set()
         for number in range(17):
-            with MqttClient.open_socket(*server.getsockname(), number) as sock:
+            with MqttClient.open_socket("127.0.0.1", server.getsockname()[1], number) as sock:
                 found.add(sock.getsockname()[0])
     assert len(found) == 16

@@ -38,7 +38,9 @@ def heads(plan):
     found = {}
     for number, topic in enumerate(topics_of(plan)):
         packet = memoryview(publish_packet(plan.version, plan.delivered_qos, topic, 0, b""))
-        first, begin, _ = next_packet(packet, 0)
+        framed = next_packet(packet, 0)
+        assert framed is not None
+        first, begin, _ = framed
         found[number] = parse_publish(plan.version, first, packet[begin:]).head
     return found
 
@@ -142,7 +144,9 @@ def test_what_is_published_is_a_whole_cycle():
     cycle = published(plan)
     view, at, count = memoryview(cycle.data), 0, 0
     while at < len(view):
-        first, begin, at = next_packet(view, at)
+        framed = next_packet(view, at)
+        assert framed is not None
+        first, begin, at = framed
         count += 1
         assert parse_publish(4, first, view[begin:at]).packet_id == count
     assert (count, len(cycle), cycle.length) == (FEW, FEW, 0)

@@ -27,7 +27,7 @@ def test_both_halves_in_processes_of_their_own():
 
 
 def test_a_process_that_fails_says_why():
-    with pytest.raises(LoadProcessFailed, match="subscribe: .*refused"):
+    with pytest.raises(LoadProcessFailed, match=r"subscribe: .*refused"):
         with LoadProcess("subscribe", Plan(port=1)) as reader:
             reader.wait_ready()
 

@@ -8,6 +8,7 @@ from braidmq.benchmarks.mqtt_packets import (
     next_packet,
     parse_publish,
     publish_packet,
+    receive_maximum,
     refusal,
     subscribe_packet,
     variable_integer,
@@ -38,7 +39,9 @@ def test_subscribe():
 def test_publish_there_and_back(version, qos):
     packet = publish_packet(version, qos, "a/b", 258, b"x" * 300)
     view = memoryview(packet)
-    first, begin, end = next_packet(view, 0)
+    framed = next_packet(view, 0)
+    assert framed is not None
+    first, begin, end = framed
     assert end == len(packet)
     found = parse_publish(version, first, view[begin:])
     assert (found.topic, found.qos, found.payload) == (b"a/b", qos, b"x" * 300)
@@ -46,6 +49,15 @@ def test_publish_there_and_back(version, qos):
     assert (b"bench" in found.head) == (version == 5)
     if qos:
         assert found.head[found.packet_id_at :][:2] == b"\x01\x02"
+
+
+def test_what_a_connack_grants():
+    properties = b"\x27\0\0\x04\0\x12\0\x02id\x26\0\x01a\0\x02bc\x2a\x01\x21\x01\x02"
+    connack = memoryview(b"\0\0" + bytes([len(properties)]) + properties)
+    assert receive_maximum(connack) == 258
+    assert receive_maximum(memoryview(b"\0\0\0")) == 65_535
+    with pytest.raises(Malformed):
+        receive_maximum(memoryview(b"\0\0"))
 
 
 def test_a_packet_may_come_in_pieces():

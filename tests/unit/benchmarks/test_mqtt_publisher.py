@@ -1,6 +1,7 @@
 """What a publisher sends is all that it says it sent, in each way to send."""
 
 import threading
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from braidmq.benchmarks.mqtt_plan import Plan
 from braidmq.benchmarks.mqtt_publisher import publish
 from braidmq.benchmarks.mqtt_relay import RelayProcess
 
-SHORT = {"seconds": 0.05, "warmup": 0.0}
+SHORT: dict[str, Any] = {"seconds": 0.05, "warmup": 0.0}
 
 
 def carry_out(plan):

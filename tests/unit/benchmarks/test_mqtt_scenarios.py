@@ -1,5 +1,8 @@
 """Brokers take turns; a run says when the load, not the broker, was what it measured."""
 
+import os
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -10,7 +13,7 @@ from braidmq.benchmarks.mqtt_load import LoadProcessFailed
 from braidmq.benchmarks.mqtt_plan import Plan, Side, problems_of
 from braidmq.benchmarks.mqtt_scenarios import TABLE, Outcome, Scenario, run_once, run_rounds
 
-SHORT = {"seconds": 0.2, "warmup": 0.05, "patience": 2.0}
+SHORT: dict[str, Any] = {"seconds": 0.2, "warmup": 0.05, "patience": 2.0}
 
 
 def test_every_scenario_of_the_table_makes_sense():
@@ -90,6 +93,19 @@ def test_a_busy_load_beside_an_idle_broker_is_invalid():
     assert judged(Plan(), load_cpu=0.95, broker_cpu=0.5).invalid
     assert not judged(Plan(), load_cpu=0.95, broker_cpu=0.95).invalid
     assert not judged(Plan(), load_cpu=0.5, broker_cpu=0.5).invalid
+
+
+def test_a_window_that_is_waited_for_is_invalid():
+    assert judged(Plan(qos=1), load_cpu=0.5, broker_cpu=0.5).invalid
+    assert not judged(Plan(qos=1), load_cpu=0.5, broker_cpu=0.9).invalid
+    assert not judged(Plan(qos=1, window=1), load_cpu=0.5, broker_cpu=0.5).invalid
+
+
+def test_a_broker_whose_core_others_had_is_invalid():
+    robbed = judged(Plan(qos=1), load_cpu=0.3, broker_cpu=0.5, broker_waited=0.5)
+    assert len(robbed.invalid) == 1 and "others had the core" in robbed.invalid[0]
+    assert not judged(Plan(apart=False), broker_cpu=0.5, broker_waited=0.5).invalid
+    assert mqtt_scenarios.waited_seconds(os.getpid()) >= 0 == mqtt_scenarios.waited_seconds(2**23)
 
 
 def test_a_late_publisher_is_invalid():

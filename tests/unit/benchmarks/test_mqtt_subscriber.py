@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from braidmq.benchmarks.mqtt_publisher import publish
 from braidmq.benchmarks.mqtt_relay import RelayProcess
 from braidmq.benchmarks.mqtt_subscriber import hold_idle, subscribe
 
-SHORT = {"seconds": 0.1, "warmup": 0.0, "patience": 0.5}
+SHORT: dict[str, Any] = {"seconds": 0.1, "warmup": 0.0, "patience": 0.5}
 
 
 def carry_out(plan, claim=0):
