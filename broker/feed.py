@@ -171,12 +171,8 @@ class Feed:
         if not self._ended and count > 0:
             self.credit = min(self.credit + count, self._core.limits.credit_max)
             self._share_credit()
-            self._more()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to take now that can be paid for."""
-        return bool(self._leased or (self._live and self.credit))
+            if self._live or self._searches:
+                self._more()
 
     def take(self, now_ms: int) -> Sequence[Published]:
         """All that came and is paid for."""

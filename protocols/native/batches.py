@@ -5,22 +5,27 @@ into none is answered here, without asking the broker.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from ...broker.errors import BraidError, TooLarge, error_from_code
 from ...broker.limits import Limits
 from ...broker.message import PRIORITY_DEFAULT, Outgoing, Receipt, Sent
-from .operations import SentReply, SettledReply, Welcome
+from ...broker.publishing import Posted
+from .operations import PublishedReply, SentReply, SettledReply, Welcome
 
 __all__ = [
     "ENVELOPE_BYTES",
     "RECEIPTS_PER_FRAME",
     "limits_told",
     "message_fields",
+    "note_published",
     "note_sent",
+    "posted_fields",
     "settled",
     "split_messages",
+    "split_posted",
     "split_receipts",
 ]
 
@@ -49,13 +54,32 @@ def split_messages(
 ) -> tuple[list[Sequence[int]], list[Sent | BraidError | None]]:
     """Which messages go into which frame, and the results so far: errors of the misfits."""
     results: list[Sent | BraidError | None] = [None] * len(messages)
-    room = limits.frame_bytes_max - ENVELOPE_BYTES
+    texts = [4 * (len(message.group) + len(message.dedup_id)) for message in messages]
+    return _split(messages, texts, results, limits, 0), results
+
+
+def split_posted(
+    topic: str, messages: Sequence[Posted], limits: Limits
+) -> tuple[list[Sequence[int]], list[int | BraidError | None]]:
+    """The same for messages to a topic."""
+    results: list[int | BraidError | None] = [None] * len(messages)
+    texts = [0] * len(messages)
+    return _split(messages, texts, results, limits, 4 * len(topic)), results
+
+
+def _split(
+    messages: Sequence[Outgoing | Posted],
+    texts: list[int],
+    results: list[Any],
+    limits: Limits,
+    head_bytes: int,
+) -> list[Sequence[int]]:
+    room = limits.frame_bytes_max - ENVELOPE_BYTES - head_bytes
     batches: list[Sequence[int]] = []
     batch: list[int] = []
     size = 0
     for index, message in enumerate(messages):
-        length = len(message.body) + len(message.attributes) + _FIELDS_BYTES
-        length += 4 * (len(message.group) + len(message.dedup_id))
+        length = len(message.body) + len(message.attributes) + _FIELDS_BYTES + texts[index]
         if len(message.body) > limits.body_bytes_max or length > room:
             results[index] = TooLarge(f"a body has at most {limits.body_bytes_max} bytes")
             continue
@@ -65,7 +89,24 @@ def split_messages(
             batches.append(batch)
             size = length
         batch.append(index)
-    return batches, results
+    return batches
+
+
+def posted_fields(m: Posted) -> tuple[object, ...]:
+    """A message as it goes into a PUBLISH, without what has its usual value anyway."""
+    if m.retain or m.ttl_ms:
+        return m.body, m.attributes, m.retain, m.ttl_ms
+    return (m.body, m.attributes) if m.attributes else (m.body,)
+
+
+def note_published(
+    results: list[int | BraidError | None], batch: Sequence[int], reply: PublishedReply
+) -> None:
+    """Put a reply's results where they belong."""
+    for index, count in zip(batch, reply.results, strict=True):
+        results[index] = count
+    for error in reply.errors:
+        results[batch[error.index]] = error_from_code(error.code, error.text)
 
 
 def note_sent(

@@ -36,8 +36,9 @@ from .batches import (
     split_messages,
     split_receipts,
 )
-from .consumption import RemoteConsumption
+from .consumption import RemoteConsumption, RemoteFlow, RemoteSubscription
 from .frames import VERSION, FrameBuffer, Malformed, Refused, append_frame, decode_reply
+from .topicclient import TopicCalls
 
 __all__ = ["NativeClient", "RemoteBroker", "connect"]
 
@@ -59,7 +60,7 @@ class _Wire(asyncio.Protocol):
         self.on_lost: Callable[[], object] = bool
         self.error: BraidError | None = None  # what the broker said at the end
         self.pending: dict[int, asyncio.Future[Any]] = {}
-        self.consumers: dict[int, RemoteConsumption] = {}
+        self.consumers: dict[int, RemoteFlow[Any]] = {}
         self.writable = asyncio.Event()
         self.writable.set()
         self._parts: dict[int, list[Any]] = {}  # of answers in several frames
@@ -198,6 +199,11 @@ class _Wire(asyncio.Protocol):
         request = reply.request
         if isinstance(reply, op.Deliver | op.BrowsedReply):
             self._take_messages(reply)
+        elif isinstance(reply, op.Event):
+            flow = self.consumers.get(request)
+            if isinstance(flow, RemoteSubscription):
+                flow.note_dropped(reply.dropped)
+                flow.put(reply.messages)
         elif isinstance(reply, op.ErrorReply):
             error = error_from_code(reply.code, reply.text)
             future = self.pending.pop(request, None)
@@ -246,7 +252,7 @@ def _again(error: BraidError | None) -> BraidError:
     return Disconnected(f"the broker closed the connection: {error}")
 
 
-class NativeClient:
+class NativeClient(TopicCalls):
     """``Verbs`` over ``braid://``, on a connection that is made again when it is lost."""
 
     def __init__(
@@ -276,7 +282,7 @@ class NativeClient:
         self._ready = asyncio.Event()
         self._last_error: BaseException | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._consumptions: dict[RemoteConsumption, None] = {}
+        self.flows: dict[RemoteFlow[Any], None] = {}
 
     # --- the connection ---
 
@@ -301,7 +307,7 @@ class NativeClient:
         if wire is not None:
             wire.close()
             await asyncio.wait([wire.lost], timeout=1)
-        for consumption in list(self._consumptions):
+        for consumption in list(self.flows):
             consumption.end(Disconnected("the client was closed"))
 
     async def _connect(self) -> None:
@@ -338,7 +344,7 @@ class NativeClient:
         wire.heartbeat(welcome.heartbeat_ms)
         wire.on_lost = self._ready.clear
         self._wire = wire
-        for consumption in self._consumptions:
+        for consumption in self.flows:
             consumption.attach(wire)
         self._ready.set()
 
@@ -358,7 +364,7 @@ class NativeClient:
                 except (OSError, TimeoutError, BraidError) as error:
                     self._last_error = error
 
-    async def _connected(self) -> _Wire:
+    async def connected(self) -> _Wire:
         """The connection, once it is there and takes more."""
         if not self._ready.is_set() and self.resumes:
             with suppress(TimeoutError):
@@ -371,36 +377,36 @@ class NativeClient:
             await wire.writable.wait()
         return wire
 
-    def forget(self, consumption: RemoteConsumption) -> None:
+    def forget(self, consumption: RemoteFlow[Any]) -> None:
         """A consumer has ended."""
-        self._consumptions.pop(consumption, None)
+        self.flows.pop(consumption, None)
 
-    async def _call(self, operation: str, *fields: object) -> Any:
-        wire = await self._connected()
+    async def call(self, operation: str, *fields: object) -> Any:
+        wire = await self.connected()
         return await wire.call(_O[operation], *fields)
 
-    async def _read(self, operation: str, *fields: object) -> Any:
+    async def read(self, operation: str, *fields: object) -> Any:
         """A call that changes nothing, and may be asked again."""
         for _ in range(_READS_REPEATED - 1):
             try:
-                return await self._call(operation, *fields)
+                return await self.call(operation, *fields)
             except Disconnected:
                 if not self.resumes:
                     raise
-        return await self._call(operation, *fields)
+        return await self.call(operation, *fields)
 
     async def _settle(
         self, operation: str, queue: str, receipts: Sequence[Receipt], *fields: object
     ) -> list[BraidError | None]:
         results: list[BraidError | None] = []
         for part in split_receipts(receipts):
-            results += settled(len(part), await self._call(operation, queue, part, *fields))
+            results += settled(len(part), await self.call(operation, queue, part, *fields))
         return results
 
     # --- the verbs ---
 
     async def send(self, queue: str, messages: Sequence[Outgoing]) -> list[Sent | BraidError]:
-        wire = await self._connected()
+        wire = await self.connected()
         batches, results = split_messages(messages, self.limits)
         calls = [
             wire.call(_O["SEND"], queue, [message_fields(messages[index]) for index in batch])
@@ -420,13 +426,13 @@ class NativeClient:
         selector: str = "",
         attempt: str = "",
     ) -> list[Delivery]:
-        wire = await self._connected()
+        wire = await self.connected()
         return await wire.receive(queue, max_messages, wait_ms, lease_ms, selector, attempt)
 
     async def consume(self, queue: str, credit: int, selector: str = "") -> Consumption:
-        wire = await self._connected()
+        wire = await self.connected()
         consumption = RemoteConsumption(self, queue, credit, selector)
-        self._consumptions[consumption] = None
+        self.flows[consumption] = None
         consumption.attach(wire)
         try:
             await asyncio.shield(consumption.opened)
@@ -454,50 +460,50 @@ class NativeClient:
         return await self._settle("DEAD_LETTER", queue, receipts, reason)
 
     async def declare_queue(self, name: str, settings: QueueSettings) -> QueueInfo:
-        return _one(await self._call("DECLARE_QUEUE", name, settings))
+        return _one(await self.call("DECLARE_QUEUE", name, settings))
 
     async def update_queue(self, name: str, changes: dict[str, Any]) -> QueueInfo:
-        return _one(await self._call("UPDATE_QUEUE", name, changes))
+        return _one(await self.call("UPDATE_QUEUE", name, changes))
 
     async def delete_queue(self, name: str, if_empty: bool = False) -> None:
-        await self._call("DELETE_QUEUE", name, if_empty)
+        await self.call("DELETE_QUEUE", name, if_empty)
 
     async def queue_info(self, name: str) -> QueueInfo:
-        return _one(await self._read("QUEUE_INFO", name))
+        return _one(await self.read("QUEUE_INFO", name))
 
     async def list_queues(
         self, prefix: str = "", after: str = "", limit: int = 1000
     ) -> list[QueueInfo]:
-        found: list[QueueInfo] = (await self._read("LIST_QUEUES", prefix, after, limit)).queues
+        found: list[QueueInfo] = (await self.read("LIST_QUEUES", prefix, after, limit)).queues
         return found
 
     async def purge(self, queue: str) -> int:
-        count: int = (await self._call("PURGE", queue)).count
+        count: int = (await self.call("PURGE", queue)).count
         return count
 
     async def browse(
         self, queue: str, after: int = 0, limit: int = 100, selector: str = "", state: str = "all"
     ) -> list[Browsed]:
-        page: list[Browsed] = await self._read("BROWSE", queue, after, limit, selector, state)
+        page: list[Browsed] = await self.read("BROWSE", queue, after, limit, selector, state)
         return page
 
     async def redrive(
         self, source: str, target: str = "", rate: float = 0, limit: int = 0
     ) -> RedriveInfo:
-        reply = await self._call("REDRIVE", source, target, rate, limit)
+        reply = await self.call("REDRIVE", source, target, rate, limit)
         info: RedriveInfo = reply.redrives[0]
         return info
 
     async def list_redrives(self) -> list[RedriveInfo]:
-        found: list[RedriveInfo] = (await self._read("LIST_REDRIVES")).redrives
+        found: list[RedriveInfo] = (await self.read("LIST_REDRIVES")).redrives
         return found
 
     async def cancel_redrive(self, id: int) -> RedriveInfo:
-        info: RedriveInfo = (await self._call("CANCEL_REDRIVE", id)).redrives[0]
+        info: RedriveInfo = (await self.call("CANCEL_REDRIVE", id)).redrives[0]
         return info
 
     async def broker_info(self) -> BrokerInfo:
-        info: BrokerInfo = (await self._read("BROKER_INFO")).broker
+        info: BrokerInfo = (await self.read("BROKER_INFO")).broker
         return info
 
 
@@ -538,7 +544,10 @@ class RemoteBroker(BrokerFace):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._client.close()
+        try:
+            await self.close_inbox()
+        finally:
+            await self._client.close()
 
 
 def connect(

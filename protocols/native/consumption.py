@@ -5,28 +5,34 @@ and so is what came but was not handed out, because the broker has that back.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ...broker.errors import BraidError, Disconnected
 from ...broker.message import Delivery, Receipt
+from ...broker.publishing import Published
+from ...broker.verbs import Interest
 from .operations import OPERATIONS
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Holder", "RemoteConsumption", "Wire"]
+__all__ = ["Holder", "RemoteConsumption", "RemoteFlow", "RemoteSubscription", "Wire"]
+
+D = TypeVar("D", bound=Delivery)
 
 _CONSUME = OPERATIONS["CONSUME"]
 _CREDIT = OPERATIONS["CREDIT"]
 _CANCEL = OPERATIONS["CANCEL"]
+_NACK = OPERATIONS["NACK"]
+_SUBSCRIBE = OPERATIONS["SUBSCRIBE"]
 
 
 class Wire(Protocol):
     """The connection, as far as a consumer uses it."""
 
     pending: "dict[int, asyncio.Future[Any]]"
-    consumers: "dict[int, RemoteConsumption]"
+    consumers: "dict[int, RemoteFlow[Any]]"
     lost: "asyncio.Future[None]"
 
     def new_request(self) -> int:
@@ -45,25 +51,27 @@ class Holder(Protocol):
     loop: "asyncio.AbstractEventLoop"
     resumes: bool
 
-    def forget(self, consumption: "RemoteConsumption") -> None:
+    def forget(self, consumption: "RemoteFlow[Any]") -> None:
         """A consumer has ended."""
 
 
-class RemoteConsumption:
-    """A CONSUME that outlives the connection it is on. See ``Consumption``."""
+class RemoteFlow(Generic[D]):
+    """Messages pushed on whatever connection there is."""
 
-    def __init__(self, client: Holder, queue: str, credit: int, selector: str) -> None:
-        self.queue = queue
+    def __init__(self, client: Holder, credit: int) -> None:
         self.opened: asyncio.Future[Any] = client.loop.create_future()
         self._client = client
         self._loop = client.loop
-        self._selector = selector
         self._unused = credit  # what the broker may still send
-        self._ready: deque[Delivery] = deque()
+        self._ready: deque[D] = deque()
         self._error: BraidError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._wire: Wire | None = None
         self._request = 0
+
+    def _opening(self, credit: int) -> tuple[object, ...]:
+        """The request that begins it: operation, and the fields after the request number."""
+        raise NotImplementedError
 
     def attach(self, wire: Wire) -> None:
         """Begin on this connection, with all the credit that nobody will use on another."""
@@ -72,7 +80,8 @@ class RemoteConsumption:
         self.opened = wire.pending[request] = self._loop.create_future()
         self.opened.add_done_callback(self._on_opened)
         wire.consumers[request] = self
-        wire.send((_CONSUME, request, self.queue, self._unused, self._selector))
+        operation, *fields = self._opening(self._unused)
+        wire.send((operation, request, *fields))
 
     def detach(self) -> None:
         """The connection is gone, and with it all that was not handed out."""
@@ -89,7 +98,7 @@ class RemoteConsumption:
         if isinstance(error, BraidError) and not isinstance(error, Disconnected):
             self.end(error)
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
+    def put(self, deliveries: Sequence[D]) -> None:
         self._unused -= len(deliveries)
         self._ready.extend(deliveries)
         self._wake()
@@ -103,7 +112,7 @@ class RemoteConsumption:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def next(self) -> list[Delivery]:
+    async def next(self) -> list[D]:
         """The next message. One at a time, so that few are out of date when a connection ends."""
         while not self._ready:
             if self._error is not None:
@@ -124,16 +133,71 @@ class RemoteConsumption:
         if self._wire is not None and self._error is None:
             self._wire.send((_CANCEL, self._wire.new_request(), self._request, []))
 
-    async def close(self, unprocessed: Sequence[Receipt] = ()) -> None:
-        """Stop; what is held goes back."""
+    async def _stop(self, unprocessed: Callable[[Wire], list[Receipt]]) -> None:
+        """End it; ``unprocessed`` gives back, or names, what nobody looked at."""
         self._client.forget(self)
         wire = self._wire
         if self._error is None and wire is not None and not wire.lost.done():
             self._error = Disconnected("this consumer was closed")
-            receipts = [*unprocessed, *(delivery.receipt for delivery in self._ready)]
+            receipts = unprocessed(wire)
             self._ready.clear()
             try:
                 await wire.call(_CANCEL, self._request, receipts)
             except Disconnected:
                 pass  # then all of it went back
             wire.consumers.pop(self._request, None)
+
+
+class RemoteConsumption(RemoteFlow[Delivery]):
+    """A CONSUME that outlives the connection it is on. See ``Consumption``."""
+
+    def __init__(self, client: Holder, queue: str, credit: int, selector: str) -> None:
+        super().__init__(client, credit)
+        self.queue = queue
+        self._selector = selector
+
+    def _opening(self, credit: int) -> tuple[object, ...]:
+        return _CONSUME, self.queue, credit, self._selector
+
+    async def close(self, unprocessed: Sequence[Receipt] = ()) -> None:
+        """Stop; what is held goes back."""
+        ready = [delivery.receipt for delivery in self._ready]
+        await self._stop(lambda wire: [*unprocessed, *ready])
+
+
+class RemoteSubscription(RemoteFlow[Published]):
+    """A SUBSCRIBE that outlives the connection it is on. See ``TopicConsumption``."""
+
+    def __init__(self, client: Holder, interest: Interest, credit: int) -> None:
+        super().__init__(client, credit)
+        self._interest = interest
+        self._dropped = 0  # on this connection
+        self._dropped_before = 0
+        self.resumed = False
+
+    @property
+    def dropped(self) -> int:
+        """How many live messages found no room, as far as the broker told."""
+        return self._dropped_before + self._dropped
+
+    def _opening(self, credit: int) -> tuple[object, ...]:
+        self._dropped_before, self._dropped = self.dropped, 0
+        i = self._interest
+        return _SUBSCRIBE, i.filters, credit, i.durable, i.share, i.expiry_ms, i.retained
+
+    def note_dropped(self, count: int) -> None:
+        """The broker told how many it dropped since the subscription began."""
+        self._dropped = count
+
+    async def close(self, unprocessed: Sequence[Published] = ()) -> None:
+        """Stop; what is held goes back."""
+        await self._stop(lambda wire: self._give_back(wire, [*unprocessed, *self._ready]))
+
+    def _give_back(self, wire: Wire, unprocessed: Sequence[Published]) -> list[Receipt]:
+        by_queue: dict[str, list[Receipt]] = {}
+        for message in unprocessed:
+            if message.queue:
+                by_queue.setdefault(message.queue, []).append(message.receipt)
+        for queue, receipts in by_queue.items():
+            wire.send((_NACK, wire.new_request(), queue, receipts, 0, False))
+        return []

@@ -12,8 +12,9 @@ Rules:
 
 1. Pure functions over bytes: no socket, no clock, no broker. Encode and decode are neighbours.
 2. A length is checked before a byte of the frame is kept, and the shape of a frame is checked while
-   it is decoded, so that no input makes us allocate much more than its own size. Only SEND may be
-   larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension types are not decoded anywhere.
+   it is decoded, so that no input makes us allocate much more than its own size. Only SEND and
+   PUBLISH may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension types are not decoded
+   anywhere.
 3. ``Malformed`` means that the stream cannot be trusted any more: say so, then hang up.
    ``Refused`` means one well-formed frame that makes no sense: answer its request, go on.
 4. Fields may be added at the end of an array in a later version; unknown ones are skipped.
@@ -27,6 +28,7 @@ import msgspec
 
 from ...broker.errors import BraidError, InvalidArgument, TooLarge
 from ...broker.message import Browsed, Delivery, Sent
+from ...broker.publishing import LivePublished, Published
 from .operations import OPERATIONS, Hello, Reply, Request
 
 __all__ = [
@@ -38,7 +40,9 @@ __all__ = [
     "Refused",
     "append_browsed",
     "append_deliveries",
+    "append_events",
     "append_frame",
+    "append_published",
     "append_sent",
     "append_settled",
     "decode_hello",
@@ -52,11 +56,13 @@ LENGTH_BYTES: Final = 4
 FRAME_BYTES_SMALL_MAX: Final = 256 * 1024
 _DELIVERY_BYTES = 64  # what a message takes in a frame beside its body and headers, at most
 _LENGTH = Layout(">I")
-_SEND = OPERATIONS["SEND"]
+_LARGE = (OPERATIONS["SEND"], OPERATIONS["PUBLISH"])
 _SENT = OPERATIONS["SENT"]
 _SETTLED = OPERATIONS["SETTLED"]
 _DELIVER = OPERATIONS["DELIVER"]
 _BROWSED = OPERATIONS["BROWSED"]
+_PUBLISHED = OPERATIONS["PUBLISHED"]
+_EVENT = OPERATIONS["EVENT"]
 
 
 class Malformed(Exception):
@@ -135,6 +141,7 @@ class FrameBuffer:
         return memoryview(data)[start:end]
 
 
+_encode = msgspec.msgpack.Encoder().encode
 _encode_into = msgspec.msgpack.Encoder().encode_into
 
 
@@ -163,8 +170,8 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 def decode_request(payload: memoryview) -> Request:
     """The request that a client's frame holds. Raises Malformed or Refused."""
-    if len(payload) > FRAME_BYTES_SMALL_MAX and payload[1] != _SEND:
-        text = f"only SEND may take more than {FRAME_BYTES_SMALL_MAX} bytes"
+    if len(payload) > FRAME_BYTES_SMALL_MAX and payload[1] not in _LARGE:
+        text = f"only SEND and PUBLISH may take more than {FRAME_BYTES_SMALL_MAX} bytes"
         raise Malformed(TooLarge(text))
     try:
         request: Request = _decode_request(payload)
@@ -256,3 +263,37 @@ def append_browsed(
         size += len(m.body) + len(m.attributes) + _DELIVERY_BYTES
         items.append((m.seq, m.state, m.receives, m.id, m.time_ms, m.attributes, m.body))
     append_frame(out, (_BROWSED, request, True, items))
+
+
+def append_published(out: bytearray, request: int, results: Sequence[int | BraidError]) -> None:
+    """Append the PUBLISHED that answers ``request``."""
+    counts = [None if isinstance(result, BraidError) else result for result in results]
+    errors = [(i, e.code, str(e)) for i, e in enumerate(results) if isinstance(e, BraidError)]
+    append_frame(out, (_PUBLISHED, request, counts, errors))
+
+
+def append_events(
+    out: bytearray, request: int, messages: Sequence[Published], dropped: int, bytes_max: int
+) -> int:
+    """Append one or more EVENT of about ``bytes_max`` each; how many bytes they are.
+
+    What goes to all live subscribers is encoded for the first of them, and copied for the others.
+    """
+    begin = len(out)
+    items: list[object] = []
+    size = 0
+    for m in messages:
+        if size > bytes_max:
+            append_frame(out, (_EVENT, request, items, dropped))
+            items = []
+            size = 0
+        size += len(m.body) + len(m.attributes) + _DELIVERY_BYTES
+        if isinstance(m, LivePublished):
+            if not m.encoded:
+                m.encoded = _encode((0, 0, 1, 0, m.time_ms, m.attributes, m.body, m.expire_ms))
+            items.append(msgspec.Raw(m.encoded))
+        else:
+            head = m.seq, m.token, m.receives, m.id, m.time_ms
+            items.append((*head, m.attributes, m.body, m.expire_ms, m.queue, m.retained))
+    append_frame(out, (_EVENT, request, items, dropped))
+    return len(out) - begin

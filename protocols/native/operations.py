@@ -17,8 +17,16 @@ from typing import Annotated, Final
 import msgspec
 
 from ...broker.message import Browsed, Delivery, Outgoing, Receipt, Sent
+from ...broker.publishing import Posted, Published
 from ...broker.settings import QueueSettings
-from ...broker.verbs import BrokerInfo, QueueInfo, RedriveInfo
+from ...broker.verbs import (
+    BrokerInfo,
+    LevelInfo,
+    QueueInfo,
+    RedriveInfo,
+    SessionInfo,
+    TopicInfo,
+)
 
 __all__ = [
     "BATCH_DECODED_MAX",
@@ -39,14 +47,21 @@ __all__ = [
     "Deliver",
     "DoneReply",
     "ErrorReply",
+    "Event",
     "Extend",
     "Hello",
     "ItemError",
+    "KickSession",
+    "LevelsReply",
     "ListQueues",
     "ListRedrives",
+    "ListSessions",
+    "ListTopics",
     "Nack",
     "Ping",
     "Pong",
+    "Publish",
+    "PublishedReply",
     "Purge",
     "QueueInfoRequest",
     "QueuesReply",
@@ -57,12 +72,21 @@ __all__ = [
     "Request",
     "Send",
     "SentReply",
+    "SessionInfoRequest",
+    "SessionsReply",
     "SettledReply",
+    "Subscribe",
+    "SubscribedReply",
+    "TopicTree",
+    "TopicsReply",
+    "Unsubscribe",
     "UpdateQueue",
     "Welcome",
     "WireBrowsed",
     "WireDelivery",
     "WireOutgoing",
+    "WirePosted",
+    "WirePublished",
     "WireSent",
 ]
 
@@ -92,6 +116,14 @@ class WireDelivery(Delivery, array_like=True, gc=False):
 
 class WireBrowsed(Browsed, array_like=True, gc=False):
     """[sequence, state, receives, id, time_ms, attributes, body]"""
+
+
+class WirePosted(Posted, array_like=True, gc=False):
+    """[body, attributes, retain, ttl_ms]; only the body must be."""
+
+
+class WirePublished(Published, array_like=True, gc=False):
+    """[sequence, token, receives, id, time_ms, attributes, body, expire_ms, queue, retained]"""
 
 
 class ItemError(msgspec.Struct, array_like=True, gc=False):
@@ -254,6 +286,62 @@ class BrokerInfoRequest(msgspec.Struct, array_like=True, tag=24):
     request: RequestId
 
 
+class Publish(msgspec.Struct, array_like=True, tag=25):
+    request: RequestId
+    topic: str
+    messages: Annotated[list[WirePosted], msgspec.Meta(max_length=BATCH_DECODED_MAX)]
+    qos: Count = 1
+
+
+class Subscribe(msgspec.Struct, array_like=True, tag=26):
+    """``request`` names the subscription from now on."""
+
+    request: RequestId
+    filters: Annotated[list[str], msgspec.Meta(max_length=BATCH_DECODED_MAX)]
+    credit: Count
+    durable: str = ""
+    share: str = ""
+    expiry_ms: Milliseconds = 0
+    retained: bool = True
+
+
+class Unsubscribe(msgspec.Struct, array_like=True, tag=27):
+    request: RequestId
+    durable: str
+
+
+class ListTopics(msgspec.Struct, array_like=True, tag=28):
+    request: RequestId
+    filter: str = "#"
+    after: str = ""
+    limit: Count = 1000
+
+
+class TopicTree(msgspec.Struct, array_like=True, tag=29):
+    request: RequestId
+    prefix: str = ""
+    after: str = ""
+    limit: Count = 1000
+
+
+class ListSessions(msgspec.Struct, array_like=True, tag=30):
+    request: RequestId
+    prefix: str = ""
+    after: str = ""
+    limit: Count = 1000
+
+
+class SessionInfoRequest(msgspec.Struct, array_like=True, tag=31):
+    request: RequestId
+    session: str
+
+
+class KickSession(msgspec.Struct, array_like=True, tag=32):
+    request: RequestId
+    session: str
+    discard: bool = False
+
+
 Request = (
     Ping
     | Send
@@ -276,6 +364,14 @@ Request = (
     | ListRedrives
     | CancelRedrive
     | BrokerInfoRequest
+    | Publish
+    | Subscribe
+    | Unsubscribe
+    | ListTopics
+    | TopicTree
+    | ListSessions
+    | SessionInfoRequest
+    | KickSession
 )
 
 
@@ -354,6 +450,43 @@ class BrokerReply(msgspec.Struct, array_like=True, tag=76):
     broker: BrokerInfo
 
 
+class PublishedReply(msgspec.Struct, array_like=True, tag=77):
+    """For each message how many subscriptions it matched, nil for those in ``errors``."""
+
+    request: int
+    results: list[int | None]
+    errors: list[ItemError] = []
+
+
+class SubscribedReply(msgspec.Struct, array_like=True, tag=78):
+    request: int
+    session: str
+    resumed: bool
+
+
+class Event(msgspec.Struct, array_like=True, tag=79):
+    """Messages for a SUBSCRIBE; ``dropped`` counts those that found no room since it began."""
+
+    request: int
+    messages: list[WirePublished]
+    dropped: int = 0
+
+
+class TopicsReply(msgspec.Struct, array_like=True, tag=80):
+    request: int
+    topics: list[TopicInfo]
+
+
+class LevelsReply(msgspec.Struct, array_like=True, tag=81):
+    request: int
+    levels: list[LevelInfo]
+
+
+class SessionsReply(msgspec.Struct, array_like=True, tag=82):
+    request: int
+    sessions: list[SessionInfo]
+
+
 Reply = (
     Welcome
     | Pong
@@ -367,6 +500,12 @@ Reply = (
     | RedrivesReply
     | CountReply
     | BrokerReply
+    | PublishedReply
+    | SubscribedReply
+    | Event
+    | TopicsReply
+    | LevelsReply
+    | SessionsReply
 )
 
 # The one table of operations, by the name that PROTOCOL.md gives them.
@@ -393,6 +532,14 @@ OPERATIONS: Final[dict[str, int]] = {
     "LIST_REDRIVES": 22,
     "CANCEL_REDRIVE": 23,
     "BROKER_INFO": 24,
+    "PUBLISH": 25,
+    "SUBSCRIBE": 26,
+    "UNSUBSCRIBE": 27,
+    "LIST_TOPICS": 28,
+    "TOPIC_TREE": 29,
+    "LIST_SESSIONS": 30,
+    "SESSION_INFO": 31,
+    "KICK_SESSION": 32,
     "WELCOME": 65,
     "PONG": 66,
     "ERROR": 67,
@@ -405,4 +552,10 @@ OPERATIONS: Final[dict[str, int]] = {
     "REDRIVES": 74,
     "COUNT": 75,
     "BROKER": 76,
+    "PUBLISHED": 77,
+    "SUBSCRIBED": 78,
+    "EVENT": 79,
+    "TOPICS": 80,
+    "LEVELS": 81,
+    "SESSIONS": 82,
 }

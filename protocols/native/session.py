@@ -16,7 +16,7 @@ Rules:
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -31,7 +31,7 @@ from ...broker.errors import (
     Unauthenticated,
     Unavailable,
 )
-from ...broker.message import Browsed, Delivery, check_attributes
+from ...broker.message import Browsed, Delivery, Receipt, check_attributes
 from ...storage.log import Durability
 from ..session import Host
 from . import operations as op
@@ -48,6 +48,8 @@ from .frames import (
     decode_hello,
     decode_request,
 )
+from .managing import ManagementRequests
+from .topics import TopicRequests, TopicStream
 
 if TYPE_CHECKING:
     from ...broker.access import Principal
@@ -58,7 +60,6 @@ __all__ = [
     "DELIVER_BYTES",
     "FRAMES_PER_TURN_MAX",
     "HEARTBEAT_MS_MIN",
-    "LIST_QUEUES_MAX",
     "WINDOW_FIRST_MESSAGES",
     "NativeSession",
 ]
@@ -66,7 +67,6 @@ __all__ = [
 DELIVER_BYTES = 1024 * 1024
 FRAMES_PER_TURN_MAX = 256  # then other connections get their turn
 HEARTBEAT_MS_MIN = 1_000
-LIST_QUEUES_MAX = 1_000  # in one answer
 WINDOW_FIRST_MESSAGES = 16  # credit passed on before the size of the messages is known
 
 _OS = Durability.OS
@@ -97,8 +97,11 @@ class _Push:
         self.hungry = True  # stands in the list of those to pass credit on for
 
 
-class NativeSession:
-    """One native connection, from HELLO to the end."""
+class NativeSession(ManagementRequests, TopicRequests):
+    """One native connection, from HELLO to the end.
+
+    What is asked about topics stands in ``topics.py``, what manages the rest in ``managing.py``.
+    """
 
     def __init__(self, core: "Core", host: Host, now_ms: int) -> None:
         self.finished = False
@@ -111,8 +114,9 @@ class NativeSession:
         self._kept_sync = bytearray()  # ... is on stable storage
         self._asked = 0  # requests answered in those two
         self._unanswered = 0  # requests whose answers wait for the log
-        self._open: dict[int, Consumer] = {}
+        self._open: dict[int, Consumer | TopicStream] = {}
         self._hungry: list[_Push] = []
+        self._ready = []
         self._surplus: list[tuple[Consumer, list[Delivery]]] = []
         self._who = cast("Principal", None)  # known once the state is OPEN
         self._state: _State = GREETING
@@ -195,6 +199,8 @@ class NativeSession:
             self._return_surplus(now_ms)
         if self._hungry and not self._peer_is_slow:
             self._pass_credit_on()
+        if self._ready and not self._peer_is_slow:
+            self._send_events(now_ms)
         out = self._out
         if out:
             self._out = bytearray()
@@ -420,6 +426,9 @@ class NativeSession:
 
     def on_credit(self, request: op.Credit, now_ms: int) -> None:
         consumer = self._open.get(request.request)
+        if isinstance(consumer, TopicStream):
+            self._give_credit(consumer, request.count)
+            return
         if consumer is None or not isinstance(consumer.tag, _Push):
             return  # it may have ended a moment ago, which its ERROR says
         push = consumer.tag
@@ -429,7 +438,7 @@ class NativeSession:
     def on_cancel(self, request: op.Cancel, now_ms: int) -> None:
         consumer = self._open.pop(request.target, None)
         if consumer is not None:
-            self._core.cancel(consumer, request.unprocessed, now_ms)
+            self._end(consumer, request.unprocessed, now_ms)
         append_frame(self._out, op.DoneReply(request.request))
 
     def on_ack(self, request: op.Ack, now_ms: int) -> None:
@@ -470,46 +479,6 @@ class NativeSession:
     def on_purge(self, request: op.Purge, now_ms: int) -> None:
         level, count = self._core.purge(self._who, request.queue, now_ms)
         append_frame(self._answers(level), op.CountReply(request.request, count))
-
-    def on_declare_queue(self, request: op.DeclareQueue, now_ms: int) -> None:
-        info = self._core.declare_queue(self._who, request.queue, request.settings, now_ms)
-        append_frame(self._answers(_SYNC), op.QueuesReply(request.request, [info]))
-
-    def on_update_queue(self, request: op.UpdateQueue, now_ms: int) -> None:
-        info = self._core.update_queue(self._who, request.queue, request.changes, now_ms)
-        append_frame(self._answers(_SYNC), op.QueuesReply(request.request, [info]))
-
-    def on_delete_queue(self, request: op.DeleteQueue, now_ms: int) -> None:
-        self._core.delete_queue(self._who, request.queue, request.if_empty, now_ms)
-        append_frame(self._answers(_SYNC), op.DoneReply(request.request))
-
-    def on_queue_info(self, request: op.QueueInfoRequest, now_ms: int) -> None:
-        info = self._core.queue_info(self._who, request.queue)
-        append_frame(self._out, op.QueuesReply(request.request, [info]))
-
-    def on_list_queues(self, request: op.ListQueues, now_ms: int) -> None:
-        found = self._core.list_queues(
-            self._who, request.prefix, request.after, min(request.limit, LIST_QUEUES_MAX)
-        )
-        append_frame(self._out, op.QueuesReply(request.request, found))
-
-    def on_redrive(self, request: op.Redrive, now_ms: int) -> None:
-        info = self._core.redrive(
-            self._who, request.source, request.target, request.rate, request.limit, now_ms
-        )
-        append_frame(self._out, op.RedrivesReply(request.request, [info]))
-
-    def on_list_redrives(self, request: op.ListRedrives, now_ms: int) -> None:
-        found = self._core.list_redrives(self._who)
-        append_frame(self._out, op.RedrivesReply(request.request, found))
-
-    def on_cancel_redrive(self, request: op.CancelRedrive, now_ms: int) -> None:
-        info = self._core.cancel_redrive(self._who, request.redrive)
-        append_frame(self._out, op.RedrivesReply(request.request, [info]))
-
-    def on_broker_info(self, request: op.BrokerInfoRequest, now_ms: int) -> None:
-        info = self._core.broker_info(self._who, now_ms, self._host.connections)
-        append_frame(self._out, op.BrokerReply(request.request, info))
 
     # --- small things ---
 
@@ -579,7 +548,15 @@ class NativeSession:
         self._open.clear()
         self._hungry.clear()
         for consumer in consumers:
-            self._core.cancel(consumer, (), now_ms)
+            self._end(consumer, (), now_ms)
+
+    def _end(
+        self, consumer: "Consumer | TopicStream", unprocessed: Sequence[Receipt], now_ms: int
+    ) -> None:
+        if not isinstance(consumer, TopicStream):
+            self._core.cancel(consumer, unprocessed, now_ms)
+        elif consumer.feed is not None:
+            consumer.feed.close(now_ms)
 
     def _error(self, request: int, error: BraidError) -> None:
         append_frame(self._out, op.ErrorReply(request, error.code, str(error)))
@@ -592,8 +569,10 @@ class NativeSession:
 
 
 _NAMES = {number: name.lower() for name, number in op.OPERATIONS.items()}
-# What looks at every queue ends the turn.
-_COSTS = dict.fromkeys((op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue), FRAMES_PER_TURN_MAX)
+# What looks at every queue or session ends the turn.
+_COSTS = dict.fromkeys(
+    (op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue, op.ListSessions), FRAMES_PER_TURN_MAX
+)
 _HANDLERS: dict[type, Callable[[NativeSession, Any, int], None]] = {
     kind: getattr(NativeSession, f"on_{_NAMES[kind.__struct_config__.tag]}")
     for kind in get_args(op.Request)

@@ -3,13 +3,11 @@
 # ruff: noqa: ASYNC110  - these tests wait for what others do
 import asyncio
 import gc
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
 
 from braidmq.broker import (
-    Broker,
     BrokerFace,
     Conflict,
     InvalidArgument,
@@ -22,18 +20,7 @@ from braidmq.broker import (
     QueueFull,
     TooLarge,
 )
-from braidmq.protocols import connect, serve
-
-
-@asynccontextmanager
-async def opened(where, limits=None):
-    async with Broker(limits=limits) as local:
-        if where == "local":
-            yield local
-        else:
-            async with serve(local, "braid://127.0.0.1:0") as server:
-                async with connect(server.urls[0]) as remote:
-                    yield remote
+from tests.faces import opened
 
 
 @pytest.fixture(params=["local", "remote"])
