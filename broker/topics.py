@@ -45,20 +45,17 @@ class Route:
 
     Attributes:
         sessions: each with how its messages come. shares: shared subscriptions that match.
+        count: how many these are.
         reserved: the topic is the broker's own; clients may not publish to it.
     """
 
-    __slots__ = ("reserved", "sessions", "shares")
+    __slots__ = ("count", "reserved", "sessions", "shares")
 
     def __init__(self, topic: str) -> None:
         self.reserved = topic.startswith("$")
         self.sessions: list[tuple[Session, Match]] = []
         self.shares: list[Share] = []
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return len(self.sessions) + len(self.shares)
+        self.count = 0
 
 
 def merge(subscriptions: Sequence[Subscription]) -> Match:
@@ -99,7 +96,7 @@ class Topics:
 
     def route(self, topic: str) -> Route:
         """Who gets ``topic`` now. Raises InvalidArgument when it is not a topic's name."""
-        version = self.router.version + (self._access.version << _ACCESS_SHIFT)
+        version = self.stamp
         route = self._cache.get(topic, version)
         return self._find_route(topic, version) if route is None else route
 
@@ -116,6 +113,7 @@ class Topics:
         for session, subscriptions in found.items():
             if self.may_receive(session, topic):
                 route.sessions.append((session, merge(subscriptions)))
+        route.count = len(route.sessions) + len(route.shares)
         self._cache.put(topic, version, route)
         return route
 
@@ -170,11 +168,23 @@ class Topics:
             QueueFull (a session's policy is to refuse), StorageFull, Overloaded, BrokerFailed:
             nothing of it was taken.
         """
-        who.check("topic:Publish", publication.topic)
-        route = self.route(publication.topic)
+        return self.distribute(self.admit(who, publication.topic), publication, now_ms)
+
+    def admit(self, who: Principal, topic: str) -> Route:
+        """Who gets ``topic``, if the principal may publish there; good while the stamp is.
+
+        Raises PermissionDenied, InvalidArgument.
+        """
+        who.check("topic:Publish", topic)
+        route = self.route(topic)
         if route.reserved:
             raise PermissionDenied("topics that begin with $ are the broker's own")
-        return self.distribute(route, publication, now_ms)
+        return route
+
+    @property
+    def stamp(self) -> int:
+        """Changes when a subscription, or the users, change."""
+        return self.router.version + (self._access.version << _ACCESS_SHIFT)
 
     def distribute(
         self, route: Route, publication: Publication, now_ms: int
@@ -185,7 +195,10 @@ class Topics:
         if not publication.qos and not publication.retain:
             for session, match in route.sessions:
                 if session.sink is not None:
-                    self._deliver(session, publication, match)
+                    if match.foreign:
+                        self._deliver(session, publication, match)
+                    else:
+                        session.sink.publish(publication, match)
             for share in route.shares:
                 self._deliver_shared(share, publication)
             return _MEMORY, route.count

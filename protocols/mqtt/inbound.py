@@ -38,7 +38,7 @@ from .packets import (
     encode_properties,
 )
 from .packets import Properties as PacketProperties
-from .runs import Run, Shape, Topic, ack_run, packet_ids, run_length
+from .runs import SHAPES_CACHED_MAX, Run, Shape, Topic, ack_run, packet_ids, run_length
 
 if TYPE_CHECKING:
     from .session import MqttSession
@@ -78,7 +78,6 @@ class Inbound:
         "_sync",
         "_sync_count",
         "_synced",
-        "_topic",
         "received",
         "unanswered",
     )
@@ -86,7 +85,6 @@ class Inbound:
     def __init__(self, session: "MqttSession") -> None:
         self._session = session
         self._shape: Shape | None = None  # of the last run
-        self._topic: Topic | None = None
         self._aliases: dict[int, Topic] | None = None
         self.received: set[int] | None = None  # QoS 2, not released; without a durable session
         self.unanswered = 0  # messages whose acknowledgements wait for the log
@@ -96,40 +94,112 @@ class Inbound:
 
     # Runs -------------------------------------------------------------------------------------
 
-    def take_run(self, data: bytes, at: int, end: int, now_ms: int) -> int:
-        """Take the run that goes on at ``at``: where it ends, ``at`` itself when there is none."""
+    def take(self, data: bytes, at: int, end: int, now_ms: int) -> int:
+        """Take the packets at ``at`` that are like the last ones, or like most.
+
+        Returns where they end; ``at`` itself when the general way is to be taken.
+
+        Raises:
+            Malformed: the connection ends.
+        """
         shape = self._shape
-        if shape is None:
-            return at
-        count = run_length(data, at, end, shape)
+        if shape is None or not data.startswith(shape.prefix, at):
+            shape = self._find_shape(data, at, end)
+            if shape is None:
+                return at
+        size = shape.size
+        count = 0
+        if at + size <= end:
+            count = 1
+            if shape.after and not data.startswith(shape.after, at + shape.after_at):
+                return at
+            if data.startswith(shape.prefix, at + size):
+                count = run_length(data, at, end, shape)
         if not count:
             return at
+        session = self._session
+        session.server.received += count
         expire_ms = 0
         if shape.expiry_seconds is not None:
             expire_ms = now_ms + shape.expiry_seconds * 1000
-        session = self._session
-        session.server.received += count
         run = Run(shape, data, at, count, expire_ms, session.session)
-        if not shape.qos:
+        if shape.qos:
+            self._publish_acknowledged(run, packet_ids(data, at + shape.id_at, size, count), now_ms)
+        else:
             try:
-                session.topics.publish(session.who, run, now_ms)
+                self._publish(shape, run, now_ms)
             except BraidError as error:
                 self._refuse_quietly(error, count)
-        else:
-            ids = packet_ids(data, at + len(shape.prefix), shape.size, count)
-            if b"\0\0" in ids and _has_zero(ids):
-                raise Malformed("the packet identifier is 0", Reason.PROTOCOL_ERROR)
-            self._publish_acknowledged(run, ids, now_ms)
         if session.topics.slow:
             session.wait_for_slow()
-        return at + count * shape.size
+        return at + count * size
+
+    def _find_shape(self, data: bytes, at: int, end: int) -> Shape | None:
+        """The shape of a packet that is like most: QoS 0 or 1, not retained, no properties."""
+        if data[at] not in (0x30, 0x32) or end - at < 8:
+            return None
+        length = data[at + 1]
+        body = at + 2
+        if length > 127:
+            if data[body] > 127:
+                return None
+            length += (data[body] << 7) - 128
+            body += 1
+        topic_end = body + 2 + (data[body] << 8 | data[body + 1])
+        if topic_end > end:
+            return None
+        prefix = data[at:topic_end]
+        shapes = self._session.server.shapes(self._session.version)
+        shape = shapes.get(prefix)
+        if shape is None:
+            shape = self._new_shape(prefix, body - at, length)
+            if shape is None:
+                return None
+            if len(shapes) >= SHAPES_CACHED_MAX:
+                shapes.clear()
+            shapes[prefix] = shape
+        self._shape = shape
+        return shape
+
+    def _new_shape(self, prefix: bytes, body: int, length: int) -> Shape | None:
+        session = self._session
+        version = session.version
+        qos = prefix[0] >> 1 & 1
+        wire = prefix[body + 2 :]
+        after = b"\0" if version == V5 else b""
+        size = body + length
+        if not wire or wire[0] == 36 or 0 in wire or qos > session.options.maximum_qos:
+            return None  # 36 is a $
+        if size < len(prefix) + 2 * qos + len(after):
+            return None
+        try:
+            topic = session.server.topic(wire)
+        except UnicodeDecodeError:
+            return None
+        shape = Shape(topic, version, qos, False, prefix, after, size)
+        shape.attributes = session.server.attributes(topic, qos, False, {})
+        return shape
+
+    def _publish(self, shape: Shape, run: Run, now_ms: int) -> tuple[Durability, int]:
+        """Publish; who gets it, and that it may be published, is remembered with the shape."""
+        session = self._session
+        topics = session.topics
+        stamp = topics.stamp
+        if shape.stamp != stamp or shape.who is not session.who:
+            shape.route = topics.admit(session.who, run.topic)
+            shape.stamp = stamp
+            shape.who = session.who
+        assert shape.route is not None
+        return topics.distribute(shape.route, run, now_ms)
 
     def _publish_acknowledged(self, run: Run, ids: bytes, now_ms: int) -> None:
         session = self._session
         if self.unanswered + run.count > session.options.receive_maximum and self._exceeds():
             return
+        if b"\0\0" in ids and _has_zero(ids):
+            raise Malformed("the packet identifier is 0", Reason.PROTOCOL_ERROR)
         try:
-            level, matched = session.topics.publish(session.who, run, now_ms)
+            level, matched = self._publish(run.shape, run, now_ms)
         except BraidError as error:
             self._refuse(PUBACK, ids, error)
             return
@@ -207,18 +277,13 @@ class Inbound:
     # One by one -------------------------------------------------------------------------------
 
     def take_one(self, data: bytes, at: int, body_at: int, end: int, now_ms: int) -> None:
-        """Take the PUBLISH that stands at ``at``, whole, and begin a run with it.
+        """Take the PUBLISH that stands at ``at``, whole, whatever it is.
 
         Raises:
             Malformed: the connection ends.
         """
         session = self._session
         flags = data[at] & 15
-        shape = self._plain_shape(data, at, body_at, end, flags)
-        if shape is not None:
-            self._shape = shape
-            self.take_run(data, at, end, now_ms)
-            return
         options = session.options
         publish = decode_publish(
             session.version, flags, data[body_at:end], options.user_properties_max
@@ -239,45 +304,11 @@ class Inbound:
             self._publish_acknowledged(run, publish.packet_id.to_bytes(2, "big"), now_ms)
         else:
             try:
-                session.topics.publish(session.who, run, now_ms)
+                self._publish(shape, run, now_ms)
             except BraidError as error:
                 self._refuse_quietly(error, 1)
         if session.topics.slow:
             session.wait_for_slow()
-
-    def _plain_shape(
-        self, data: bytes, at: int, body_at: int, end: int, flags: int
-    ) -> Shape | None:
-        """The shape of a packet that is like most: QoS 0 or 1, not retained, no properties."""
-        if flags not in (0, 2) or end - body_at < 4:
-            return None
-        topic_at = body_at + 2
-        topic_end = topic_at + (data[body_at] << 8 | data[body_at + 1])
-        qos = flags >> 1
-        session = self._session
-        version = session.version
-        payload = topic_end + 2 * qos + (version == V5)
-        wire = data[topic_at:topic_end]
-        if payload > end or topic_at == topic_end or wire[0] == 36 or 0 in wire:  # 36 is a $
-            return None
-        if (version == V5 and data[payload - 1]) or qos > session.options.maximum_qos:
-            return None
-        if qos and not (data[topic_end] or data[topic_end + 1]):
-            return None
-        topic = self._topic
-        if topic is None or topic.wire != wire:
-            try:
-                topic = self._topic = session.server.topic(wire)
-            except UnicodeDecodeError:
-                return None
-        prefix = data[at:topic_end]
-        after = b"\0" if version == V5 else b""
-        if version == V5 and not qos:
-            prefix += after
-            after = b""
-        shape = Shape(topic, version, qos, False, prefix, after, end - at)
-        shape.attributes = session.server.attributes(topic, qos, False, {})
-        return shape
 
     def _shape_of(self, topic: Topic, publish: Publish, data: bytes, at: int, end: int) -> Shape:
         """The shape of any packet. Its prefix and what is after are taken from it."""
@@ -357,7 +388,7 @@ class Inbound:
             return
         run.inbound = number
         try:
-            level, matched = session.topics.publish(session.who, run, now_ms)
+            level, matched = self._publish(run.shape, run, now_ms)
         except BraidError as error:
             if session.version != V5:
                 received.add(number)  # it is acknowledged like any other, or the connection ends

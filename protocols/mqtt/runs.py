@@ -13,13 +13,16 @@ packet identifiers written into a copy by strides. So what a message costs is mo
 
 from collections.abc import Sequence
 
+from ...broker.access import Principal
 from ...broker.publication import Publication
 from ...broker.session import Session
+from ...broker.topics import Route
 from .packets import V5, publish_head
 
 __all__ = [
     "PACKET_IDS",
     "RUN_PACKETS_MAX",
+    "SHAPES_CACHED_MAX",
     "Run",
     "Shape",
     "Topic",
@@ -30,6 +33,7 @@ __all__ = [
     "write_packet_ids",
 ]
 
+SHAPES_CACHED_MAX = 16_384
 RUN_PACKETS_MAX = 512  # then whoever is slow may say so
 
 # Every packet identifier as it stands in a packet.
@@ -52,22 +56,29 @@ class Shape:
 
     Attributes:
         size: of a whole packet. head: of what stands before the payload.
-        after: what stands between packet identifier and payload.
+        id_at, after_at: where the packet identifier stands, and what follows it.
+        after: what stands between packet identifier and payload; with QoS 0 behind the prefix.
         forward: the properties that go on. expiry_seconds: None when there is none.
+        route, who, stamp: who gets it, when ``who`` publishes it and the stamp is that of now.
     """
 
     __slots__ = (
         "after",
+        "after_at",
         "attributes",
         "expiry_seconds",
         "forward",
         "head",
+        "id_at",
         "prefix",
         "qos",
         "retain",
+        "route",
         "size",
+        "stamp",
         "topic",
         "version",
+        "who",
     )
 
     def __init__(
@@ -87,7 +98,12 @@ class Shape:
         self.prefix = prefix
         self.after = after
         self.size = size
-        self.head = len(prefix) + len(after) + (2 if qos else 0)
+        self.id_at = len(prefix)
+        self.after_at = len(prefix) + (2 if qos else 0)
+        self.head = self.after_at + len(after)
+        self.route: Route | None = None
+        self.who: Principal | None = None
+        self.stamp = -1
         self.forward = b""
         self.attributes = b""
         self.expiry_seconds: int | None = None
@@ -104,7 +120,7 @@ def run_length(data: bytes, at: int, end: int, shape: Shape) -> int:
             at += size
     else:
         after = shape.after
-        offset = len(prefix) + (2 if shape.qos else 0)
+        offset = shape.after_at
         while at <= stop and startswith(prefix, at) and startswith(after, at + offset):
             at += size
     return (at - begin) // size
@@ -124,7 +140,15 @@ class Run(Publication):
         expire_ms: int,
         session: Session | None,
     ) -> None:
-        super().__init__(shape.topic.name, shape.qos, shape.retain, expire_ms, count, session)
+        # All that the base has, without a call: this is made for every message that is alone.
+        self.topic = shape.topic.name
+        self.qos = shape.qos
+        self.retain = shape.retain
+        self.expire_ms = expire_ms
+        self.count = count
+        self.session = session
+        self.inbound = 0
+        self.wire = {}
         self.shape = shape
         self._data = data
         self._start = start
@@ -180,7 +204,7 @@ class Run(Publication):
         """Of a packet in :meth:`packets`: its size, and where its identifier stands."""
         shape = self.shape
         if self._is_same(version, qos):
-            return shape.size, len(shape.prefix)
+            return shape.size, shape.id_at
         properties = self.properties if version == V5 else b""
         length = shape.size - shape.head
         before, after = publish_head(

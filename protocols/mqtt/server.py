@@ -9,9 +9,9 @@ from ...broker.core import Core
 from ...broker.limits import Limits
 from ...broker.message import MQTT_QOS, MQTT_RETAIN, TOPIC, Headers, pack_headers, unpack_headers
 from .headers import properties_from
-from .packets import Reason
+from .packets import V5, Reason
 from .primitives import is_text
-from .runs import Topic
+from .runs import Shape, Topic
 
 __all__ = ["HEADS_CACHED_MAX", "TOPICS_CACHED_MAX", "MqttServer", "StoredHead"]
 
@@ -60,6 +60,11 @@ class MqttServer:
         core.announcing.gauges["messages/dropped"] = lambda: self.dropped
         self._topics: dict[bytes, Topic] = {}
         self._heads: dict[bytes, StoredHead] = {}
+        self._shapes: tuple[dict[bytes, Shape], dict[bytes, Shape]] = ({}, {})
+
+    def shapes(self, version: int) -> dict[bytes, Shape]:
+        """Shapes of plain packets, by prefix; at most SHAPES_CACHED_MAX."""
+        return self._shapes[version == V5]
 
     def topic(self, wire: bytes) -> Topic:
         """The topic that these bytes name. UnicodeDecodeError when they are no text."""

@@ -318,19 +318,20 @@ class MqttSession:
     @property
     def reading(self) -> bool:
         """Whether more input is welcome now."""
-        return not (
-            self._state in (CHECKING, OPENING)
-            or self._slow_until_ms
-            or self.backlog
-            or self.inbound.unanswered > self.limits.requests_in_flight_max
-            or self.core.log.pending_bytes > self.limits.pending_bytes_max // 2
+        if self._slow_until_ms or self._state in (CHECKING, OPENING) or self.backlog:
+            return False
+        if not self.inbound.unanswered:
+            return True
+        return (
+            self.inbound.unanswered <= self.limits.requests_in_flight_max
+            and self.core.log.pending_bytes <= self.limits.pending_bytes_max // 2
         )
 
     @property
     def backlog(self) -> bool:
         """Whether :meth:`proceed` has something to do."""
         return (
-            len(self._data) >= self._needed > 0
+            0 < self._needed <= len(self._data)
             and self._state not in (CHECKING, OPENING)
             and not self._slow_until_ms
             and not self.finished
@@ -380,7 +381,7 @@ class MqttSession:
                     begin = at
                     kind = data[at] >> 4
                     if kind == PUBLISH:
-                        at = self.inbound.take_run(data, at, end, now_ms)
+                        at = self.inbound.take(data, at, end, now_ms)
                     elif kind == PUBACK:
                         count = puback_run(data, at, end)
                         if count:
