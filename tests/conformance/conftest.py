@@ -118,7 +118,7 @@ def configured() -> Iterator[Callable[..., Callable[..., Client]]]:
 
         def start(**options: Any) -> Callable[..., Client]:
             from braidmq.broker.mqtt_options import MqttOptions
-            from braidmq.protocols import Listener
+            from braidmq.broker.config import Listener
 
             listener = Listener(url="mqtt://127.0.0.1:0", mqtt=MqttOptions(**options))
             broker = stack.enter_context(ThreadedBroker(listener))
@@ -144,6 +144,40 @@ def join(dial: Callable[..., Client], name: str) -> Join:
         return client
 
     return connect
+
+
+@pytest.fixture(scope="module")
+def address_with_users() -> Iterator[Address]:
+    """A broker where `user`, whose password is `password`, may do all but publish below `denied`.
+
+    Without users, ours lets nobody in who shows a password. Another broker takes any.
+    """
+    if EXTERNAL:
+        yield address_of(EXTERNAL)
+        return
+    from braidmq.broker.access import Rule, User
+    from braidmq.broker.passwords import hash_password
+
+    rules = (
+        Rule("allow", ("*",), ("*",)),
+        Rule("deny", ("topic:Publish",), ("denied/#",)),
+    )
+    users = [User("user", hash_password("password", kind="scram-sha-256"), rules)]
+    with ThreadedBroker("mqtt://127.0.0.1:0", users=users) as broker:
+        yield address_of(broker.urls[0])
+
+
+@pytest.fixture
+def with_users(address_with_users: Address) -> Iterator[Callable[..., Client]]:
+    """`dial` for a broker that knows `user` with the password `password`."""
+    with ExitStack() as stack:
+
+        def open_client(version: int = V5) -> Client:
+            client = Client(address_with_users, version, strict=not EXTERNAL)
+            stack.callback(client.close)
+            return client
+
+        yield open_client
 
 
 _names = itertools.count(1)
