@@ -45,17 +45,18 @@ class Route:
 
     Attributes:
         sessions: each with how its messages come. shares: shared subscriptions that match.
-        count: how many these are.
+        count: how many these are. live: nobody of them keeps anything.
         reserved: the topic is the broker's own; clients may not publish to it.
     """
 
-    __slots__ = ("count", "reserved", "sessions", "shares")
+    __slots__ = ("count", "live", "reserved", "sessions", "shares")
 
     def __init__(self, topic: str) -> None:
         self.reserved = topic.startswith("$")
         self.sessions: list[tuple[Session, Match]] = []
         self.shares: list[Share] = []
         self.count = 0
+        self.live = True
 
 
 def merge(subscriptions: Sequence[Subscription]) -> Match:
@@ -114,6 +115,8 @@ class Topics:
             if self.may_receive(session, topic):
                 route.sessions.append((session, merge(subscriptions)))
         route.count = len(route.sessions) + len(route.shares)
+        keepers = [session for session in found if session.queue is not None]
+        route.live = not (keepers or route.shares)
         self._cache.put(topic, version, route)
         return route
 
@@ -192,7 +195,7 @@ class Topics:
         """Give a publication to all on the route."""
         self.published += publication.count
         self._engine.now_ms = now_ms
-        if not publication.qos and not publication.retain:
+        if (route.live or not publication.qos) and not (publication.retain or publication.inbound):
             for session, match in route.sessions:
                 if session.sink is not None:
                     if match.foreign:

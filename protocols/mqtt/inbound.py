@@ -124,7 +124,12 @@ class Inbound:
             expire_ms = now_ms + shape.expiry_seconds * 1000
         run = Run(shape, data, at, count, expire_ms, session.session)
         if shape.qos:
-            self._publish_acknowledged(run, packet_ids(data, at + shape.id_at, size, count), now_ms)
+            id_at = at + shape.id_at
+            if count == 1:
+                ids = data[id_at : id_at + 2]
+            else:
+                ids = packet_ids(data, id_at, size, count)
+            self._publish_acknowledged(run, ids, now_ms)
         else:
             try:
                 self._publish(shape, run, now_ms)

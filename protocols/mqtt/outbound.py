@@ -247,19 +247,10 @@ class Outbound:
     ) -> None:
         """Live messages of QoS 1 or 2."""
         count = publication.count
-        plain = not (match.ids or self.alias_maximum or self._waiting)
-        if plain and qos == 1 and isinstance(publication, Run) and count <= self.room:
-            size, at = publication.sizes(version, 1)
-            ids = self._take_ids(count)
-            if ids is not None and size <= self.packet_bytes_max:
-                packets = publication.packets(version, 1, retain)
-                assert isinstance(packets, bytearray)
-                write_packet_ids(packets, at, size, ids)
-                self.send(packets)
-                self._session.server.sent += count
-                self._session.wake()
+        plain = qos == 1 and not (match.ids or self.alias_maximum or self._waiting)
+        if plain and isinstance(publication, Run) and count <= self.room:
+            if self._publish_run(publication, retain, version):
                 return
-            self._live.difference_update(_numbers(ids or b""))
         properties = _live_properties(self._session.server, publication, match.ids)
         wire = publication.topic.encode()
         waiting = self._waiting
@@ -280,6 +271,32 @@ class Outbound:
         if self._waiting and not self.lagging:
             self._session.topics.slow.append(self._session)
         self._session.wake()
+
+    def _publish_run(self, run: Run, retain: bool, version: int) -> bool:
+        """A run of QoS 1 as a whole; False if that cannot be."""
+        size, at = run.sizes(version, 1)
+        if size > self.packet_bytes_max:
+            return False
+        if run.count == 1:
+            number = self._take_id()
+            self._live.add(number)
+            ids = PACKET_IDS[number]
+        else:
+            found = self._take_ids(run.count)
+            if found is None:
+                return False
+            ids = found
+        packets = run.packets(version, 1, retain)
+        assert isinstance(packets, bytearray)
+        if run.count == 1:
+            packets[at : at + 2] = ids
+        else:
+            write_packet_ids(packets, at, size, ids)
+        self.out.append(packets)
+        self.out_bytes += len(packets)
+        self._session.server.sent += run.count
+        self._session.wake()
+        return True
 
     def _take_ids(self, count: int) -> bytes | None:
         """``count`` identifiers that are free, noted as those of live messages; None: no run."""
