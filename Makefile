@@ -16,10 +16,10 @@ BRAIDMQ_SOAK_SECONDS ?= 600
 BRAIDMQ_SIM_SEEDS ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test style types cover bench fuzz faults soak golden clean
+.PHONY: help run test style types cover conformance bench fuzz faults soak golden clean
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 run: $(VENV)/.installed ## start the broker on ./data (ARGS="--listen ..." adds flags)
 	$(BIN)/braidmq serve --data ./data $(ARGS)
@@ -38,6 +38,10 @@ types: $(VENV)/.installed-dev ## mypy, strict, on the packages and the tests
 
 cover: $(VENV)/.installed-dev ## run all tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+conformance: export BRAIDMQ_CONFORMANCE_TABLE := 1
+conformance: $(VENV)/.installed-dev ## hold MQTT to every normative statement and list the tests of each
+	$(BIN)/pytest tests/conformance $(ARGS)
 
 bench: $(VENV)/.installed ## run the load tool (ARGS="--help" lists its scenarios)
 	$(BIN)/python -m braidmq.benchmarks $(ARGS)

@@ -36,6 +36,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         print_table(terminalreporter)
 
 
+# What went wrong inside a broker of ours: no input may lead there, however the client was answered.
+_crashes: list[str] = []
+
+
+def _note_crash(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    _crashes.append(f"{context['message']}: {context.get('exception')!r}")
+
+
+@pytest.fixture(autouse=True)
+def no_crash() -> Iterator[None]:
+    """Fail the test during which an exception reached the broker's event loop."""
+    _crashes.clear()
+    yield
+    assert not _crashes, _crashes
+
+
 class ThreadedBroker:
     """A broker on an event loop in a thread, in memory, listening for MQTT on a free port."""
 
@@ -74,6 +90,7 @@ class ThreadedBroker:
         from braidmq.protocols import serve
 
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_note_crash)
         async with Broker(**self._options) as broker, serve(broker, *self._wanted) as server:
             self.urls = server.urls
             self._ready.set()
@@ -117,8 +134,8 @@ def configured() -> Iterator[Callable[..., Callable[..., Client]]]:
     with ExitStack() as stack:
 
         def start(**options: Any) -> Callable[..., Client]:
-            from braidmq.broker.mqtt_options import MqttOptions
             from braidmq.broker.config import Listener
+            from braidmq.broker.mqtt_options import MqttOptions
 
             listener = Listener(url="mqtt://127.0.0.1:0", mqtt=MqttOptions(**options))
             broker = stack.enter_context(ThreadedBroker(listener))
