@@ -26,9 +26,15 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "peek": ("peek", "Look at messages without receiving them."),
         "ack": ("receive", "Acknowledge messages that were received with --no-ack."),
         "nack": ("receive", "Give back messages that were received with --no-ack."),
+        "publish": ("publish", "Publish messages to a topic."),
+        "subscribe": ("subscribe", "Print messages of topics as they come, until Ctrl-C."),
     },
     "Queues": {
         "queue": ("queue", "List, make, change, empty and remove queues."),
+    },
+    "Topics": {
+        "topic": ("topic", "List topics that retain a message, and their tree."),
+        "session": ("session", "List, show and end the sessions of clients."),
     },
     "Broker": {
         "serve": ("serve", "Run the broker."),

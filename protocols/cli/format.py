@@ -12,7 +12,16 @@ from typing import Any
 
 import click
 
-from ...broker.message import DEDUP_ID, GROUP_ID, Browsed, Delivery, Headers, unpack_headers
+from ...broker.message import (
+    DEDUP_ID,
+    GROUP_ID,
+    TOPIC,
+    Browsed,
+    Delivery,
+    Headers,
+    unpack_headers,
+)
+from ...broker.publishing import Published
 from ...broker.values import message_id
 from .output import body_fields, json_line
 
@@ -72,6 +81,7 @@ FIELDS: dict[str, tuple[str, _Field]] = {
     "R": ("receipt, for braidmq ack", lambda m, h, n: receipt_text(m).encode()),
     "g": ("message group", lambda m, h, n: _text(h.get(GROUP_ID, "")).encode()),
     "d": ("deduplication id", lambda m, h, n: _text(h.get(DEDUP_ID, "")).encode()),
+    "p": ("topic it was published to", lambda m, h, n: _text(h.get(TOPIC, "")).encode()),
     "S": ("size of the body in bytes", lambda m, h, n: b"%d" % len(m.body)),
 }
 FORMAT_HELP = "How to print a message: " + ", ".join(
@@ -142,6 +152,8 @@ def _compiled(template: str) -> list[bytes | _Field]:
 
 def message_fields(message: Message, instance: int) -> dict[str, Any]:
     """A message as --json shows it."""
+    if isinstance(message, Published):
+        return _published_fields(message)
     fields: dict[str, Any] = {
         "id": message_id(instance, message.id),
         "sequence": message.seq,
@@ -154,3 +166,14 @@ def message_fields(message: Message, instance: int) -> dict[str, Any]:
     else:
         fields["receipt"] = receipt_text(message)
     return fields | body_fields("body", message.body)
+
+
+def _published_fields(message: Published) -> dict[str, Any]:
+    headers = unpack_headers(message.attributes)
+    return {
+        "topic": headers.pop(TOPIC, ""),
+        "time_ms": message.time_ms,
+        "retained": message.retained,
+        "receives": message.receives,
+        "headers": _headers_json(headers),
+    } | body_fields("body", message.body)

@@ -1,26 +1,17 @@
 """``braidmq send``: messages from an argument, a file, stdin, or one for each line."""
 
-import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from ...broker.errors import BraidError
-from ...broker.limits import PRIORITY_MAX, Limits
-from ...broker.message import (
-    CONTENT_TYPE,
-    PRIORITY_DEFAULT,
-    Headers,
-    Outgoing,
-    Sent,
-    pack_headers,
-)
+from ...broker.limits import PRIORITY_MAX
+from ...broker.message import PRIORITY_DEFAULT, Outgoing, Sent
 from ...broker.values import message_id
-from .failures import CommandFailed
+from .bodies import lines_read, packed_headers, read_body
 from .options import duration, examples, remote
 from .output import Output, json_line
 from .target import Target, run
@@ -29,10 +20,6 @@ if TYPE_CHECKING:
     from ...broker.face import BrokerFace
 
 __all__ = ["send"]
-
-_READ_BYTES = 256 * 1024
-_CHUNKS_AHEAD = 4
-_LINE_BYTES_MAX = 256 * 1024 * 1024
 
 
 @click.command(
@@ -97,7 +84,7 @@ def send(
         with open(file, "rb") if file else nullcontext(sys.stdin.buffer) as source:
             run(target, lambda broker: _send_lines(broker, queue, outgoing, source, batch, output))
         return
-    outgoing.body = _body(body, file)
+    outgoing.body = read_body(body, file)
 
     async def work(broker: "BrokerFace") -> tuple[int, Sent | BraidError]:
         [result] = await broker.verbs.send(queue, [outgoing])
@@ -122,35 +109,15 @@ def _outgoing(
     dedup_id: str,
 ) -> Outgoing:
     """A message without its body, as the options describe it."""
-    named: Headers = {}
-    for header in headers:
-        name, separator, value = header.partition("=")
-        if not separator or not name:
-            raise click.BadParameter(f"{header!r}: write NAME=VALUE", param_hint="--header")
-        named[name] = value
-    if content_type:
-        named[CONTENT_TYPE] = content_type
     return Outgoing(
         b"",
-        pack_headers(named, Limits(headers_bytes_max=2**30)),  # the broker's limits decide
+        packed_headers(headers, content_type),
         -1 if delay is None else delay,
         ttl,
         priority,
         group,
         dedup_id,
     )
-
-
-def _body(body: str | None, file: str | None) -> bytes:
-    if file is not None:
-        if body is not None:
-            raise click.UsageError("BODY and --file exclude each other")
-        return Path(file).read_bytes()
-    if body is None and sys.stdin.isatty():
-        raise click.UsageError("there is no message: give BODY, --file, --lines, or pipe it in")
-    if body is None or body == "-":
-        return sys.stdin.buffer.read()
-    return body.encode("utf-8", "surrogateescape")
 
 
 def _sent_fields(instance: int, sent: Sent) -> dict[str, Any]:
@@ -174,7 +141,7 @@ async def _send_lines(
     batch = min(batch, broker.limits.batch_messages_max)
     sent = duplicates = tried = 0
     try:
-        async for lines in _lines_read(source):
+        async for lines in lines_read(source):
             for first in range(0, len(lines), batch):
                 bodies = lines[first : first + batch]
                 results = await verbs.send(queue, [_with_body(outgoing, body) for body in bodies])
@@ -201,60 +168,3 @@ def _named_line(error: BraidError, number: int) -> BraidError:
 def _with_body(outgoing: Outgoing, body: bytes) -> Outgoing:
     o = outgoing
     return Outgoing(body, o.attributes, o.delay_ms, o.ttl_ms, o.priority, o.group, o.dedup_id)
-
-
-async def _lines_read(source: BinaryIO) -> AsyncIterator[list[bytes]]:
-    """Lines without their ends, as many as can be read without waiting; the last may have none."""
-    rest: list[bytes] = []
-    rest_bytes = 0
-    async for chunk in _chunks_read(source):
-        head, newline, tail = chunk.rpartition(b"\n")
-        if newline:
-            lines = b"".join([*rest, head]).split(b"\n")
-            yield [line.removesuffix(b"\r") for line in lines]
-            rest, rest_bytes = [], 0
-        rest.append(tail)
-        rest_bytes += len(tail)
-        if rest_bytes > _LINE_BYTES_MAX:
-            raise CommandFailed("a line is longer than 256 MiB: are these lines?", "", 2, "usage")
-    if rest_bytes:
-        yield [b"".join(rest)]
-
-
-async def _chunks_read(source: BinaryIO) -> AsyncIterator[bytes]:
-    """What can be read, as it comes.
-
-    A thread of its own reads, past Python's buffers: it may be waiting for a terminal when the
-    command ends, and must hold neither the event loop nor the interpreter then.
-    """
-    import asyncio
-    import threading
-
-    try:
-        descriptor = source.fileno()
-    except OSError:  # not a file of the system
-        yield source.read()
-        return
-    loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()
-    room = threading.Semaphore(_CHUNKS_AHEAD)
-
-    def pump() -> None:
-        chunk: bytes | OSError = b"-"
-        try:
-            while chunk and not isinstance(chunk, OSError):
-                room.acquire()
-                try:
-                    chunk = os.read(descriptor, _READ_BYTES)
-                except OSError as error:
-                    chunk = error
-                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
-        except RuntimeError:  # the loop is closed: nobody wants it any more
-            pass
-
-    threading.Thread(target=pump, name="read-lines", daemon=True).start()
-    while chunk := await chunks.get():
-        if isinstance(chunk, OSError):
-            raise chunk
-        room.release()
-        yield chunk

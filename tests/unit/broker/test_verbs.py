@@ -2,7 +2,7 @@
 
 import inspect
 
-from braidmq.broker.runtime import LocalVerbs
+from braidmq.broker.localverbs import LocalVerbs
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.verbs import QueueInfo, Verbs
 from braidmq.protocols.native.client import NativeClient
@@ -18,5 +18,6 @@ def test_every_implementation_has_every_verb_with_the_same_parameters():
         if name.startswith("_"):
             continue
         for kind in (LocalVerbs, NativeClient):
+            assert name in dir(kind) and getattr(kind, name) is not verb
             signature = inspect.signature(getattr(kind, name))
             assert list(signature.parameters) == list(inspect.signature(verb).parameters), name

@@ -12,7 +12,14 @@ import pytest
 from braidmq.broker.errors import BraidError
 from braidmq.broker.limits import Limits
 from braidmq.broker.settings import QueueSettings
-from braidmq.broker.verbs import BrokerInfo, QueueInfo, RedriveInfo
+from braidmq.broker.verbs import (
+    BrokerInfo,
+    LevelInfo,
+    QueueInfo,
+    RedriveInfo,
+    SessionInfo,
+    TopicInfo,
+)
 from braidmq.protocols.native import frames
 from braidmq.protocols.native.operations import OPERATIONS
 
@@ -71,8 +78,8 @@ def test_every_error_code_is_listed():
 
 
 def test_every_setting_and_every_counter_is_listed():
-    names = {f for kind in (QueueSettings, QueueInfo, RedriveInfo) for f in kind.__struct_fields__}
-    names |= set(BrokerInfo.__struct_fields__)
+    kinds = (QueueSettings, QueueInfo, RedriveInfo, BrokerInfo, TopicInfo, LevelInfo, SessionInfo)
+    names = {field for kind in kinds for field in kind.__struct_fields__}
     assert names <= set(re.findall(r"`([a-z_]+)`", TEXT))
 
 
