@@ -24,7 +24,6 @@ from ...broker.errors import (
 from ...broker.message import DEDUP_ID, GROUP_ID, Outgoing, pack_headers
 from ...storage.log import Durability
 from .headers import headers_from
-from .outbound import QUEUE_PREFIX
 from .packets import (
     PUBACK,
     PUBCOMP,
@@ -39,6 +38,7 @@ from .packets import (
 )
 from .packets import Properties as PacketProperties
 from .runs import SHAPES_CACHED_MAX, Run, Shape, Topic, ack_run, packet_ids, run_length
+from .stored import QUEUE_PREFIX
 
 if TYPE_CHECKING:
     from .session import MqttSession

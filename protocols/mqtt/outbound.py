@@ -3,8 +3,8 @@
 Messages come three ways:
 
     live     from whoever publishes, for subscriptions without durability and for QoS 0
-    stored   leased from a queue: the session's own, a share's, or ``$queue/NAME``
-    retained when a subscription is made: see ``retained.py``
+    stored   leased from a queue: see ``stored.py``
+    retained when a subscription is made: see ``subscribing.py``
 
 Rules:
 
@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING
 from ...broker.errors import BraidError
 from ...broker.lease import Consumer
 from ...broker.message import Delivery, Receipt
-from ...broker.publication import ANY_MATCH, Match, Publication
+from ...broker.publication import Match, Publication
 from ...broker.queue import Queue
-from ...broker.session import PACKET_ID_SEQUENCED_MAX, SessionQueue, packet_id
-from ...broker.topics import merge
+from ...broker.session import PACKET_ID_SEQUENCED_MAX, SessionQueue
 from ...storage.log import Durability
 from .packets import (
     PUBREL,
@@ -39,44 +38,17 @@ from .packets import (
     publish_head,
 )
 from .runs import PACKET_IDS, Run, write_packet_ids
-from .server import MqttServer, StoredHead
+from .server import MqttServer
+from .stored import Held, Source, Stored
 
 if TYPE_CHECKING:
     from .session import MqttSession
 
-__all__ = ["QUEUE_PREFIX", "Outbound"]
+__all__ = ["Outbound"]
 
 _LIVE_FIRST = PACKET_ID_SEQUENCED_MAX + 1
 _LIVE_COUNT = 65_536 - _LIVE_FIRST
 _LIVE_ALL = b"".join(PACKET_IDS[_LIVE_FIRST:])
-
-QUEUE_PREFIX = "$queue/"
-
-_Stored = tuple["Source", Delivery, StoredHead, Match, int]
-
-
-class Source:
-    """A queue that the client consumes from, and by which subscription; None: its own."""
-
-    __slots__ = ("consumer", "filter", "queue", "unused")
-
-    def __init__(self, queue: Queue, filter: str | None) -> None:
-        self.queue = queue
-        self.filter = filter
-        self.consumer: Consumer | None = None
-        self.unused = 0  # credit that is to be given back
-
-
-class Held:
-    """A message that was sent with QoS 1 or 2 and is not acknowledged, or a released one."""
-
-    __slots__ = ("qos", "receipt", "released", "source")
-
-    def __init__(self, qos: int, source: Source | None, receipt: Receipt) -> None:
-        self.qos = qos
-        self.source = source  # None: a live one
-        self.receipt = receipt
-        self.released = False  # PUBREC came
 
 
 class Outbound:
@@ -85,21 +57,20 @@ class Outbound:
     __slots__ = (
         "_aliases",
         "_dropped",
-        "_held",
         "_live",
         "_next_id",
         "_session",
-        "_sources",
-        "_stored",
         "_waiting",
         "_waiting_bytes",
         "alias_maximum",
+        "held",
         "lagging",
         "out",
         "out_bytes",
         "packet_bytes_max",
         "publishers",
         "slow",
+        "stored",
         "window",
     )
 
@@ -114,12 +85,11 @@ class Outbound:
         self.lagging = False  # publishers have waited in vain: not again until it caught up
         self.publishers: list[MqttSession] = []  # who waits for it
         self._live: set[int] = set()  # identifiers of live QoS 1 messages
-        self._held: dict[int, Held] = {}
+        self.held: dict[int, Held] = {}
         self._next_id = 0  # offset of the next live identifier
         self._waiting: deque[tuple[bytes, bytes, int]] | None = None  # live: before, behind, QoS
         self._waiting_bytes = 0
-        self._stored: deque[_Stored] | None = None  # leased, with QoS 1 or 2
-        self._sources: list[Source] = []
+        self.stored: Stored | None = None
         self._aliases: dict[bytes, int] | None = None
         self._dropped = 0
 
@@ -152,12 +122,12 @@ class Outbound:
     @property
     def in_flight(self) -> int:
         """Messages and releases that are not acknowledged."""
-        return len(self._live) + len(self._held)
+        return len(self._live) + len(self.held)
 
     @property
     def room(self) -> int:
         """How many messages of QoS 1 or 2 may be sent now."""
-        return 0 if self.slow else self.window - len(self._live) - len(self._held)
+        return 0 if self.slow else self.window - len(self._live) - len(self.held)
 
     # Live -------------------------------------------------------------------------------------
 
@@ -175,7 +145,7 @@ class Outbound:
             self._publish_held(publication, match, qos, retain, version)
             return
         if self.slow and self._is_overrun():
-            self._drop(publication.count)
+            self.drop(publication.count)
             return
         if match.ids or self.alias_maximum:
             self._publish_own(publication, match, retain)
@@ -201,7 +171,7 @@ class Outbound:
         self._session.topics.slow.append(self._session)
         return False
 
-    def _drop(self, count: int) -> None:
+    def drop(self, count: int) -> None:
         self._dropped += count
         self._session.server.dropped += count
 
@@ -213,10 +183,10 @@ class Outbound:
         for body in publication.bodies:
             topic, more = self._alias(wire)
             before, _ = publish_head(version, topic, 0, retain, False, more + properties, len(body))
-            self._send_message(before, body)
+            self.send_message(before, body)
         self._session.wake()
 
-    def _send_message(self, before: bytes, behind: bytes) -> bool:
+    def send_message(self, before: bytes, behind: bytes) -> bool:
         """Send a packet unless the client does not take one of that size."""
         if len(before) + len(behind) > self.packet_bytes_max:
             self._session.server.too_large += 1
@@ -262,7 +232,7 @@ class Outbound:
             if len(waiting) >= room + limits.live_queue_messages_max or (
                 self._waiting_bytes > limits.live_queue_bytes_max
             ):
-                self._drop(1)
+                self.drop(1)
                 continue
             before, after = publish_head(version, wire, qos, retain, False, properties, len(body))
             waiting.append((before, after + body, qos))
@@ -278,7 +248,7 @@ class Outbound:
         if size > self.packet_bytes_max:
             return False
         if run.count == 1:
-            number = self._take_id()
+            number = self.take_id()
             self._live.add(number)
             ids = PACKET_IDS[number]
         else:
@@ -306,18 +276,18 @@ class Outbound:
             self._next_id = begin = 0
             end = count
         numbers = range(_LIVE_FIRST + begin, _LIVE_FIRST + end)
-        if not self._live.isdisjoint(numbers) or not self._held.keys().isdisjoint(numbers):
+        if not self._live.isdisjoint(numbers) or not self.held.keys().isdisjoint(numbers):
             return None
         self._next_id = end
         self._live.update(numbers)
         return _LIVE_ALL[2 * begin : 2 * end]
 
-    def _take_id(self) -> int:
+    def take_id(self) -> int:
         """One identifier that is free."""
         while True:
             self._next_id = (self._next_id + 1) % _LIVE_COUNT
             number = _LIVE_FIRST + self._next_id
-            if number not in self._live and number not in self._held:
+            if number not in self._live and number not in self.held:
                 return number
 
     def _send_waiting(self) -> None:
@@ -326,13 +296,13 @@ class Outbound:
         while waiting and self.room > 0:
             before, behind, qos = waiting.popleft()
             self._waiting_bytes -= len(behind)
-            number = self._take_id()
-            if not self._send_message(before + PACKET_IDS[number], behind):
+            number = self.take_id()
+            if not self.send_message(before + PACKET_IDS[number], behind):
                 continue
             if qos == 1:
                 self._live.add(number)
             else:
-                self._held[number] = Held(2, None, (0, 0))
+                self.held[number] = Held(2, None, (0, 0))
         if waiting is not None and not waiting:
             self._waiting = None
             self._waiting_bytes = 0
@@ -349,36 +319,27 @@ class Outbound:
 
     def attach(self, queue: Queue, filter: str | None) -> None:
         """Consume from a queue, by a subscription; None: the session's own."""
-        source = Source(queue, filter)
-        self._sources.append(source)
-        source.consumer = self._session.core.attach(queue, self._session, self.window, source)
+        if self.stored is None:
+            self.stored = Stored(self._session, self)
+        self.stored.attach(queue, filter)
 
     def detach(self, filter: str, now_ms: int) -> None:
         """A subscription ended: consume no more from its queues."""
-        ended = [source for source in self._sources if source.filter == filter]
-        for source in ended:
-            self._sources.remove(source)
-            unsent = [each[1].receipt for each in self._stored or () if each[0] is source]
-            self._stored = deque(each for each in self._stored or () if each[0] is not source)
-            if source.consumer is not None:
-                self._session.core.cancel(source.consumer, unsent, now_ms)
-        if ended:
-            for held in self._held.values():
-                if held.source in ended:
-                    held.source = None  # another may have it now; this client may still answer
+        if self.stored is not None:
+            self.stored.detach(filter, now_ms)
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        """Send messages that were leased from a queue."""
+        assert self.stored is not None
+        self.stored.deliver(consumer, deliveries)
 
     def let_go(self, now_ms: int) -> None:
         """The connection is gone: all that was not acknowledged goes back."""
-        unsent: dict[Source, list[Receipt]] = {}
-        for source, delivery, *_ in self._stored or ():
-            unsent.setdefault(source, []).append(delivery.receipt)
-        for source in self._sources:
-            if source.consumer is not None:
-                self._session.core.cancel(source.consumer, unsent.get(source, ()), now_ms)
-        self._sources.clear()
-        self._held.clear()
+        if self.stored is not None:
+            self.stored.let_go(now_ms)
+        self.held.clear()
         self._live.clear()
-        self._stored = self._waiting = None
+        self._waiting = None
         self._caught_up()
 
     def resume(self, released: set[int]) -> None:
@@ -386,121 +347,8 @@ class Outbound:
         for number in sorted(released):
             held = Held(2, None, (0, 0))
             held.released = True
-            self._held[number] = held
+            self.held[number] = held
             self.send(encode_ack(PUBREL, self._session.version, number))
-
-    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        """Send messages that were leased from a queue."""
-        source = consumer.tag
-        assert isinstance(source, Source)
-        session = self._session
-        for delivery in deliveries:
-            head = session.server.head(delivery.attributes)
-            match = self._match(source, head)
-            if match is None:
-                self._settle(source, [delivery.receipt])
-                self._drop(1)
-                continue
-            is_queue = source.filter is not None and source.filter.startswith(QUEUE_PREFIX)
-            qos = min(match.qos, 1 if is_queue else head.qos)
-            if not qos:
-                self._send_stored_one(source, delivery, head, match, 0, 0)
-            elif qos == 2 and self._hand_over(source, delivery):
-                pass
-            else:
-                if self._stored is None:
-                    self._stored = deque()
-                self._stored.append((source, delivery, head, match, qos))
-        self._send_stored()
-        session.wake()
-
-    def _hand_over(self, source: Source, delivery: Delivery) -> bool:
-        """Move a share's QoS 2 message into the session: no other member may get it any more.
-
-        [MQTT-4.8.2-4], [MQTT-4.8.2-5]
-        """
-        queue = self._session.queue
-        if source.filter is None or queue is None or not source.queue.logged:
-            return False
-        self._session.core.hand_over(source.queue, delivery.receipt, queue)
-        self._credit(source, 1)
-        return True
-
-    def _match(self, source: Source, head: StoredHead) -> Match | None:
-        """How a stored message comes; None when the client may not have it any more."""
-        session = self._session
-        if source.filter is None:
-            assert session.session is not None
-            return session.topics.match(session.session, head.name) or ANY_MATCH
-        subscription = session.subscription(source.filter)
-        if subscription is None:
-            return None
-        if source.filter.startswith(QUEUE_PREFIX):
-            allowed = session.who.allows("queue:Receive", source.queue.name)
-        else:
-            allowed = session.who.allows("topic:Subscribe", head.name)
-        return merge([subscription]) if allowed else None
-
-    def _send_stored(self) -> None:
-        """Send stored messages that wait, as far as there is room."""
-        stored = self._stored
-        while stored and self.room > 0:
-            source, delivery, head, match, qos = stored[0]
-            if source.filter is None:
-                number = packet_id(delivery.seq)
-                if number in self._held:
-                    break  # 32,767 messages later its identifier is still in use
-            else:
-                number = self._take_id()
-            stored.popleft()
-            self._send_stored_one(source, delivery, head, match, qos, number)
-        if stored is not None and not stored:
-            self._stored = None
-
-    def _send_stored_one(
-        self,
-        source: Source,
-        delivery: Delivery,
-        head: StoredHead,
-        match: Match,
-        qos: int,
-        number: int,
-    ) -> None:
-        session = self._session
-        wire = head.wire
-        if source.filter is not None and source.filter.startswith(QUEUE_PREFIX):
-            wire = source.filter.encode()
-        expiry = None
-        if delivery.expire_ms:
-            left_ms = delivery.expire_ms - session.core.now_ms
-            expiry = max(1, -(-left_ms // 1000))  # [MQTT-3.3.2-6]
-        hop = encode_hop_properties(expiry_seconds=expiry, subscription_ids=match.ids)
-        before, after = publish_head(
-            session.version,
-            wire,
-            qos,
-            head.retained or (head.retain and match.retain_as_published),
-            qos > 0 and delivery.receives > 1,  # [MQTT-3.3.1-1]
-            hop + head.properties,
-            len(delivery.body),
-        )
-        if qos:
-            before += PACKET_IDS[number] + after
-        if self._send_message(before, delivery.body) and qos:
-            self._held[number] = Held(qos, source, delivery.receipt)
-        else:
-            self._settle(source, [delivery.receipt])
-
-    def _settle(self, source: Source, receipts: Sequence[Receipt]) -> None:
-        """Done with stored messages: they are gone, and make room for others."""
-        source.queue.ack(receipts)
-        self._credit(source, len(receipts))
-
-    def _credit(self, source: Source, count: int) -> None:
-        source.unused += count
-        if source.consumer is not None and (source.unused * 4 >= self.window or not self._held):
-            unused, source.unused = source.unused, 0
-            self._session.core.credit(source.consumer, unused)
 
     # Acknowledgements -------------------------------------------------------------------------
 
@@ -514,13 +362,13 @@ class Outbound:
             for number in numbers:
                 self._acknowledge(number, receipts)
             for source, each in receipts.items():
-                self._settle(source, each)
+                source.settle(each)
         self._go_on()
 
     def _go_on(self) -> None:
         """There may be room again."""
-        if self._stored:
-            self._send_stored()
+        if self.stored is not None:
+            self.stored.send()
         if self._waiting:
             self._send_waiting()
 
@@ -528,17 +376,17 @@ class Outbound:
         if number in self._live:
             self._live.remove(number)
             return
-        held = self._held.get(number)
+        held = self.held.get(number)
         if held is None or held.qos != 1:
             return  # it may be of a connection before this one
-        del self._held[number]
+        del self.held[number]
         if held.source is not None:
             receipts.setdefault(held.source, []).append(held.receipt)
 
     def on_pubrec(self, number: int, reason: int) -> None:
         """The client has a QoS 2 message, or refuses it."""
         session = self._session
-        held = self._held.get(number)
+        held = self.held.get(number)
         if held is None or held.qos != 2:
             if reason < 0x80:
                 unknown = Reason.PACKET_IDENTIFIER_NOT_FOUND
@@ -552,9 +400,9 @@ class Outbound:
         own = source is not None and source.filter is None
         if reason >= 0x80:
             # [MQTT-4.3.3-3]: the exchange ends here
-            del self._held[number]
+            del self.held[number]
             if source is not None:
-                self._settle(source, [held.receipt])
+                source.settle([held.receipt])
             self._go_on()
             return
         held.released = True
@@ -563,24 +411,21 @@ class Outbound:
             self.send(release)
         elif own and isinstance(source.queue, SessionQueue):
             source.queue.release(*held.receipt)
-            self._credit(source, 1)
+            source.credit(1)
             self.send_when_kept(release)
         else:
-            self._settle(source, [held.receipt])
+            source.settle([held.receipt])
             self.send_when_kept(release)
 
     def on_pubcomp(self, number: int) -> None:
         """The client has forgotten the identifier."""
-        held = self._held.get(number)
+        held = self.held.get(number)
         if held is None or not held.released:
             return
-        del self._held[number]
+        del self.held[number]
         queue = self._session.queue
         if queue is not None and number <= PACKET_ID_SEQUENCED_MAX:
             queue.complete(number)
-        for source in self._sources:
-            if source.unused:
-                self._credit(source, 0)
         self._go_on()
 
     def on_room(self) -> None:

@@ -11,7 +11,6 @@ from ...broker.errors import BraidError, InvalidArgument, LimitExceeded, NotFoun
 from ...broker.publication import Match, PlainPublication, Subscription
 from ...broker.retained import RetainedSearch
 from ...broker.topics import merge
-from .outbound import QUEUE_PREFIX
 from .packets import (
     Malformed,
     Properties,
@@ -24,6 +23,7 @@ from .packets import (
     encode_unsuback,
 )
 from .server import RETAINED_OVERLAY
+from .stored import QUEUE_PREFIX
 
 if TYPE_CHECKING:
     from .session import MqttSession
