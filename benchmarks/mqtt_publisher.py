@@ -27,6 +27,7 @@ __all__ = ["SENDING_BYTES", "publish"]
 SENDING_BYTES: Final = 64 * 1024
 _ACKS_BYTES: Final = 64 * 1024
 _PAUSE_SECONDS: Final = 0.0002
+_LONGER_SECONDS: Final = 0.2  # than is measured, so that the load stands to the end of that
 _SPIN_NS: Final = 20_000  # the kernel wakes a sleeper about this late
 
 
@@ -58,7 +59,7 @@ class _Sampler:
     def __init__(self, plan: Plan, side: Side) -> None:
         self._side = side
         self.now_ns = side.started_ns = time.monotonic_ns()
-        self.end_ns = self.now_ns + int((plan.warmup + plan.seconds) * 1e9)
+        self.end_ns = self.now_ns + int((plan.warmup + plan.seconds + _LONGER_SECONDS) * 1e9)
         self._next_ns = self.now_ns
 
     def note(self, count: int) -> bool:

@@ -43,7 +43,8 @@ class Row(msgspec.Struct):
     plan: Plan
     repeats: int
     figures: list[Figures]  # ours first, then the peer; or one of them
-    ratio: Spread | None = None  # the first to the second, round by round
+    # The first to the second, round by round: of the valid rounds, if there are any.
+    ratio: Spread | None = None
 
     @property
     def failed(self) -> bool:
@@ -74,9 +75,11 @@ def row(scenario: Scenario, outcomes: Mapping[str, Sequence[Outcome]]) -> Row:
     result = Row(scenario.name, scenario.plan, repeats, found)
     if len(found) == 2:
         first, second = outcomes.values()
+        rounds = list(zip(first, second, strict=True))
+        valid = [pair for pair in rounds if not pair[0].invalid and not pair[1].invalid]
         ratios = [
             _measure(scenario.plan, ours) / _measure(scenario.plan, peer)
-            for ours, peer in zip(first, second, strict=True)
+            for ours, peer in valid or rounds
             if _measure(scenario.plan, peer) > 0
         ]
         result.ratio = _spread(ratios) if ratios else None
@@ -223,7 +226,7 @@ def text(report: MqttReport) -> str:
         *_latency_lines(timed),
         *_idle_lines([each for each in report.rows if each.plan.shape == "idle"]),
         "msg/s: delivered to all subscribers; one by one, offline and filters: acknowledged.",
-        "ratio: the first broker to the second, of the same round; min-max over the rounds.",
+        "ratio: the first broker to the second, of the same round; valid rounds, if there are any.",
         "cpu: of a core; load: publisher and subscribers together. broker us: CPU for a message.",
         "!: more is said below.",
     ]

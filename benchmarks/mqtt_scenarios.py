@@ -27,14 +27,14 @@ __all__ = [
     "TABLE",
     "Outcome",
     "Scenario",
+    "busy_seconds",
     "cores",
     "run_once",
     "run_rounds",
-    "waited_seconds",
 ]
 
 BUSY: Final = 0.9  # of a core
-_ROBBED: Final = 0.05  # of the time: then the rate is not what the broker can do
+_ROBBED: Final = 0.05  # of the broker's core: then the rate is not what the broker can do
 _WAITING: Final = 0.8  # of a core: when neither side uses more, both wait for each other
 LATE_MS: Final = 1.0  # p99 of how late a paced publisher may be
 _SETTLE_SECONDS: Final = 0.5
@@ -53,7 +53,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     broker: str
     per_second: float = 0.0
     broker_cpu: float = 0.0  # of a core
-    broker_waited: float = 0.0  # of the time: for its core, which somebody else had
+    others_cpu: float = 0.0  # of the broker's core: what somebody else took
     load_cpu: float = 0.0  # of a core: both load processes
     pinned: bool = False
     publisher: Side = msgspec.field(default_factory=Side)
@@ -148,25 +148,30 @@ def run_once(plan: Plan, broker: str, directory: str = "") -> Outcome:
     return outcome
 
 
-def waited_seconds(pid: int) -> float:
-    """How long the threads of a process were ready and had no core; 0 when nobody knows."""
+def busy_seconds(core: int) -> float:
+    """How long a core ran processes, or was taken by the host; 0 when nobody knows."""
     try:
-        files = list(Path(f"/proc/{pid}/task").glob("*/schedstat"))
-        return sum(int(file.read_text().split()[1]) for file in files) / 1e9
-    except (OSError, IndexError):
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
         return 0.0
+    for name, *ticks in map(str.split, lines):
+        if name == f"cpu{core}":
+            user, nice, system, _, _, _, _, steal = map(int, ticks[:8])
+            return (user + nice + system + steal) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _run(plan: Plan, pid: int, outcome: Outcome) -> None:
     """Publish and subscribe; everything is read off at the same two moments."""
+    core = cores()[0]
     with LoadProcess("subscribe", plan) as subscriber, LoadProcess("publish", plan) as publisher:
         subscriber.wait_ready()
         publisher.go()
         publisher.wait_ready()
         time.sleep(plan.warmup)
-        begin_ns, begin_cpu, begin_wait = time.monotonic_ns(), cpu_seconds(pid), waited_seconds(pid)
+        begin_ns, begin_cpu, begin_busy = time.monotonic_ns(), cpu_seconds(pid), busy_seconds(core)
         time.sleep(plan.seconds)
-        end_ns, end_cpu, end_wait = time.monotonic_ns(), cpu_seconds(pid), waited_seconds(pid)
+        end_ns, end_cpu, end_busy = time.monotonic_ns(), cpu_seconds(pid), busy_seconds(core)
         outcome.publisher = publisher.result()
         outcome.memory_bytes = memory_bytes(pid)
         subscriber.tell(outcome.publisher.count)
@@ -176,7 +181,11 @@ def _run(plan: Plan, pid: int, outcome: Outcome) -> None:
     reading = outcome.subscriber.between(begin_ns, end_ns)
     outcome.per_second = (sending if at_publisher else reading).per_second
     outcome.broker_cpu = (end_cpu - begin_cpu) / sending.seconds
-    outcome.broker_waited = (end_wait - begin_wait) / sending.seconds
+    core_busy = (end_busy - begin_busy) / sending.seconds
+    outcome.others_cpu = max(0.0, core_busy - outcome.broker_cpu) if plan.apart else 0.0
+    publisher = outcome.publisher
+    if not publisher.started_ns <= begin_ns < end_ns <= publisher.stopped_ns:
+        outcome.invalid.append("the tool itself was held up, and looked when the load was over")
     outcome.load_cpu = sending.cpu_seconds / sending.seconds
     if not plan.offline:
         outcome.load_cpu += reading.cpu_seconds / reading.seconds
@@ -207,12 +216,9 @@ def _judge(plan: Plan, outcome: Outcome) -> None:
     for name in ("lost", "duplicate", "reordered", "corrupt"):
         if count := getattr(subscriber, name):
             outcome.problems.append(f"{count} {name} of {subscriber.wanted}")
-    if plan.apart and outcome.broker_waited > _ROBBED:
-        outcome.invalid.append(
-            f"others had the core of {outcome.broker} while it wanted it,"
-            f" {outcome.broker_waited:.0%} of the time"
-        )
-    wanted = outcome.broker_cpu + outcome.broker_waited
+    if plan.shape == "stream" and outcome.others_cpu > _ROBBED:
+        outcome.invalid.append(f"others used {outcome.others_cpu:.0%} of the core of the broker")
+    wanted = outcome.broker_cpu + outcome.others_cpu
     if plan.shape == "stream" and outcome.load_cpu > BUSY > wanted:
         outcome.invalid.append(
             f"the load used {outcome.load_cpu:.0%} of its core,"

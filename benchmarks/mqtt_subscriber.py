@@ -246,9 +246,8 @@ def _sum_up(side: Side, streams: list[Stream | _Paced]) -> None:
     side.reordered = sum(stream.reordered for stream in streams)
     side.corrupt = sum(stream.corrupt for stream in streams)
     side.lost = max(0, side.wanted - side.count)
-    side.latency = Histogram.merged(
-        stream.latency for stream in streams if isinstance(stream, _Paced)
-    ).dump()
+    if paced := [stream.latency for stream in streams if isinstance(stream, _Paced)]:
+        side.latency = Histogram.merged(paced).dump()
 
 
 def hold_idle(plan: Plan, ready: Callable[[], None], told: Told) -> Side:

@@ -41,6 +41,15 @@ def test_ratios_are_of_the_same_round():
     assert "3.00" in words and "2.00-4.00" in words and "mosquitto 2" in words
 
 
+def test_an_invalid_round_has_no_ratio_when_others_have():
+    both = {
+        "braidmq": outcomes("braidmq", [900], invalid=["busy"]) + outcomes("braidmq", [200]),
+        "mosquitto": outcomes("mosquitto", [100, 100]),
+    }
+    found = row(Scenario("qos0", Plan()), both)
+    assert found.ratio == Spread(median=2, min=2, max=2)
+
+
 def test_latencies_and_memory_are_compared_by_themselves():
     paced = {
         "braidmq": outcomes("braidmq", [1000], subscriber=latencies(0.5, 0.5, 9)),

@@ -48,6 +48,8 @@ def test_a_run_against_the_relay(tmp_path, changes):
     found = run_once(Plan(**SHORT, **changes), "relay", str(tmp_path))
     assert found.problems == []
     assert found.per_second > 0
+    if changes.get("window") == 1:  # then the round trips of the publisher are what is shown
+        assert not found.subscriber.latency
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,10 +104,11 @@ def test_a_window_that_is_waited_for_is_invalid():
 
 
 def test_a_broker_whose_core_others_had_is_invalid():
-    robbed = judged(Plan(qos=1), load_cpu=0.3, broker_cpu=0.5, broker_waited=0.5)
-    assert len(robbed.invalid) == 1 and "others had the core" in robbed.invalid[0]
-    assert not judged(Plan(apart=False), broker_cpu=0.5, broker_waited=0.5).invalid
-    assert mqtt_scenarios.waited_seconds(os.getpid()) >= 0 == mqtt_scenarios.waited_seconds(2**23)
+    robbed = judged(Plan(qos=1), load_cpu=0.3, broker_cpu=0.5, others_cpu=0.5)
+    assert robbed.invalid == ["others used 50% of the core of the broker"]
+    assert not judged(Plan(shape="paced"), broker_cpu=0.1, others_cpu=0.5).invalid
+    core = min(os.sched_getaffinity(0))
+    assert mqtt_scenarios.busy_seconds(core) > 0 == mqtt_scenarios.busy_seconds(10_000)
 
 
 def test_a_late_publisher_is_invalid():
