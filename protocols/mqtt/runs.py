@@ -224,6 +224,8 @@ class Run(Publication):
 def puback_run(data: bytes, at: int, end: int) -> int:
     """How many PUBACKs without a reason stand in a row at ``at``."""
     most = (end - at) // 4
+    if most <= 1:
+        return int(most == 1 and data[at] == 0x40 and data[at + 1] == 2)
     count = _same(data[at : at + 4 * most : 4], 0x40)
     return _same(data[at + 1 : at + 4 * count : 4], 2)
 

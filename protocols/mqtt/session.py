@@ -384,9 +384,11 @@ class MqttSession:
                         at = self.inbound.take(data, at, end, now_ms)
                     elif kind == PUBACK:
                         count = puback_run(data, at, end)
-                        if count:
+                        if count == 1:
+                            self.out.on_pubacks(data[at + 2 : at + 4])
+                        elif count:
                             self.out.on_pubacks(packet_ids(data, at + 2, 4, count))
-                            at += 4 * count
+                        at += 4 * count
                     if at != begin:
                         continue
                 found = read_length(data, at + 1, end)
