@@ -183,8 +183,8 @@ def _run(plan: Plan, pid: int, outcome: Outcome) -> None:
     outcome.broker_cpu = (end_cpu - begin_cpu) / sending.seconds
     core_busy = (end_busy - begin_busy) / sending.seconds
     outcome.others_cpu = max(0.0, core_busy - outcome.broker_cpu) if plan.apart else 0.0
-    publisher = outcome.publisher
-    if not publisher.started_ns <= begin_ns < end_ns <= publisher.stopped_ns:
+    sent = outcome.publisher
+    if not sent.started_ns <= begin_ns < end_ns <= sent.stopped_ns:
         outcome.invalid.append("the tool itself was held up, and looked when the load was over")
     outcome.load_cpu = sending.cpu_seconds / sending.seconds
     if not plan.offline:
