@@ -56,25 +56,16 @@ GOVERNED_METHODS = {"now": "time", "utcnow": "time", "today": "time"}
 
 # The hot modules take plain arguments: no await, no logging, no **kwargs.
 HOT = {
-    "storage/frame.py",
-    "storage/record.py",
-    "storage/commit.py",
-    "storage/cache.py",
-    "storage/log.py",
-    "broker/index.py",
-    "broker/state.py",
-    "broker/wheel.py",
-    "broker/lease.py",
-    "broker/reader.py",
-    "broker/queue.py",
-    "broker/fifo.py",
-    "broker/engine.py",
-    "broker/core.py",
-    "broker/topiccore.py",
-    "broker/feed.py",
-    "broker/publishing.py",
-    "protocols/native/frames.py",
-    "protocols/native/session.py",
+    f"{folder}/{name}.py"
+    for folder, names in {
+        "storage": "frame record commit cache log",
+        "broker": "index state wheel lease reader queue fifo engine core topiccore feed publishing"
+        " router topictree tables publication topics sharing",
+        "protocols/native": "frames session",
+        "protocols/mqtt": "primitives publish runs inbound outbound stored session",
+        "protocols/http": "frames websocket",
+    }.items()
+    for name in names.split()
 }
 
 FUNCTION_LINES_MAX = 70
