@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from .client import Client, Closed
+from .conftest import EXTERNAL, ThreadedBroker, address_of
 from .packets import (
     CONNACK,
     CONNECT,
@@ -253,12 +254,11 @@ def test_row_12_a_subscriber_that_never_acknowledges(join, name, version):
     """What is sent ahead of its acknowledgements is bounded; the rest waits or is dropped."""
     client, other = join(version, name, **DURABLE), join(version)
     client.subscribe(name, qos=2)
-    for start in range(0, 3_000, 100):
+    for _ in range(30):
         burst = [publish(name, b"x", qos=1, packet_id=n + 1, version=version) for n in range(100)]
         other.send(*burst)
         for _ in burst:
             other.read()
-        assert start < 3_000
     seen = [each.packet_id for each in client.settle() if each.kind == PUBLISH]
     seen += [each.packet_id for each in client.settle() if each.kind == PUBLISH]
     assert len(set(seen)) == len(seen) < 3_000
@@ -334,7 +334,7 @@ def test_row_15_trickling_does_not_keep_a_connection(join, name, version):
     client = join(version, keep_alive=1)
     client.send(b"\x30\xff\x7f")
     client.socket.settimeout(0.2)
-    for _ in range(100):  # 20 s at most; each byte waits for the broker to close
+    for _ in range(30):  # 6 s at most; each byte waits for the broker to close
         try:
             if not client.socket.recv(64):
                 break
@@ -352,14 +352,12 @@ def test_row_15_extreme_keep_alives_are_taken(join, version, keep_alive):
     join(version, keep_alive=keep_alive).quiet()
 
 
-@pytest.mark.parametrize("version", [V311, V5])
-def test_row_16_a_refused_connect_is_closed(dial, name, version):
+def test_row_16_a_refused_connect_is_closed(dial, name):
     client = dial(V311)
     client.send(connect("", version=V311, clean=False))
     assert client.read(CONNACK).reason == 2
     client.send(publish(name, version=V311))
     assert client.closed() == []
-    assert version in (V311, V5)
 
 
 # --- row 18: retained storms ---
@@ -434,3 +432,18 @@ def test_row_21_values_out_of_range(join, sent):
     client = join()
     client.send(sent)
     client.closed(0x81, 0x82, 0x90, 0x94)
+
+
+# --- row 22: what is kept on disk (damage to it: tests/unit/storage, tests/faults) ---
+
+
+@pytest.mark.skipif(bool(EXTERNAL), reason="another broker keeps its files in its own way")
+def test_row_22_nobody_else_may_read_what_is_kept(tmp_path, name):
+    with ThreadedBroker("mqtt://127.0.0.1:0", path=tmp_path / "data") as broker:
+        client = Client(address_of(broker.urls[0]))
+        client.connect(name, **DURABLE)
+        client.subscribe(name, qos=1)
+        client.publish(name, b"secret", retain=True)
+        client.close()
+        kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert kept and not [path for path in kept if path.stat().st_mode & 0o077]
