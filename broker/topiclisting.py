@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from .access import Principal
 from .reading import Later
+from .topic import has_wildcards
 from .topics import Topics
 from .verbs import LevelInfo, TopicInfo
 
@@ -30,6 +31,8 @@ class _Page(Generic[T]):
         self.entries: dict[str, T] = {}
 
     def wants(self, name: str) -> bool:
+        if not name:  # an empty level: on a first page that does not end with it
+            return not self._after and self._limit > 1
         return name > self._after and not (self._last and name > self._last)
 
     def put(self, name: str, entry: T) -> None:
@@ -162,13 +165,15 @@ class LevelListing(_Listing[LevelInfo]):
         if not page.wants(level):
             return None
         info = page.entries.get(level)
-        if info is None and self._is_visible(self._path + level):
+        if info is None and self._is_visible(level):
             info = LevelInfo(level)
             page.put(level, info)
         return info
 
-    def _is_visible(self, path: str) -> bool:
-        who = self._who
-        return who.allows("topic:Describe", path) or who.allows_filter(
-            "topic:Describe", path if path.endswith("#") else path + "/#"
+    def _is_visible(self, level: str) -> bool:
+        path = self._path + level
+        if has_wildcards(level):
+            return self._who.allows_filter("topic:Describe", path)
+        return self._who.allows("topic:Describe", path) or self._who.allows_filter(
+            "topic:Describe", path + "/+"
         )
