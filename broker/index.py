@@ -84,6 +84,27 @@ class Lane:
         self.live += 1
         return number
 
+    def append_run(self, first_slot: int, step: int, count: int, size: int) -> int:
+        """Put messages of one size at the end, whose slots rise by ``step``; the first number."""
+        assert not self.grouped
+        first = number = self.next
+        slot = first_slot
+        self.next += count
+        self.live += count
+        while count:
+            at = number & PAGE_MASK
+            page = self.pages.get(number >> PAGE_BITS)
+            if page is None:
+                page = self._new_page(number >> PAGE_BITS, at)
+            fits = min(count, PAGE_SLOTS - at)
+            page.slots.extend(range(slot, slot + fits * step, step))
+            page.live += fits
+            page.bytes += fits * size
+            number += fits
+            slot += fits * step
+            count -= fits
+        return first
+
     def _new_page(self, index: int, skipped: int) -> Page:
         page = self.pages[index] = Page(self.grouped)
         if skipped:

@@ -64,6 +64,8 @@ class Publication:
         wire: encoded forms, by the dialects' own keys, so that each is made once.
     """
 
+    uniform = False  # all bodies have one length
+
     __slots__ = ("count", "expire_ms", "inbound", "qos", "retain", "session", "topic", "wire")
 
     def __init__(

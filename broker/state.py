@@ -135,6 +135,16 @@ class QueueState:
         if expire_ms:
             self.expiring.add(expire_ms, seq)
 
+    def put_run(self, seq: int, lsn: int, step: int, count: int, size: int, expire_ms: int) -> None:
+        """``count`` messages of one size stand ``step`` apart from ``lsn`` on; never put before."""
+        lane = self.lane(seq >> LANE_SHIFT)
+        assert seq & NUMBER_MASK == lane.next, "sequence numbers have no gaps"
+        lane.append_run(lsn, step, count, size)
+        self.bytes += count * size
+        if expire_ms:
+            for each in range(seq, seq + count):
+                self.expiring.add(expire_ms, each)
+
     def put_linked(self, seq: int, lsn: int, size: int, group: int, link: int) -> None:
         """A message that stands at ``lsn`` came by the link at ``link``."""
         lane = self.lane(seq >> LANE_SHIFT)

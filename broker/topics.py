@@ -12,8 +12,9 @@ Rules:
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..storage.log import Durability
+from ..storage.log import RUN_BYTES_MAX, Durability
 from ..storage.record import encode_ack, encode_message, encode_plain_message
+from ..storage.runs import encode_message_run
 from .access import Principal
 from .errors import BraidError, PermissionDenied, QueueFull
 from .host import DROPPED, EXPIRED
@@ -270,15 +271,19 @@ class Topics:
             assert session is not None and session.queue is not None
             targets.append((session.queue.id, INBOUND | inbound))
             level = max(level, session.durability)
+        if publication.count > 1 and publication.uniform and not publication.retain and not inbound:
+            if logged and self._log_run(publication, logged, now_ms):
+                logged = []
+        volatile = [queue for queue in queues if not queue.logged]
         last = publication.count - 1
-        for index, body in enumerate(publication.bodies):
+        one_by_one = logged or targets or volatile or number >= 0
+        for index, body in enumerate(publication.bodies if one_by_one else ()):
             if logged:
                 self._log_one(publication, body, logged, targets, number, index == last, now_ms)
             elif targets or (number >= 0 and index == last):
                 self._log_one(publication, body, (), targets, number, index == last, now_ms)
-            for queue in queues:
-                if not queue.logged:
-                    _put_volatile(queue, publication, body, now_ms)
+            for queue in volatile:
+                _put_volatile(queue, publication, body, now_ms)
         if inbound:
             assert session is not None and session.queue is not None
             session.queue.inbound.add(inbound)
@@ -289,6 +294,28 @@ class Topics:
                 queue.trim_wheels(publication.count)
                 queue.set_alarm()
         return level
+
+    def _log_run(self, publication: Publication, queues: Sequence[Queue], now_ms: int) -> bool:
+        """Keep a run of messages of one size in one go; False if it has to be one by one."""
+        attributes, bodies = publication.attributes, publication.bodies
+        count = publication.count
+        size = len(bodies[0]) + len(attributes)
+        if count * (size + 24 + 12 * len(queues) + 8) > RUN_BYTES_MAX:
+            return False
+        for queue in queues:
+            settings = queue.settings
+            if queue.live + count > settings.messages_max:
+                return False
+            if queue.bytes + count * size > settings.bytes_max:
+                return False
+        expire_ms = publication.expire_ms
+        targets = [(queue.id, queue.lane(0).next) for queue in queues]
+        records, step = encode_message_run(targets, now_ms, attributes, bodies, expire_ms)
+        lsn = self._log.append_run(records, count, len(queues))
+        for queue, (_, seq) in zip(queues, targets, strict=True):
+            queue.put_run(seq, lsn, step, count, size, expire_ms)
+            queue.counters.sent += count
+        return True
 
     def _log_one(
         self,

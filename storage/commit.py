@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from .errors import StorageError
 from .frame import FRAME_BYTES
-from .log import Callback, Durability, Extent
+from .log import RUN_BYTES_MAX, Callback, Durability, Extent
 from .record import record_length
 
 __all__ = ["PAYLOAD_BYTES_MAX", "RECORD_BYTES_MAX", "Batch", "Commit", "Frame", "Waiter"]
@@ -179,6 +179,14 @@ class Commit:
             self._rouse()
         return lsn
 
+    def append_run(self, records: bytes, count: int, references: int) -> int:
+        """Add ``count`` records of one size as one part of one frame; return the first's LSN."""
+        if len(records) > min(RUN_BYTES_MAX, self._payload_bytes_max):
+            raise ValueError(f"a run of {len(records)} bytes; the limit is {RUN_BYTES_MAX}")
+        lsn = self.append((records,), count * references)
+        self._count += count - 1
+        return lsn
+
     def _rouse(self) -> None:
         if self.error is not None:
             # Only reached after fail(): it leaves the log asleep, so that the check is not paid
@@ -251,7 +259,9 @@ class Commit:
             if at == lsn and self._parts[index]:
                 return self._gather(lsn, index)
             if at < lsn:
-                break
+                part = self._parts[index]
+                is_run = record_length(part) < len(part)
+                return Extent(at, at + len(part), part) if is_run else None
         return None
 
     def _gather(self, lsn: int, index: int) -> Extent:

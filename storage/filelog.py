@@ -235,6 +235,10 @@ class FileLog:
         """Add one encoded record; return its LSN."""
         return self._commit.append(parts, references)
 
+    def append_run(self, records: bytes, count: int, references: int) -> int:
+        """Add records of one size that stand back to back; the first one's LSN."""
+        return self._commit.append_run(records, count, references)
+
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:
         """Call ``callback(argument, error)`` once all that was appended so far is at ``level``."""
         error = self._commit.error

@@ -25,6 +25,7 @@ import msgspec
 from .errors import StorageError
 
 __all__ = [
+    "RUN_BYTES_MAX",
     "Callback",
     "Durability",
     "Extent",
@@ -37,6 +38,8 @@ __all__ = [
     "Replay",
     "Scheduler",
 ]
+
+RUN_BYTES_MAX = 256 * 1024  # of records that are appended in one go
 
 Callback = Callable[[object, StorageError | None], None]
 Job = Callable[[], None] | None
@@ -206,6 +209,13 @@ class Log(Protocol):
 
         ``references`` is how many :meth:`release` calls will come for it; a record with 0 is not
         kept beyond the next checkpoint.
+        """
+
+    def append_run(self, records: bytes, count: int, references: int) -> int:
+        """Add ``count`` records of one size that stand back to back; the first one's LSN.
+
+        They stand back to back in the log too, in one frame, so all of them are kept or none.
+        ``references`` is for each. ValueError for more than ``RUN_BYTES_MAX`` bytes.
         """
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 
 from .errors import Corrupt, LogClosed, StorageError
 from .log import (
+    RUN_BYTES_MAX,
     Callback,
     Durability,
     Extent,
@@ -108,6 +109,16 @@ class MemoryLog:
         if not self._awake:
             self._wake()
         return lsn
+
+    def append_run(self, records: bytes, count: int, references: int) -> int:
+        """Add records of one size that stand back to back; the first one's LSN."""
+        if len(records) > RUN_BYTES_MAX:
+            raise ValueError(f"a run of {len(records)} bytes; the limit is {RUN_BYTES_MAX}")
+        size = len(records) // count
+        first = self._next_lsn
+        for at in range(0, len(records), size):
+            self.append((records[at : at + size],), references)
+        return first
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:
         """Call ``callback(argument, error)`` in the owner's next turn."""

@@ -58,7 +58,7 @@ GOVERNED_METHODS = {"now": "time", "utcnow": "time", "today": "time"}
 HOT = {
     f"{folder}/{name}.py"
     for folder, names in {
-        "storage": "frame record commit cache log",
+        "storage": "frame record runs commit cache log",
         "broker": "index state wheel lease reader queue fifo engine core topiccore feed publishing"
         " router topictree tables publication topics sharing",
         "protocols/native": "frames session",

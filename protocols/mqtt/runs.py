@@ -129,6 +129,8 @@ def run_length(data: bytes, at: int, end: int, shape: Shape) -> int:
 class Run(Publication):
     """A run of PUBLISH packets in a buffer that was read."""
 
+    uniform = True
+
     __slots__ = ("_bodies", "_data", "_end", "_raw", "_start", "shape")
 
     def __init__(

@@ -122,3 +122,19 @@ def test_lane_is_a_dict(seed, grouped):
     ready = [number for number in model if number >= lane.next - 10]
     assert lane.first_ready(max(lane.next - 10, 0)) == min(ready, default=lane.next)
     assert sum(page.bytes for page in lane.pages.values()) == 5 * lane.live
+
+
+def test_a_run_is_what_appending_one_by_one_is():
+    for count, before in [(1, 0), (5, 0), (1_023, 1), (2_100, 700)]:
+        one, run = Lane(0, False), Lane(0, False)
+        for lane in (one, run):
+            for number in range(before):
+                lane.append(1 + number, 10)
+        first = one.next
+        for number in range(count):
+            one.append(10_000 + 50 * number, 42)
+        assert run.append_run(10_000, 50, count, 42) == first
+        assert (run.next, run.live) == (one.next, one.live)
+        assert {n: (p.slots, p.live, p.bytes) for n, p in run.pages.items()} == {
+            n: (p.slots, p.live, p.bytes) for n, p in one.pages.items()
+        }

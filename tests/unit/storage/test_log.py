@@ -18,7 +18,9 @@ from braidmq.storage import (
     Reference,
     StorageError,
 )
-from braidmq.storage.record import encode_message, record_is_intact
+from braidmq.storage.log import RUN_BYTES_MAX
+from braidmq.storage.record import decode_message, encode_message, record_is_intact
+from braidmq.storage.runs import encode_message_run
 from tests.simdisk import SimDisk, StepScheduler, StepWorker, run_steps
 
 
@@ -202,6 +204,32 @@ def test_what_never_was_is_none_and_an_error(bench: Bench):
     assert bench.calls == []
     bench.settle()
     assert [argument for argument, error in bench.calls if error is not None] == ["fetch"]
+
+
+def test_a_run_is_so_many_records_each_on_its_own(bench: Bench):
+    log = bench.log
+    bench.publish(b"before")
+    records, size = encode_message_run([(1, 1)], 5, b"", [b"one", b"two", b"six"])
+    first = log.append_run(records, 3, 1)
+    lsns = [first, first + size, first + 2 * size]
+    after = bench.publish(b"after")
+    assert after >= lsns[-1] + size
+    for settled in (False, True):
+        if settled:
+            log.wait(Durability.SYNC, bench.called, "kept")
+            bench.settle()
+        for lsn, body in zip(lsns, (b"one", b"two", b"six"), strict=True):
+            extent = log.get(lsn)
+            assert extent is not None
+            message = decode_message(extent.buffer, lsn - extent.start, lsn)
+            assert message.body == body
+    for lsn in lsns:
+        log.release(lsn)
+
+
+def test_a_run_that_is_too_long_is_refused(bench: Bench):
+    with pytest.raises(ValueError, match="the limit is"):
+        bench.log.append_run(bytes(RUN_BYTES_MAX + 1), 1, 1)
 
 
 def test_references_are_adopted_and_released(bench: Bench):
