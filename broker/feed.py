@@ -210,16 +210,14 @@ class Feed:
                 self._core.later(self._more)
             return
 
-    def close(self, now_ms: int) -> None:
-        """Stop. What is leased goes back, what was not taken as if it was never delivered."""
+    def close(self, now_ms: int, unprocessed: Sequence[Receipt] = ()) -> None:
+        """Stop. What is leased goes back; ``unprocessed``, and what was not taken, uncounted."""
         if self._ended:
             return
         self._ended = True
-        untaken: dict[str, list[Receipt]] = {}
-        for message in self._leased:
-            untaken.setdefault(message.queue, []).append(message.receipt)
+        unseen = [*unprocessed, *(message.receipt for message in self._leased)]
         for queue, consumer in self._consumers.items():
-            self._core.cancel(consumer, untaken.get(source_name(queue), ()), now_ms)
+            self._core.cancel(consumer, _held_by(consumer, queue, unseen), now_ms)
         self._consumers.clear()
         self._leased.clear()
         self._live.clear()
@@ -252,6 +250,15 @@ def source_name(queue: Queue) -> str:
     """What settles messages of a queue: a share may have two of the same name."""
     in_memory = queue.kind == "share" and queue.settings.durability is Durability.MEMORY
     return MEMORY_PREFIX + queue.name if in_memory else queue.name
+
+
+def _held_by(consumer: Consumer, queue: Queue, receipts: Sequence[Receipt]) -> list[Receipt]:
+    held = []
+    for seq, token in receipts:
+        lease = queue.leases.holds(seq, token)
+        if lease is not None and lease.consumer is consumer:
+            held.append((seq, token))
+    return held
 
 
 def _leased(d: Delivery, queue: str) -> Published:

@@ -216,13 +216,8 @@ class LocalVerbs:
         self._feeds.discard(local)
         if local.feed is None or self._core.failed is not None:
             return
-        by_queue: dict[str, list[Receipt]] = {}
-        for published in unprocessed:
-            if published.queue:
-                by_queue.setdefault(published.queue, []).append(published.receipt)
-        for queue, receipts in by_queue.items():
-            self._core.nack(self._who, queue, receipts, 0, False, self._now_ms())
-        local.feed.close(self._now_ms())
+        receipts = [published.receipt for published in unprocessed if published.queue]
+        local.feed.close(self._now_ms(), receipts)
 
     def give_credit(self, consumption: _LocalConsumption, count: int) -> None:
         """Allow a consumer ``count`` more messages."""

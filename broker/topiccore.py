@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from ..storage.log import Durability
 from .access import Principal
 from .engine import Engine
-from .errors import BraidError, InvalidArgument, LimitExceeded, NotFound
+from .errors import BraidError, InvalidArgument, LimitExceeded, NotFound, PermissionDenied
 from .feed import MEMORY_PREFIX, Feed, FeedOwner
 from .publication import Subscription
 from .publishing import Posted, batches
@@ -48,7 +48,8 @@ class TopicCore(Engine):
             raise InvalidArgument("the quality of a message is 0 or 1")
         if len(messages) > self.limits.batch_messages_max:
             raise LimitExceeded(f"a batch has at most {self.limits.batch_messages_max} messages")
-        self.topics.route(topic)  # raises for all of them alike
+        if self.topics.route(topic).reserved:
+            raise PermissionDenied("topics that begin with $ are the broker's own")
         level = Durability.MEMORY
         results: list[int | BraidError] = []
         for batch in batches(topic, messages, qos, self.limits, now_ms):

@@ -5,7 +5,7 @@ and so is what came but was not handed out, because the broker has that back.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ...broker.errors import BraidError, Disconnected
@@ -24,7 +24,6 @@ D = TypeVar("D", bound=Delivery)
 _CONSUME = OPERATIONS["CONSUME"]
 _CREDIT = OPERATIONS["CREDIT"]
 _CANCEL = OPERATIONS["CANCEL"]
-_NACK = OPERATIONS["NACK"]
 _SUBSCRIBE = OPERATIONS["SUBSCRIBE"]
 
 
@@ -133,16 +132,15 @@ class RemoteFlow(Generic[D]):
         if self._wire is not None and self._error is None:
             self._wire.send((_CANCEL, self._wire.new_request(), self._request, []))
 
-    async def _stop(self, unprocessed: Callable[[Wire], list[Receipt]]) -> None:
-        """End it; ``unprocessed`` gives back, or names, what nobody looked at."""
+    async def _stop(self, unprocessed: list[Receipt]) -> None:
+        """End it; nobody looked at what is ``unprocessed``."""
         self._client.forget(self)
         wire = self._wire
         if self._error is None and wire is not None and not wire.lost.done():
             self._error = Disconnected("this consumer was closed")
-            receipts = unprocessed(wire)
             self._ready.clear()
             try:
-                await wire.call(_CANCEL, self._request, receipts)
+                await wire.call(_CANCEL, self._request, unprocessed)
             except Disconnected:
                 pass  # then all of it went back
             wire.consumers.pop(self._request, None)
@@ -161,8 +159,7 @@ class RemoteConsumption(RemoteFlow[Delivery]):
 
     async def close(self, unprocessed: Sequence[Receipt] = ()) -> None:
         """Stop; what is held goes back."""
-        ready = [delivery.receipt for delivery in self._ready]
-        await self._stop(lambda wire: [*unprocessed, *ready])
+        await self._stop([*unprocessed, *(delivery.receipt for delivery in self._ready)])
 
 
 class RemoteSubscription(RemoteFlow[Published]):
@@ -191,13 +188,5 @@ class RemoteSubscription(RemoteFlow[Published]):
 
     async def close(self, unprocessed: Sequence[Published] = ()) -> None:
         """Stop; what is held goes back."""
-        await self._stop(lambda wire: self._give_back(wire, [*unprocessed, *self._ready]))
-
-    def _give_back(self, wire: Wire, unprocessed: Sequence[Published]) -> list[Receipt]:
-        by_queue: dict[str, list[Receipt]] = {}
-        for message in unprocessed:
-            if message.queue:
-                by_queue.setdefault(message.queue, []).append(message.receipt)
-        for queue, receipts in by_queue.items():
-            wire.send((_NACK, wire.new_request(), queue, receipts, 0, False))
-        return []
+        ready = [message.receipt for message in (*unprocessed, *self._ready) if message.queue]
+        await self._stop(ready)

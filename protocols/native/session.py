@@ -556,7 +556,7 @@ class NativeSession(ManagementRequests, TopicRequests):
         if not isinstance(consumer, TopicStream):
             self._core.cancel(consumer, unprocessed, now_ms)
         elif consumer.feed is not None:
-            consumer.feed.close(now_ms)
+            consumer.feed.close(now_ms, unprocessed)
 
     def _error(self, request: int, error: BraidError) -> None:
         append_frame(self._out, op.ErrorReply(request, error.code, str(error)))
