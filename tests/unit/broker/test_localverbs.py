@@ -7,6 +7,7 @@ import pytest
 from braidmq.broker import Broker, BrokerFailed, Unavailable
 from braidmq.broker.publishing import Posted
 from braidmq.broker.verbs import Interest
+from braidmq.storage.errors import LogFailed
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ async def test_the_failure_of_the_broker_ends_subscriptions():
         messages = await broker.verbs.subscribe(Interest(("t",)), 10)
         waiting = asyncio.ensure_future(messages.next())
         await asyncio.sleep(0)
-        broker._fail(broker.core.fail(OSError("broken")))
+        broker._fail(broker.core.fail(LogFailed("broken")))
         with pytest.raises(BrokerFailed, match="broken"):
             await waiting
         await messages.close()

@@ -90,7 +90,6 @@ async def test_what_raises_gives_back_and_says_when_it_cannot():
                 raise ZeroDivisionError
         assert caught.value.__notes__ == ["and the message could not be given back: gone"]
         assert messages.face.verbs.calls[0][0] == "nack"
-    await stream.aclose()
 
 
 async def test_a_closed_reception_is_not_opened_again():

@@ -10,6 +10,7 @@ from braidmq.broker.publishing import Posted
 from braidmq.broker.verbs import Interest
 from braidmq.protocols import connect, serve
 from braidmq.protocols.native import client as native
+from braidmq.protocols.native.consumption import RemoteSubscription
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ async def test_a_durable_subscription_goes_on_without_loss(broker, door):
             await broker.publish("t", b"%d" % number)
         (held,) = await messages.next()
         await door.restart()
-        bodies = set()
+        bodies: set[bytes] = set()
         while len(bodies) < 6:
             (message,) = await messages.next()
             result = await remote.verbs.ack(message.queue, [message.receipt])
@@ -120,6 +121,7 @@ async def test_what_nobody_looked_at_goes_back_uncounted(broker, door):
         messages = await remote.verbs.subscribe(Interest(("t",), "dash"), 10)
         await broker.publish_many("t", [b"1", b"2", b"3"])
         found = await messages.next()
+        assert isinstance(messages, RemoteSubscription)
         await until(lambda: len(messages._ready) == 2)
         await messages.close(found)
         messages = await remote.verbs.subscribe(Interest((), "dash"), 10)

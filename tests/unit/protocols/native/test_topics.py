@@ -6,8 +6,8 @@ from braidmq.broker.access import SYSTEM
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import unpack_headers
 from braidmq.broker.publishing import Posted
+from braidmq.protocols.native import frames, topics
 from braidmq.protocols.native import operations as op
-from braidmq.protocols.native import topics
 from tests.broker_harness import Harness
 from tests.unit.protocols.native.test_session import O, Peer
 
@@ -121,8 +121,8 @@ def test_a_live_message_is_encoded_once_for_all(monkeypatch):
     for peer in peers:
         subscribe(peer, 7, ["t"], 5)
     publish(peers[0], "t", b"x")
-    encoded = []
-    append = topics.append_events
+    encoded: list[bytes] = []
+    append = frames.append_events
 
     def note(out, request, messages, *more):
         size = append(out, request, messages, *more)
