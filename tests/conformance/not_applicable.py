@@ -14,6 +14,7 @@ NOT_APPLICABLE: dict[str, dict[str, str]] = {
         "MQTT-3.3.2-10": "It tells the client which topic aliases to accept.",
         "MQTT-3.3.4-8": "It tells the client what not to delay.",
         "MQTT-3.1.2-21": "It tells the client which keep alive to use.",
+        "MQTT-3.2.2-21": "It tells the client which keep alive to use.",
         "MQTT-4.5.0-2": "It tells the client to acknowledge what it receives.",
         "MQTT-4.6.0-1": "It orders what the client sends again.",
         "MQTT-4.6.0-2": "It orders the PUBACK packets of the client.",

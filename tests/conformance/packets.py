@@ -303,7 +303,8 @@ class Reader:
         return text
 
     def properties(self, kind: int) -> Properties:
-        inner, found = Reader(self.take(self.varint())), []
+        inner = Reader(self.take(self.varint()))
+        found: Properties = []
         while inner.data:
             key = inner.varint()
             assert key in PROPERTIES, f"unknown property {key:#x}"

@@ -26,6 +26,7 @@ from .packets import (
     USER_PROPERTY,
     V5,
     V311,
+    Packet,
     Will,
     binary,
     connect,
@@ -186,7 +187,7 @@ def test_row_7_nobody_hears_what_a_client_says_below_dollar(join, name, topic):
     except Closed:
         pass
     watcher.publish(f"{name}/barrier", qos=0)
-    seen = []
+    seen: list[Packet] = []
     while not seen or seen[-1].topic != f"{name}/barrier":
         seen.append(watcher.receive())
     assert b"forged" not in [each.payload for each in seen]

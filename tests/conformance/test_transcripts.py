@@ -77,6 +77,8 @@ def replay(dial, text: str) -> None:
                 raw = client.read().raw
             except Closed:
                 raw = b""
+            if not raw and not client.strict and data[0] in ("20", "e0"):
+                continue  # it closes, but does not say why, as it SHOULD
             if data == ["close"]:
                 assert raw == b"", f"{line}: instead came {raw.hex(' ')}"
             else:

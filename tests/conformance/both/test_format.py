@@ -299,7 +299,7 @@ def test_packets_that_only_a_server_sends_close(join, version, kind):
 
 
 @v5("MQTT-4.13.1-1")
-@v311("MQTT-4.8.0-2")
+@v311("MQTT-4.8.0-1")
 def test_one_clients_error_leaves_the_others_alone(join, version, name):
     other = join(version)
     other.subscribe(name)

@@ -162,7 +162,6 @@ def test_retain_as_published(join, name):
         assert client.receive().retain is retain
 
 
-@v311("MQTT-3.3.5-2")
 @v5("MQTT-3.4.2-1", "MQTT-3.5.2-1")
 @pytest.mark.parametrize("qos", [1, 2])
 def test_a_publish_that_reaches_nobody_is_acknowledged(join, version, name, qos):

@@ -3,7 +3,7 @@
 import pytest
 
 from ..client import Closed
-from ..packets import PING, PINGRESP, V5, publish, subscribe, unsubscribe
+from ..packets import PING, PINGRESP, V5, Packet, publish, subscribe, unsubscribe
 from ..requirements import v5, v311
 
 MATCHES = [
@@ -94,7 +94,7 @@ def test_a_leading_wildcard_does_not_match_dollar_topics(join, version, name, pa
 def refused_with(client, *reasons):
     """The broker closes, or, in version 5, answers 0x8F for the one filter and goes on."""
     client.send(PING)
-    seen = []
+    seen: list[Packet] = []
     try:
         while not seen or seen[-1].kind != PINGRESP:
             seen.append(client.read())

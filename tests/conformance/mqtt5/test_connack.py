@@ -99,7 +99,6 @@ def test_no_response_information_unless_asked(join, configured, asked):
     assert client.connack.get(RESPONSE_INFO) is None
 
 
-@v5("MQTT-3.2.2-22", "MQTT-3.2.2-21")
 def test_the_keep_alive_of_the_server_counts(configured):
     client = configured(server_keep_alive_seconds=1)()
     client.connect("x", keep_alive=600)

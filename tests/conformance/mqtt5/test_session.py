@@ -108,7 +108,7 @@ def test_the_end_of_the_session_ends_the_delay(join, name, how):
     assert watcher.receive().topic == name
 
 
-@v5("MQTT-3.14.2-1", "MQTT-3.1.2-8")
+@v5("MQTT-3.1.2-8")
 @pytest.mark.parametrize("reason", [0x04, 0x80, 0x81, 0x97])
 def test_a_disconnect_with_another_reason_publishes_the_will(join, name, reason):
     watcher = join()

@@ -13,6 +13,7 @@ from ..packets import (
     PUBLISH,
     PUBREC,
     PUBREL,
+    Packet,
     ack,
     subscribe,
 )
@@ -53,7 +54,7 @@ BAD += ["$share/g+/t", "$share/#", "$share/g#h/t", "$share/+", "$share/g/a#", "$
 def test_a_malformed_shared_filter_is_refused(join, pattern):
     client = join()
     client.send(subscribe((pattern, 0)), PING)
-    seen = []
+    seen: list[Packet] = []
     try:
         while not seen or seen[-1].kind != PINGRESP:
             seen.append(client.read())
