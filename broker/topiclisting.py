@@ -115,9 +115,9 @@ class TopicListing(_Listing[TopicInfo]):
             if found is None or not left:
                 left = _STEP_PLACES
                 yield
-        page.cut()
-        for topic, info in page.entries.items():
-            info.subscriptions = len(self._topics.router.match(topic))
+        for info in page.cut():
+            info.subscriptions = len(self._topics.router.match(info.topic))
+            yield  # as many may match as there are
 
 
 class LevelListing(_Listing[LevelInfo]):

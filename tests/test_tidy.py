@@ -34,7 +34,7 @@ LOOP = {
 SERVER = {f"protocols/{name}.py" for name in ("server", "listener", "connection", "tls")}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}
 TOOLS = {"protocols/cli/*", "benchmarks/*"}
-EDGE = SERVER | DAEMON | {"protocols/native/client.py"} | TOOLS
+EDGE = SERVER | DAEMON | {"protocols/native/client.py", "protocols/native/topicclient.py"} | TOOLS
 MAY_IMPORT: dict[str, set[str]] = {
     "os": FILES | EDGE,
     "pathlib": FILES | LOOP | EDGE,
