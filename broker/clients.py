@@ -67,6 +67,7 @@ class Clients:
                 self._prepare(session.queue)
             if not session.ended_ms:
                 session.ended_ms = now_ms
+                self._log(session)  # else its time would begin anew at every start
             for subscription in session.subscriptions.values():
                 self._enter(session, subscription, now_ms)
             self._await_end(session)
@@ -116,14 +117,16 @@ class Clients:
         session = engine.sessions.get(name)
         if session is not None and session.user != who.name:
             raise PermissionDenied(f"the session {name!r} is another user's")
+        if session is None:
+            self._check_room()
+        if engine.failed is not None:
+            raise engine.failed
+        if expiry_ms and (session is None or clean):
+            engine.admit()  # who comes back may drain its session, however full the disk is
         if session is not None and session.sink is not None:
             session.sink.replaced()
             assert session.sink is None
             session = engine.sessions.get(name)
-        if session is None and len(engine.sessions) >= engine.limits.sessions_max:
-            raise LimitExceeded(f"there are {len(engine.sessions)} sessions, as many as may be")
-        if expiry_ms:
-            engine.admit()
         if session is not None and clean:
             self.end(session, now_ms)
             session = None
@@ -135,24 +138,27 @@ class Clients:
         session.sink = sink
         session.will = None  # it came back in time
         session.ended_ms = 0
-        if session.queue is None and expiry_ms:
-            session.expiry_ms = expiry_ms
+        session.expiry_ms = expiry_ms
+        if session.queue is not None:
+            self._log(session)  # its time away is over; it must not be counted after a crash
+        elif expiry_ms:
             self._make_durable(session)
-        elif session.expiry_ms != expiry_ms:
-            self.change_expiry(session, expiry_ms)
         return session, present
+
+    def _check_room(self) -> None:
+        count = len(self._engine.sessions)
+        if count >= self._engine.limits.sessions_max:
+            raise LimitExceeded(f"there are {count} sessions, as many as may be")
 
     def open_unnamed(self, who: Principal, sink: Subscriber, now_ms: int) -> Session:
         """A session that ends with its connection, under a name that no client can ask for.
 
         Raises LimitExceeded.
         """
-        engine = self._engine
-        if len(engine.sessions) >= engine.limits.sessions_max:
-            raise LimitExceeded(f"there are {len(engine.sessions)} sessions, as many as may be")
+        self._check_room()
         self._unnamed += 1
         name = f"$live-{self._unnamed}"
-        session = engine.sessions[name] = Session(name, who.name, now_ms)
+        session = self._engine.sessions[name] = Session(name, who.name, now_ms)
         session.who = who
         session.sink = sink
         return session
@@ -255,7 +261,8 @@ class Clients:
         """Subscribe, or change a subscription's options; whether it was there before.
 
         Raises:
-            PermissionDenied, InvalidArgument, LimitExceeded: it was not made or changed.
+            PermissionDenied, InvalidArgument, LimitExceeded, StorageFull, Overloaded,
+            BrokerFailed: it was not made or changed.
         """
         limits = self._engine.limits
         shared = parse_shared(subscription.filter)
@@ -272,6 +279,7 @@ class Clients:
         if before is None:
             self._check_limits(session, filter, shared)
         if session.queue is not None:
+            self._engine.admit()
             self._log_subscription(session, subscription.filter, subscription)
         session.subscriptions[subscription.filter] = subscription
         self._enter(session, subscription, now_ms)
@@ -289,6 +297,10 @@ class Clients:
         more = self._topics.router.new_shapes(filter)
         if more and shapes + more > limits.filter_shapes_max:
             raise LimitExceeded(f"filters have {shapes} different shapes, about as many as may be")
+        if more and session.shapes + more > limits.filter_shapes_per_session_max:
+            raise LimitExceeded(
+                f"a session brings at most {limits.filter_shapes_per_session_max} new shapes"
+            )
         new = shared is not None and share_name(*shared) not in self._shares
         if new and len(self._shares) >= limits.shared_groups_max:
             raise LimitExceeded(f"there are {len(self._shares)} shares, as many as may be")
@@ -312,28 +324,39 @@ class Clients:
 
     def _enter(self, session: Session, subscription: Subscription, now_ms: int) -> None:
         shared = parse_shared(subscription.filter)
+        router = self._topics.router
+        shapes = router.shapes
         if shared is None:
-            old = self._topics.router.add(subscription.filter, session, (session, subscription))
+            old = router.add(subscription.filter, session, (session, subscription))
             self.subscriptions += old is None
-            return
-        name = share_name(*shared)
-        share = self._shares.get(name)
-        if share is None:
-            share = self._shares[name] = Share(name, shared[1], self._volatile_queue(name, now_ms))
-            share.durable = self._engine.shares.get(name)
-            self._topics.router.add(shared[1], share, share)
-        self.subscriptions += session not in share.members
-        known = session in share.members
-        share.members[session] = subscription
-        queues = [] if known else list(share.queues)
+        else:
+            name = share_name(*shared)
+            share = self._shares.get(name)
+            if share is None:
+                share = self._shares[name] = self._make_share(name, shared[1], now_ms)
+                router.add(shared[1], share, share)
+            self._join(share, session, subscription, now_ms)
+        session.shapes += router.shapes - shapes
+
+    def _make_share(self, name: str, filter: str, now_ms: int) -> Share:
+        share = Share(name, filter, self._volatile_queue(name, now_ms))
+        share.durable = self._engine.shares.get(name)
+        if share.durable is not None:  # of an earlier start, perhaps with other limits
+            share.durable.settings = self._settings(share.durable.settings.durability)
+        return share
+
+    def _join(
+        self, share: Share, session: Session, subscription: Subscription, now_ms: int
+    ) -> None:
+        known = not share.join(session, subscription)
+        self.subscriptions += not known
         if session.queue is not None and share.durable is None:
-            share.durable = self._durable_queue(name, now_ms)
-            for member in share.members:
+            share.durable = self._durable_queue(share.name, now_ms)
+            for member, options in share.members.items():
                 if member is not session and member.sink is not None:
-                    member.sink.attach(share.durable, share.members[member])
-            queues = list(share.queues) if not known else [share.durable]
-        if session.sink is not None:
-            for queue in queues:
+                    member.sink.attach(share.durable, options)
+        if session.sink is not None and not known:
+            for queue in share.queues:
                 session.sink.attach(queue, subscription)
 
     def _volatile_queue(self, name: str, now_ms: int) -> Queue:
@@ -353,13 +376,19 @@ class Clients:
 
     def _leave(self, session: Session, filter: str) -> None:
         shared = parse_shared(filter)
+        router = self._topics.router
+        shapes = router.shapes
         if shared is None:
-            self.subscriptions -= self._topics.router.remove(filter, session) is not None
-            return
-        share = self._shares[share_name(*shared)]
-        self.subscriptions -= share.members.pop(session, None) is not None
-        if share.members:
-            return
+            self.subscriptions -= router.remove(filter, session) is not None
+        else:
+            share = self._shares[share_name(*shared)]
+            self.subscriptions -= share.leave(session)
+            if not share.members:
+                self._end_share(share)
+        # Those that others use by now stay on its account: it is a bound, not a bill.
+        session.shapes = max(session.shapes - (shapes - router.shapes), 0)
+
+    def _end_share(self, share: Share) -> None:
         del self._shares[share.name]
         self._topics.router.remove(share.filter, share)
         self._engine.discard(share.volatile)

@@ -71,6 +71,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     subscriptions_per_session_max: int = 1_000
     shared_groups_max: int = 10_000
     filter_shapes_max: int = 1_024  # places of + in filters: the most nodes a match looks at
+    filter_shapes_per_session_max: int = 128  # as many as one filter can have, no more
     match_cache_topics_max: int = 10_000
     sessions_max: int = 100_000
     session_messages_max: int = 100_000

@@ -196,6 +196,7 @@ class Session:
         expiry_ms: how long it outlives its connection; EXPIRY_NEVER_MS: for ever.
         ended_ms: when the connection ended, unix ms; 0 while connected, or when unknown.
         will, will_due_ms: what to publish, and when, unless the client comes back before.
+        shapes: how many the router has because of its filters (``router.py``), about.
     """
 
     __slots__ = (
@@ -205,6 +206,7 @@ class Session:
         "expiry_ms",
         "name",
         "queue",
+        "shapes",
         "sink",
         "subscriptions",
         "user",
@@ -226,6 +228,7 @@ class Session:
         self.ended_ms = 0
         self.will: PlainPublication | None = None
         self.will_due_ms = 0
+        self.shapes = 0
 
     def definition(self) -> SessionDefinition:
         """What a DEFINITION record says of it."""

@@ -8,9 +8,9 @@ The queue lives in memory while all members do. With the first durable member co
 in the log, which takes all that is published from then on, and is there as long as the share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from .publication import Publication, Subscription
+from .publication import Subscription
 from .queue import Queue
 from .session import Session
 
@@ -26,11 +26,11 @@ class Share:
     """The members of one shared subscription and the queues they share.
 
     Attributes:
-        name: ``$share/GROUP/FILTER``. filter: what it subscribes to.
+        name: ``$share/GROUP/FILTER``. filter: what it subscribes to. members: see :meth:`join`.
         volatile: the queue in memory. durable: the one in the log, or None.
     """
 
-    __slots__ = ("_turn", "durable", "filter", "members", "name", "volatile")
+    __slots__ = ("_ring", "_turn", "durable", "filter", "members", "name", "volatile")
 
     def __init__(self, name: str, filter: str, volatile: Queue) -> None:
         self.name = name
@@ -38,7 +38,21 @@ class Share:
         self.members: dict[Session, Subscription] = {}
         self.volatile = volatile
         self.durable: Queue | None = None
+        self._ring: list[Session] | None = None  # the members in their order, once it is asked for
         self._turn = 0
+
+    def join(self, session: Session, subscription: Subscription) -> bool:
+        """Make a session a member, or change its options; whether it is new."""
+        new = session not in self.members
+        self.members[session] = subscription
+        if new:
+            self._ring = None
+        return new
+
+    def leave(self, session: Session) -> bool:
+        """A session is no member any more; whether it was one."""
+        self._ring = None
+        return self.members.pop(session, None) is not None
 
     @property
     def target(self) -> Queue:
@@ -52,11 +66,14 @@ class Share:
         if self.durable is not None:
             yield self.durable
 
-    def next_member(self, publication: Publication) -> Session | None:
-        """Whose turn it is among the connected members; None when there is none."""
-        members = list(self.members)
-        for _ in members:
-            self._turn = (self._turn + 1) % len(members)
-            if members[self._turn].sink is not None:
-                return members[self._turn]
+    def next_member(self, allowed: Callable[[Session], bool]) -> Session | None:
+        """Whose turn it is among the members that are connected and ``allowed``, or None."""
+        ring = self._ring
+        if ring is None:
+            ring = self._ring = list(self.members)
+        for _ in ring:
+            self._turn = (self._turn + 1) % len(ring)
+            member = ring[self._turn]
+            if member.sink is not None and allowed(member):
+                return member
         return None

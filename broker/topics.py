@@ -237,9 +237,14 @@ class Topics:
         session.sink.publish(publication, match)
 
     def _deliver_shared(self, share: Share, publication: Publication) -> None:
+        topic = publication.topic
+
+        def allowed(member: Session) -> bool:
+            return self.may_receive(member, topic)
+
         for single in publication.singles() if len(share.members) > 1 else (publication,):
-            member = share.next_member(single)
-            if member is None or not self.may_receive(member, publication.topic):
+            member = share.next_member(allowed)
+            if member is None:
                 self.dropped += single.count
                 continue
             assert member.sink is not None

@@ -85,6 +85,7 @@ KEYS: dict[str, str] = {
     "limits.subscriptions_per_session_max": "Subscriptions of one session.",
     "limits.shared_groups_max": "Groups of shared subscriptions.",
     "limits.filter_shapes_max": "Different places of + in all filters together.",
+    "limits.filter_shapes_per_session_max": "Of these, those that one session may bring.",
     "limits.match_cache_topics_max": "Topics whose subscribers are remembered.",
     "limits.sessions_max": "Sessions, connected or not.",
     "limits.session_messages_max": "Messages waiting in one session; then `sessions.overflow`.",

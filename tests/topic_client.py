@@ -1,0 +1,207 @@
+"""A client of topics without a dialect: what stands behind a session, and the sink of its queues.
+
+It asks the core what MQTT, STOMP and the native protocol ask of it, and keeps all that it gets:
+
+    client = Client(broker, "one")
+    client.connect(expiry_ms=60_000); client.subscribe("a/+")
+    client.send("a/b", b"x"); client.bodies(); client.ack()
+"""
+
+from typing import Any
+
+import msgspec
+
+from braidmq.broker.access import SYSTEM, Principal
+from braidmq.broker.errors import BraidError
+from braidmq.broker.lease import Consumer
+from braidmq.broker.message import MQTT_QOS, MQTT_RETAIN, TOPIC, Delivery, unpack_headers
+from braidmq.broker.publication import Match, PlainPublication, Publication, Subscription
+from braidmq.broker.queue import Queue
+from braidmq.broker.retained import RetainedSearch
+from braidmq.broker.session import Session, SessionQueue
+from braidmq.storage.log import Durability
+from tests.broker_harness import Harness
+
+__all__ = ["Client", "publication_of"]
+
+
+def publication_of(
+    topic: str, body: bytes, qos: int = 1, retain: bool = False, expire_ms: int = 0, **more: str
+) -> PlainPublication:
+    """A publication as a dialect makes it."""
+    headers: dict[str, str] = {**more, TOPIC: topic}
+    if qos != 1:
+        headers[MQTT_QOS] = str(qos)
+    if retain:
+        headers[MQTT_RETAIN] = "1"
+    attributes = msgspec.msgpack.encode(headers)
+    return PlainPublication(topic, body, attributes, qos, retain, expire_ms)
+
+
+class Client:
+    """See the module.
+
+    Attributes:
+        live: what came past the queues: (topic, body, how). held: what is leased.
+        ends: why the broker hung up, and which consumers it ended.
+    """
+
+    def __init__(
+        self, broker: Harness, name: str = "c", who: Principal = SYSTEM, credit: int = 1_000
+    ) -> None:
+        self.broker = broker
+        self.name = name
+        self.who = who
+        self.credit = credit
+        self.session: Session | None = None
+        self.consumers: list[Consumer] = []
+        self.live: list[tuple[str, bytes, Match]] = []
+        self.held: list[tuple[Consumer, Delivery]] = []
+        self.ends: list[object] = []
+        self.will: PlainPublication | None = None
+        self.will_delay_ms = 0
+
+    # What the core calls ----------------------------------------------------------------------
+
+    def publish(self, publication: Publication, match: Match) -> None:
+        self.live += [(publication.topic, body, match) for body in publication.bodies]
+
+    def attach(self, queue: Queue, subscription: Subscription | None) -> None:
+        self.consumers.append(self.broker.core.attach(queue, self, self.credit, subscription))
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        self.held += [(consumer, delivery) for delivery in deliveries]
+
+    def closed(self, consumer: Consumer, error: BraidError) -> None:
+        self.ends.append(error)
+
+    def replaced(self) -> None:
+        self.ends.append("replaced")
+        self.leave()
+
+    def ended(self, reason: str) -> None:
+        self.ends.append(reason)
+        self.leave()
+
+    # What a client does -----------------------------------------------------------------------
+
+    def connect(self, expiry_ms: int = 60_000, clean: bool = False, settle: bool = True) -> bool:
+        """Open the session; whether it was there before."""
+        clients = self.broker.core.clients
+        now_ms = self.broker.clock.ms
+        self.session, present = clients.open(self.who, self.name, self, clean, expiry_ms, now_ms)
+        for queue, subscription in clients.sources(self.session):
+            self.attach(queue, subscription)
+        if settle:
+            self.broker.settle()
+        return present
+
+    def leave(self) -> None:
+        """The connection is gone, in the middle of whatever goes on."""
+        session, self.session = self.session, None
+        if session is None:
+            return
+        core, now_ms = self.broker.core, self.broker.clock.ms
+        for consumer in self.consumers:
+            core.cancel(consumer, [], now_ms)
+        self.consumers.clear()
+        self.held.clear()
+        will, self.will = self.will, None
+        core.clients.close(session, self, will, self.will_delay_ms, now_ms)
+
+    def disconnect(self, will: PlainPublication | None = None, delay_ms: int = 0) -> None:
+        """Go, and leave a will perhaps."""
+        self.will, self.will_delay_ms = will, delay_ms
+        self.leave()
+        self.broker.settle()
+
+    def subscribe(self, filter: str, qos: int = 1, **options: Any) -> bool:
+        assert self.session is not None
+        subscription = Subscription(filter, qos, **options)
+        now_ms = self.broker.clock.ms
+        present = self.broker.core.clients.subscribe(self.session, subscription, now_ms)
+        self.broker.settle()
+        return present
+
+    def unsubscribe(self, filter: str) -> bool:
+        assert self.session is not None
+        found = self.broker.core.clients.unsubscribe(self.session, filter)
+        self.broker.settle()
+        return found
+
+    def send(
+        self,
+        topic: str,
+        body: bytes,
+        qos: int = 1,
+        retain: bool = False,
+        expire_ms: int = 0,
+        inbound: int = 0,
+    ) -> tuple[Durability, int]:
+        """Publish; what to wait for, and how many subscribed."""
+        publication = publication_of(topic, body, qos, retain, expire_ms)
+        publication.session = self.session
+        publication.inbound = inbound
+        result = self.broker.core.topics.publish(self.who, publication, self.broker.clock.ms)
+        self.broker.settle()
+        return result
+
+    def ack(self, count: int = -1) -> list[bytes]:
+        """Acknowledge what is held, the first ``count``; their bodies."""
+        taken = self.held[:count] if count >= 0 else list(self.held)
+        del self.held[: len(taken)]
+        for consumer, delivery in taken:
+            assert consumer.queue is not None
+            assert consumer.queue.ack([delivery.receipt]) == [None]
+            self.broker.core.credit(consumer, 1)
+        self.broker.settle()
+        return [delivery.body for _, delivery in taken]
+
+    # Looking ----------------------------------------------------------------------------------
+
+    @property
+    def queue(self) -> SessionQueue:
+        """The session's queue, of whoever is connected or not."""
+        queue = self.broker.core.sessions[self.name].queue
+        assert queue is not None
+        return queue
+
+    @property
+    def present(self) -> bool:
+        """Whether the broker knows the session."""
+        return self.name in self.broker.core.sessions
+
+    def bodies(self) -> list[bytes]:
+        """What is leased."""
+        return [delivery.body for _, delivery in self.held]
+
+    def topics(self) -> list[str]:
+        """Of what is leased."""
+        return [str(unpack_headers(each.attributes)[TOPIC]) for _, each in self.held]
+
+    def take_live(self) -> list[bytes]:
+        """What came past the queues since the last call."""
+        taken, self.live = self.live, []
+        return [body for _, body, _ in taken]
+
+    def retained(self, filter: str, most: int = 100) -> dict[str, bytes]:
+        """The retained messages that a new subscription would be given."""
+        assert self.session is not None
+        woken: list[None] = []
+        search = self.broker.core.topics.search_retained(
+            self.session, filter, lambda: woken.append(None)
+        )
+        return search_all(self.broker, search, most)
+
+
+def search_all(broker: Harness, search: RetainedSearch, most: int = 100) -> dict[str, bytes]:
+    """All that a search finds; each topic once."""
+    found: dict[str, bytes] = {}
+    for _ in range(100_000):
+        for topic, _, message in search.take(most, broker.clock.ms):
+            assert topic not in found
+            found[topic] = message.body
+        if search.done:
+            return found
+        broker.settle()
+    raise AssertionError("the search does not end")
