@@ -31,14 +31,25 @@ from .topic import check_topic
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["Route", "Topics", "merge"]
+__all__ = ["Audience", "Route", "Topics", "merge"]
 
 _ACCESS_SHIFT = 40  # the users' version above that of the subscriptions, in one stamp
 _TOPICS_CACHED_MAX = 1_024
 _TOPIC_CACHED_BYTES_MAX = 512
+_AUDIENCE_MAX = 64  # sessions
+_AUDIENCES_MAX = 4_096
 _MEMORY = Durability.MEMORY
 
 Entry = tuple[Session, Subscription] | Share
+
+
+class Audience:
+    """Sessions that get some topics in the same, plain way. Topics with the same one share it."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, members: tuple[tuple[Session, Match], ...]) -> None:
+        self.members = members
 
 
 class Route:
@@ -47,10 +58,11 @@ class Route:
     Attributes:
         sessions: each with how its messages come. shares: shared subscriptions that match.
         count: how many these are. live: nobody of them keeps anything.
+        audience: the sessions, if they are all and few, and nothing about them is special.
         reserved: the topic is the broker's own; clients may not publish to it.
     """
 
-    __slots__ = ("count", "live", "reserved", "sessions", "shares")
+    __slots__ = ("audience", "count", "live", "reserved", "sessions", "shares")
 
     def __init__(self, topic: str) -> None:
         self.reserved = topic.startswith("$")
@@ -58,6 +70,7 @@ class Route:
         self.shares: list[Share] = []
         self.count = 0
         self.live = True
+        self.audience: Audience | None = None
 
 
 def merge(subscriptions: Sequence[Subscription]) -> Match:
@@ -89,6 +102,8 @@ class Topics:
         self.router: FilterTree[Session | Share, Entry] = FilterTree()
         self._cache: MatchCache[Route] = MatchCache(engine.limits.match_cache_topics_max)
         self._topics: dict[bytes, str] = {}  # by packed headers
+        self._audiences: dict[tuple[tuple[Session, Match], ...], Audience] = {}
+        self._audiences_version = 0
         # Subscribers whose connection is slow, since a publisher looked: it waits a little.
         self.slow: list[Subscriber] = []
         self.published = 0  # messages, and
@@ -118,8 +133,20 @@ class Topics:
         route.count = len(route.sessions) + len(route.shares)
         keepers = [session for session in found if session.queue is not None]
         route.live = not (keepers or route.shares)
+        route.audience = self._audience(route, version)
         self._cache.put(topic, version, route)
         return route
+
+    def _audience(self, route: Route, version: int) -> Audience | None:
+        if route.shares or not 1 <= len(route.sessions) <= _AUDIENCE_MAX:
+            return None
+        if any(match.ids or match.foreign or match.each for _, match in route.sessions):
+            return None
+        if version != self._audiences_version or len(self._audiences) >= _AUDIENCES_MAX:
+            self._audiences = {}
+            self._audiences_version = version
+        members = tuple(route.sessions)
+        return self._audiences.setdefault(members, Audience(members))
 
     def match(self, session: Session, topic: str) -> Match | None:
         """How ``topic`` comes to a session now; None when it does not."""

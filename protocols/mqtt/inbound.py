@@ -38,9 +38,12 @@ from .packets import (
 )
 from .packets import Properties as PacketProperties
 from .runs import SHAPES_CACHED_MAX, Run, Shape, Topic, ack_run, packet_ids, run_length
+from .server import TOPIC_CACHED_BYTES_MAX
 from .stored import QUEUE_PREFIX
+from .stretches import STRETCH_PACKETS_MAX, find_stretch
 
 if TYPE_CHECKING:
+    from .outbound import Outbound
     from .session import MqttSession
 
 __all__ = ["DELAYED_PREFIX", "Inbound", "reason_of"]
@@ -117,6 +120,10 @@ class Inbound:
                 count = run_length(data, at, end, shape)
         if not count:
             return at
+        if count == 1 and end - at > size:
+            stop = self._take_stretch(data, at, end, shape)
+            if stop:
+                return stop
         session = self._session
         session.server.received += count
         expire_ms = 0
@@ -139,6 +146,46 @@ class Inbound:
             session.wait_for_slow()
         return at + count * size
 
+    def _take_stretch(self, data: bytes, at: int, end: int, shape: Shape) -> int:
+        """Pass on a stretch that begins at ``at``: where it ends, 0 when there is none."""
+        session = self._session
+        topics = session.topics
+        stamp = topics.stamp
+        route = shape.route
+        if shape.stamp != stamp or shape.who is not session.who or route is None:
+            return 0
+        qos = shape.qos
+        if qos and not route.live:
+            return 0
+        count_max = STRETCH_PACKETS_MAX
+        if session.version == V5 and qos:
+            count_max = min(count_max, session.options.receive_maximum - self.unanswered)
+        shapes = session.server.shapes(session.version)
+        size_max = session.options.maximum_packet_size_bytes
+        stretch = find_stretch(
+            data, at, end, shape, shapes, session.who, stamp, count_max, size_max
+        )
+        if stretch is None:
+            return 0
+        outs: list[Outbound] = []
+        for member, match in stretch.audience.members:
+            sink = member.sink
+            if sink is None:
+                continue
+            if not isinstance(sink, type(session)) or not sink.out.can_pass(stretch, match):
+                return 0
+            outs.append(sink.out)
+        ids = stretch.ids() if qos else b""
+        if b"\0\0" in ids and _has_zero(ids):
+            return 0  # the general way says what is wrong
+        for out in outs:
+            out.pass_on(stretch)
+        session.server.received += stretch.count
+        topics.published += stretch.count
+        if qos:
+            self._answer(_MEMORY, ack_run(0x40, ids), stretch.count)
+        return at + len(stretch.packets)
+
     def _find_shape(self, data: bytes, at: int, end: int) -> Shape | None:
         """The shape of a packet that is like most: QoS 0 or 1, not retained, no properties."""
         if data[at] not in (0x30, 0x32) or end - at < 8:
@@ -146,8 +193,8 @@ class Inbound:
         length = data[at + 1]
         body = at + 2
         if length > 127:
-            if data[body] > 127:
-                return None
+            if not 0 < data[body] < 128:
+                return None  # more bytes, or more than the number takes
             length += (data[body] << 7) - 128
             body += 1
         topic_end = body + 2 + (data[body] << 8 | data[body + 1])
@@ -163,6 +210,10 @@ class Inbound:
             if len(shapes) >= SHAPES_CACHED_MAX:
                 shapes.clear()
             shapes[prefix] = shape
+        # Another listener, which takes more, may have found it.
+        options = self._session.options
+        if shape.qos > options.maximum_qos or shape.size > options.maximum_packet_size_bytes:
+            return None
         self._shape = shape
         return shape
 
@@ -173,7 +224,7 @@ class Inbound:
         wire = prefix[body + 2 :]
         after = b"\0" if version == V5 else b""
         size = body + length
-        if not wire or wire[0] == 36 or 0 in wire or qos > session.options.maximum_qos:
+        if not 0 < len(wire) <= TOPIC_CACHED_BYTES_MAX or wire[0] == 36 or 0 in wire:
             return None  # 36 is a $
         if size < len(prefix) + 2 * qos + len(after):
             return None

@@ -40,6 +40,7 @@ from .packets import (
 from .runs import PACKET_IDS, Run, write_packet_ids
 from .server import MqttServer
 from .stored import Held, Source, Stored
+from .stretches import Stretch
 
 if TYPE_CHECKING:
     from .session import MqttSession
@@ -248,9 +249,7 @@ class Outbound:
         if size > self.packet_bytes_max:
             return False
         if run.count == 1:
-            number = self.take_id()
-            self._live.add(number)
-            ids = PACKET_IDS[number]
+            ids = PACKET_IDS[self._take_live()]
         else:
             found = self._take_ids(run.count)
             if found is None:
@@ -267,6 +266,36 @@ class Outbound:
         self._session.server.sent += run.count
         self._session.wake()
         return True
+
+    def can_pass(self, stretch: Stretch, match: Match) -> bool:
+        """Whether the client can be sent a stretch as it is, now."""
+        if stretch.qos and (not match.qos or self._waiting or stretch.count > self.room):
+            return False
+        return (
+            not (self.slow or self.alias_maximum)
+            and self._session.is_open
+            and stretch.fits(self._session.version)
+            and stretch.largest <= self.packet_bytes_max
+        )
+
+    def pass_on(self, stretch: Stretch) -> None:
+        """Send a stretch; :meth:`can_pass` has just said that it can be."""
+        if stretch.qos:
+            count = stretch.count
+            ids = self._take_ids(count)
+            numbers = (
+                _numbers(ids) if ids is not None else [self._take_live() for _ in range(count)]
+            )
+            self.send(stretch.with_ids(numbers))
+        else:
+            self.send(stretch.packets)
+        self._session.server.sent += stretch.count
+        self._session.wake()
+
+    def _take_live(self) -> int:
+        number = self.take_id()
+        self._live.add(number)
+        return number
 
     def _take_ids(self, count: int) -> bytes | None:
         """``count`` identifiers that are free, noted as those of live messages; None: no run."""

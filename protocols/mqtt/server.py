@@ -13,9 +13,16 @@ from .packets import V5, Reason
 from .primitives import is_text
 from .runs import Shape, Topic
 
-__all__ = ["HEADS_CACHED_MAX", "TOPICS_CACHED_MAX", "MqttServer", "StoredHead"]
+__all__ = [
+    "HEADS_CACHED_MAX",
+    "TOPICS_CACHED_MAX",
+    "TOPIC_CACHED_BYTES_MAX",
+    "MqttServer",
+    "StoredHead",
+]
 
 TOPICS_CACHED_MAX = 16_384
+TOPIC_CACHED_BYTES_MAX = 256  # topics that are longer are not remembered
 HEADS_CACHED_MAX = 4_096
 _HEAD_BYTES_MAX = 512  # packed headers that are longer are not remembered
 _NO_LIMITS = Limits()
@@ -71,9 +78,10 @@ class MqttServer:
         topic = self._topics.get(wire)
         if topic is None:
             topic = Topic(str(wire, "utf-8"), wire)
-            if len(self._topics) >= TOPICS_CACHED_MAX:
-                self._topics.clear()
-            self._topics[wire] = topic
+            if len(wire) <= TOPIC_CACHED_BYTES_MAX:
+                if len(self._topics) >= TOPICS_CACHED_MAX:
+                    self._topics.clear()
+                self._topics[wire] = topic
         return topic
 
     def attributes(self, topic: Topic, qos: int, retain: bool, headers: Headers) -> bytes:
@@ -99,9 +107,9 @@ class MqttServer:
         head = self._heads.get(attributes)
         if head is None:
             head = StoredHead(unpack_headers(attributes))
-            if len(self._heads) >= HEADS_CACHED_MAX:
-                self._heads.clear()
             if len(attributes) <= _HEAD_BYTES_MAX:
+                if len(self._heads) >= HEADS_CACHED_MAX:
+                    self._heads.clear()
                 self._heads[attributes] = head
         return head
 

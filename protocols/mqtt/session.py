@@ -159,6 +159,11 @@ class MqttSession:
         """The client's subscription by a filter."""
         return self.session.subscriptions.get(filter) if self.session is not None else None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent."""
+        return self._state is OPEN and not self.finished
+
     def wake(self) -> None:
         """There is something to send."""
         self.host.wake()
