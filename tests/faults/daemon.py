@@ -53,7 +53,8 @@ class Daemon:
         environment: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
     ) -> None:
-        self.port = 0
+        self.port = 0  # of the first listener, which speaks braid
+        self.ports: list[int] = []  # of all, in the order of the flags
         self.pid = 0  # of the broker itself, not of what it runs under
         self.started_seconds = 0.0
         self._ready = scratch / "ready.json"
@@ -103,7 +104,8 @@ class Daemon:
         told = json.loads(self._ready.read_text())
         self.started_seconds = time.monotonic() - began
         self.pid = told["pid"]
-        self.port = int(told["urls"][0].rpartition(":")[2])
+        self.ports = [int(url.rpartition(":")[2]) for url in told["urls"]]
+        self.port = self.ports[0]
 
     @property
     def log(self) -> str:
@@ -163,10 +165,6 @@ class Daemon:
             with suppress(ProcessLookupError):
                 self._process.kill()
         await self._process.wait()
-
-
-def _all_rest(pid: int) -> bool:
-    return all(map(_rests, Path(f"/proc/{pid}/task").iterdir()))
 
 
 def _rests(task: Path) -> bool:

@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,16 @@ from pathlib import Path
 if sys.platform == "linux":
     import fcntl
 
-__all__ = ["IMAGE_SIZES", "LossyDisk", "lossy_disk", "tmpfs", "why_no_mount", "why_not"]
+__all__ = [
+    "IMAGE_SIZES",
+    "LossyDisk",
+    "lossy_disk",
+    "lying_disk",
+    "tmpfs",
+    "why_no_lies",
+    "why_no_mount",
+    "why_not",
+]
 
 IMAGE_SIZES = {"ext4": "96M", "xfs": "320M"}  # sparse; xfs makes none smaller than 300 MiB
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN
@@ -155,3 +164,25 @@ def lossy_disk(kind: str, scratch: Path) -> Iterator[LossyDisk]:
         yield disk
     finally:
         disk.release()
+
+
+@cache
+def why_no_lies() -> str:
+    """Why no disk can be made to lie here, or an empty text."""
+    if any(map(shutil.which, ("cc", "gcc", "clang", "eatmydata", "strace"))):
+        return ""
+    return "no negative control: none of cc, eatmydata and strace is here"
+
+
+def lying_disk(scratch: Path) -> tuple[Sequence[str], Mapping[str, str]]:
+    """A command prefix and an environment in which nothing is ever synced."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is not None:
+        library = scratch / "nosync.so"
+        source = Path(__file__).with_name("nosync.c")
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+        return (), {"LD_PRELOAD": str(library)}
+    if shutil.which("eatmydata"):
+        return ("eatmydata",), {}
+    inject = ("-e", "inject=fdatasync,fsync:retval=0")
+    return ("strace", "-f", "-qqq", "-o", "/dev/null", *inject), {}

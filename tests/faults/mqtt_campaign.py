@@ -1,0 +1,222 @@
+"""A campaign for MQTT: one data directory, many runs of the daemon, always the same clients."""
+
+import asyncio
+import random
+import statistics
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from .campaign import DRAINED_SHARE, figures
+from .daemon import Daemon
+from .mqtt_audit import Destination, MqttJournal
+from .mqtt_load import Publisher, Retained, Subscriber, until
+from .mqtt_wire import V5, V311, Gone, Refused
+
+__all__ = ["FAN_SESSIONS", "LISTEN", "MqttCampaign"]
+
+LISTEN = ("--listen", "mqtt://127.0.0.1:0")
+FAN_SESSIONS = 20
+_LOAD, _FAN = "load/", "fan/"
+_UNAVAILABLE = (0x88, 3)  # the server is shutting down
+
+Fault = Callable[[Daemon], Awaitable[None]]
+
+
+class MqttCampaign:
+    """Runs of the daemon on one data directory, audited together.
+
+    Args:
+        data: the data directory; it may stand on a disk that breaks.
+        scratch: a directory on one that does not.
+    """
+
+    def __init__(self, data: Path, scratch: Path, seed: int) -> None:
+        self.data = data
+        self.scratch = scratch
+        self.rng = random.Random(seed)
+        self.journal = MqttJournal()
+        self.recovered_seconds: list[float] = []
+        self.replayed_bytes = 0
+        self.publishers = self._publishers()
+        self.subscribers = self._subscribers()
+        # It speaks only while nobody else does: what it publishes comes behind everything.
+        self._last = Publisher(
+            self.journal, self.rng, "last", [f"{_LOAD}last", f"{_FAN}last"], 1, pause=0
+        )
+
+    def _publishers(self) -> list[Publisher]:
+        def one(name: str, topics: str, qos: int, version: int = V5, **more: bool) -> Publisher:
+            names = topics.split()
+            return Publisher(self.journal, self.rng, name, names, qos, version, **more)
+
+        load, kept = "load/one load/two/deeper load/three", "kept/a kept/b kept/c"
+        publishers = [
+            one("one", load, 1),
+            one("one-old", load, 1, V311),
+            one("once", load, 1, resumes=False),
+            one("two", load, 2),
+            one("two-old", load, 2, V311),
+            one("zero", load, 0, resumes=False),
+            one("kept-one", kept, 1, retain=True),
+            one("kept-two", "kept/x/a kept/x/b", 2, V311, retain=True),
+            one("fan-once", "fan/once", 1, resumes=False),
+            one("fan-two", "fan/two", 2),
+        ]
+        for publisher in publishers[-4:]:
+            publisher.pause = 0.03  # a message of the fan is twenty
+        return publishers
+
+    def _subscribers(self) -> list[Subscriber]:
+        journal = self.journal
+        subscribers: list[Subscriber] = []
+
+        def add(at: Destination, name: str, filter: str, **more: object) -> None:
+            if at not in journal.destinations:
+                journal.destinations.append(at)
+            client = Subscriber(journal, self.rng, name, at, filter, **more)  # type: ignore[arg-type]
+            subscribers.append(client)
+
+        def session(name: str, qos: int, durable: bool = True, **more: object) -> None:
+            add(Destination(name, _LOAD, qos, durable), name, f"{_LOAD}#", **more)
+
+        session("steady-one", 1, version=V311)
+        session("leaving-two", 2, receive_maximum=10, hang_up=0.1)
+        session("seldom-two", 2, version=V311, offline=0.5, hang_up=0.02)
+        session("lazy-one", 1, lazy=True, hang_up=0.1, receive_maximum=100)
+        session("live-one", 1, durable=False, hang_up=0.02)
+        session("live-zero", 0, durable=False, version=V311)
+        share = Destination("share", _LOAD, 2, shared=True)
+        for number in range(2):
+            add(share, f"member-{number}", f"$share/members/{_LOAD}#", hang_up=0.1)
+        for number in range(FAN_SESSIONS):
+            at = Destination(f"fan-{number}", _FAN, 1 + number % 2)
+            add(at, at.name, f"{_FAN}#", offline=0.5)
+        return subscribers
+
+    def daemon(
+        self,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+    ) -> Daemon:
+        """A daemon on the data directory."""
+        return Daemon(self.data, self.scratch, prefix, environment, [*LISTEN, *flags])
+
+    async def cycle(self, fault: Fault, daemon: Daemon | None = None) -> None:
+        """Start, put load on it, break it while it is busy."""
+        async with daemon or self.daemon() as running:
+            try:
+                await self.begun(running)
+            except Gone:
+                pass  # the fault was quicker
+            await self.under_load(running, fault)
+
+    async def begun(self, daemon: Daemon) -> None:
+        """It has started: look at what is there before anything new comes. Raises Gone."""
+        self.journal.run += 1
+        report = daemon.logged("recovered")
+        self.recovered_seconds.append(report["seconds"])
+        self.replayed_bytes += report["bytes_replayed"]
+        port = daemon.ports[1]
+        for subscriber in self.subscribers:
+            if subscriber.durable and not subscriber.destination.since:
+                await subscriber.subscribe(port)
+            elif subscriber.destination.shared and subscriber.wire is None:
+                await subscriber.subscribe(port)  # the second member
+            subscriber.hang_up()
+        least = self.journal.retained_for_sure()
+        self.journal.check_retained(await Retained().ask(port, "kept/#", least))
+        if self.rng.random() < DRAINED_SHARE:
+            await self.drain(port)
+
+    async def under_load(self, daemon: Daemon, fault: Fault) -> None:
+        """Have every client do what it does until ``fault`` has happened."""
+        port = daemon.ports[1]
+        coming = [each for each in self.subscribers if self.rng.random() >= each.offline]
+        actors = [
+            asyncio.ensure_future(_act(client.run(port))) for client in [*self.publishers, *coming]
+        ]
+        try:
+            await fault(daemon)
+        finally:
+            for actor in actors:
+                actor.cancel()
+            ended = await asyncio.gather(*actors, return_exceptions=True)
+            for client in [*self.publishers, *self.subscribers]:
+                client.hang_up()
+        for outcome in ended:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def drain(self, port: int) -> None:
+        """Have everything delivered that waits, and close that chapter of the journal.
+
+        Nobody publishes meanwhile, except for what was not acknowledged yet. Raises Gone.
+        """
+        journal = self.journal
+        for publisher in self.publishers:
+            if publisher.durable:
+                await publisher.connect(port)
+        speaking = [publisher for publisher in self.publishers if publisher.durable]
+        if not await until(lambda: not any(publisher.pending for publisher in speaking)):
+            names = [publisher.name for publisher in speaking if publisher.pending]
+            journal.find("lost", f"no answers for {names}")
+        durable = [each for each in self.subscribers if each.durable]
+        for subscriber in durable:
+            subscriber.prompt = True
+            await subscriber.connect(port)
+        await self._last.connect(port)
+        for topic in self._last.topics:
+            self._last.publish(topic)
+        if await until(lambda: not self._last.pending):
+            await until(lambda: not journal.missing() and not any(s.received for s in durable))
+        for subscriber in durable:
+            await subscriber.settle()
+            if subscriber.received:
+                names = f"{subscriber.name}: {sorted(subscriber.received)} are not released"
+                journal.find("forgotten", names)
+        self._last.publish(self._last.topics[0])  # when it is kept, the acknowledgements are
+        await until(lambda: not self._last.pending and not journal.missing())
+        for subscriber in durable:
+            await subscriber.settle()
+        journal.emptied()
+        for client in [*speaking, self._last, *durable]:
+            client.hang_up()
+        for subscriber in durable:
+            subscriber.prompt = False
+
+    async def finish(self) -> MqttJournal:
+        """Deliver all that waits, stop in peace, and give the verdict."""
+        async with self.daemon() as daemon:
+            await self.begun(daemon)
+            await self.drain(daemon.ports[1])
+            assert await daemon.stop() == 0, daemon.log
+        return self.journal
+
+    @property
+    def line(self) -> str:
+        """The figures."""
+        longest = max(self.recovered_seconds, default=0.0)
+        median = statistics.median(self.recovered_seconds or [0.0])
+        return (
+            f"runs {self.journal.run}, {self.journal.figures()},"
+            f" recovery {median * 1000:.1f} ms median, {longest * 1000:.1f} ms at most,"
+            f" {self.replayed_bytes / 1e6:.1f} MB replayed"
+        )
+
+    def verdict(self, request: pytest.FixtureRequest) -> None:
+        """Print the figures, and fail when a promise was broken."""
+        figures(request, self.line)
+        assert not self.journal.broken, "\n".join([self.line, *self.journal.findings])
+
+
+async def _act(behaviour: Awaitable[None]) -> None:
+    try:
+        await behaviour
+    except Gone:
+        pass
+    except Refused as refused:
+        if refused.reason not in _UNAVAILABLE:
+            raise
