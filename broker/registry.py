@@ -40,7 +40,7 @@ from .host import Host
 from .index import LSN_MASK, Page
 from .message import TOPIC, unpack_headers
 from .queue import Queue
-from .retained import RETAINED, RETAINED_ENTITY, RetainedStore
+from .retained import RETAINED, RETAINED_ENTITY, RetainedStore, end_ms
 from .session import Session, SessionDefinition, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
 from .state import PAGE, QUEUE
@@ -245,7 +245,9 @@ class Registry:
     def _apply_retained(self, number: int, message: MessageRecord, size: int) -> None:
         if not message.replaces:
             topic = str(unpack_headers(message.attributes)[TOPIC])
-            self.retained.put(number, topic, message.lsn, size, message.expire_ms)
+            lifetime_ms = self.host().limits.retained_expiry_ms
+            ends_ms = end_ms(message.time_ms, message.expire_ms, lifetime_ms)
+            self.retained.put(number, topic, message.lsn, size, ends_ms)
             return
         moved = self.retained.move(number, message.replaces, message.lsn)
         if self._live:

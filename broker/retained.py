@@ -25,16 +25,24 @@ from .reader import Reader
 from .topictree import TopicTree
 from .wheel import Wheel
 
-__all__ = ["RETAINED", "RETAINED_ENTITY", "RetainedSearch", "RetainedStore"]
+__all__ = ["RETAINED", "RETAINED_ENTITY", "RetainedSearch", "RetainedStore", "end_ms"]
 
 RETAINED = 6  # section kind; the others stand in state.py
 RETAINED_ENTITY = 0xFFFF_FFFF  # on disk
 _SECTION_TOPICS = 256
-_SEARCH_TOPICS = 256  # looked at in one go
+_SEARCH_TOPICS = 64  # looked at in one go
 _EXPIRIES = 1_000  # handled in one go
 _DEADLINES_STALE = 1_024  # tolerated in the wheel
 
 _Row = tuple[int, str, int, int, int]
+_END = ("", -1)  # of a search
+
+
+def end_ms(time_ms: int, expire_ms: int, lifetime_ms: int) -> int:
+    """When a message of ``time_ms`` is retained no longer: by its own end, or by the limit."""
+    if not lifetime_ms:
+        return expire_ms
+    return min(expire_ms or time_ms + lifetime_ms, time_ms + lifetime_ms)
 
 
 class RetainedStore:
@@ -210,7 +218,17 @@ class RetainedSearch:
     ``more`` is called when it is worth asking again.
     """
 
-    __slots__ = ("_allowed", "_matches", "_more", "_now", "_reader", "_store", "_waiting", "done")
+    __slots__ = (
+        "_allowed",
+        "_more",
+        "_now",
+        "_now_lsn",
+        "_reader",
+        "_steps",
+        "_store",
+        "_waiting",
+        "done",
+    )
 
     def __init__(
         self,
@@ -220,11 +238,12 @@ class RetainedSearch:
         more: Callable[[], None],
     ) -> None:
         self._store = store
-        self._matches = store.tree.search(filter)
+        self._steps = store.tree.steps(filter)
         self._allowed = allowed
         self._more = more
         self._reader = Reader(store.log, self._loaded)
         self._now: tuple[str, int] | None = None  # the one that is being read
+        self._now_lsn = 0  # ... and from where
         self._waiting = False  # ... or is not kept yet
         self.done = False
 
@@ -238,11 +257,13 @@ class RetainedSearch:
         found: list[Found] = []
         store = self._store
         for _ in range(_SEARCH_TOPICS):
-            if len(found) >= most or self.loading:
+            if len(found) >= most or self.loading or self.done:
                 break
-            match = self._now or next(self._matches, None)
+            match = self._now or next(self._steps, _END)
             self._now = None
             if match is None:
+                break  # it has looked at much and found nothing
+            if match is _END:
                 self.done = True
                 break
             topic, number = match
@@ -256,8 +277,9 @@ class RetainedSearch:
                 break
             message = self._reader.read(lsn & LSN_MASK)
             if message is None:
-                self._now = match
+                self._now, self._now_lsn = match, lsn
                 break
+            message.expire_ms = store.expire_ms(number)
             if not 0 < message.expire_ms <= now_ms:
                 found.append((topic, lsn, message))
         self._reader.rest()
@@ -265,9 +287,12 @@ class RetainedSearch:
 
     def _kept(self, argument: object, error: StorageError | None) -> None:
         self._waiting = False
+        self.done = error is not None  # the log has failed: nothing will be kept any more
         self._more()
 
     def _loaded(self, error: StorageError | None) -> None:
-        if error is not None:
-            self._now = None  # it cannot be read; the others can
+        if error is not None and self._now is not None:
+            # Somewhere else by now? Compaction may have moved it and removed what was read.
+            if self._store.lsn(self._now[1]) == self._now_lsn:
+                self._now = None  # it cannot be read; the others can
         self._more()

@@ -22,7 +22,7 @@ from .message import TOPIC, unpack_headers
 from .overflow import has_room
 from .publication import Match, Publication, Subscriber, Subscription
 from .queue import Queue
-from .retained import RETAINED_ENTITY, RetainedSearch
+from .retained import RETAINED_ENTITY, RetainedSearch, end_ms
 from .router import FilterTree, MatchCache
 from .session import INBOUND, Session
 from .sharing import Share
@@ -386,7 +386,8 @@ class Topics:
             queue.put(seq, lsn, size, 0, expire_ms, 0)
             queue.counters.sent += 1
         if retained:
-            old = self.retained.put(number, publication.topic, lsn, size, expire_ms)
+            ends_ms = end_ms(now_ms, expire_ms, self._engine.limits.retained_expiry_ms)
+            old = self.retained.put(number, publication.topic, lsn, size, ends_ms)
             if old:
                 self._log.release(old)
 
@@ -399,13 +400,11 @@ class Topics:
                 self.forget(number, DROPPED)
             return -1
         limits = self._engine.limits
-        if limits.retained_expiry_ms:
-            end_ms = now_ms + limits.retained_expiry_ms
-            publication.expire_ms = min(publication.expire_ms or end_ms, end_ms)
         size = len(body) + len(publication.attributes)
         number = self.retained.number_for(publication.topic, size, limits)
-        if publication.expire_ms:
-            self._engine.clients.alarm_at(publication.expire_ms)
+        ends_ms = end_ms(now_ms, publication.expire_ms, limits.retained_expiry_ms)
+        if ends_ms:
+            self._engine.clients.alarm_at(ends_ms)
         return number
 
     def forget(self, number: int, reason: int) -> None:
