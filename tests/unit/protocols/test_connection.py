@@ -168,6 +168,31 @@ async def make():
                 await pair.keeper.left.wait()
 
 
+class Socket:
+    """A socket that remembers which options were set."""
+
+    def __init__(self):
+        self.options = []
+
+    def setsockopt(self, *option):
+        self.options.append(option)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
+async def test_what_is_not_answered_at_once_is_acknowledged_at_once(make):
+    pair = await make()
+    seen = pair.connection._socket = Socket()
+    await pair.write(b"one")
+    await pair.until(lambda: pair.session.got == b"one")
+    assert seen.options == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
+    pair.session.out += b"answer"
+    await pair.write(b"two")
+    assert await pair.read() == b"answer"
+    await pair.write(b"three")
+    await pair.until(lambda: pair.session.got == b"onetwothree")
+    assert len(seen.options) == 2
+
+
 async def test_bytes_go_in_and_come_out(make):
     pair = await make()
     assert pair.connection.loopback and pair.connection.peer == "127.0.0.1"
