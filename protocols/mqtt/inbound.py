@@ -37,6 +37,7 @@ from .packets import (
     encode_properties,
 )
 from .packets import Properties as PacketProperties
+from .reasons import ALLOWED
 from .runs import SHAPES_CACHED_MAX, Run, Shape, Topic, ack_run, packet_ids, run_length
 from .server import TOPIC_CACHED_BYTES_MAX
 from .stored import QUEUE_PREFIX
@@ -555,6 +556,8 @@ class Inbound:
         if session.explains:
             properties = encode_properties(PacketProperties(reason_string=str(error)))
         reason = reason_of(error)
+        if reason not in ALLOWED[kind]:
+            reason = Reason.QUOTA_EXCEEDED  # [MQTT-3.4.2-1]: it can be neither busy nor too large
         for at in range(0, len(ids), 2):
             number = ids[at] << 8 | ids[at + 1]
             packet = encode_ack(kind, V5, number, reason, properties)
