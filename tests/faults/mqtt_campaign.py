@@ -11,7 +11,7 @@ import pytest
 from .campaign import DRAINED_SHARE, figures
 from .daemon import Daemon
 from .mqtt_audit import Destination, MqttJournal
-from .mqtt_load import Publisher, Retained, Subscriber, until
+from .mqtt_load import Client, Publisher, Retained, Subscriber, until
 from .mqtt_wire import V5, V311, Gone, Refused
 
 __all__ = ["FAN_SESSIONS", "LISTEN", "MqttCampaign"]
@@ -135,9 +135,8 @@ class MqttCampaign:
         """Have every client do what it does until ``fault`` has happened."""
         port = daemon.ports[1]
         coming = [each for each in self.subscribers if self.rng.random() >= each.offline]
-        actors = [
-            asyncio.ensure_future(_act(client.run(port))) for client in [*self.publishers, *coming]
-        ]
+        clients: list[Client] = [*self.publishers, *coming]
+        actors = [asyncio.ensure_future(_act(client.run(port))) for client in clients]
         try:
             await fault(daemon)
         finally:
@@ -175,8 +174,8 @@ class MqttCampaign:
         for subscriber in durable:
             await subscriber.settle()
             if subscriber.received:
-                names = f"{subscriber.name}: {sorted(subscriber.received)} are not released"
-                journal.find("forgotten", names)
+                text = f"{subscriber.name}: {sorted(subscriber.received)} are not released"
+                journal.find("forgotten", text)
         self._last.publish(self._last.topics[0])  # when it is kept, the acknowledgements are
         await until(lambda: not self._last.pending and not journal.missing())
         for subscriber in durable:

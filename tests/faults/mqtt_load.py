@@ -29,7 +29,7 @@ from .mqtt_wire import (
     MqttWire,
 )
 
-__all__ = ["Publisher", "Retained", "Subscriber", "until"]
+__all__ = ["Client", "Publisher", "Retained", "Subscriber", "until"]
 
 EXPIRY_SECONDS = 24 * 3600
 GUARD_SECONDS = 60.0  # a hang, not a measure
@@ -64,6 +64,9 @@ class Client(Listener):
         self.wire: MqttWire | None = None
         self.connection = 0
         self._known = False  # the broker has acknowledged the session
+
+    async def run(self, port: int) -> None:
+        """Do what it does until the broker is gone. Raises Gone."""
 
     async def connect(self, port: int) -> MqttWire:
         """Connect; what is under way goes on. Raises Gone."""

@@ -6,7 +6,7 @@ protocol. What comes is told to a :class:`Listener` while its bytes are being pa
 """
 
 import asyncio
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 __all__ = [
     "PUBACK",
@@ -240,7 +240,7 @@ class MqttWire(asyncio.Protocol):
         if self.gone:
             return
         self.gone = True
-        waiting = [self._connack, *self._pings, *self._subacks.values()]
+        waiting: list[asyncio.Future[Any]] = [self._connack, *self._pings, *self._subacks.values()]
         for each in waiting:
             if not each.done():
                 each.set_exception(Gone(f"connection lost, 0x{self.reason:02X}"))
