@@ -5,7 +5,9 @@ Rules:
 - One place decides who gets a topic: :meth:`Topics.route`, which also asks whether each of them
   may. Its answer is kept until a subscription or the users change.
 - What reaches only connected sessions without durability is not logged; QoS 0 never is. All durable
-  targets of a message stand in one record, with its body, so it reaches all of them or none.
+  targets of a message stand in one record, with its body, so it reaches all of them or none. Only
+  from ``TARGETS_MAX`` on it takes several records, the last of which also says that a QoS 2
+  message was taken: a crash between them lets its publisher send it again.
 - A session gets a message once, however many of its subscriptions match.
 """
 
@@ -31,7 +33,9 @@ from .topic import check_topic
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["Audience", "Route", "Topics", "merge"]
+__all__ = ["TARGETS_MAX", "Audience", "Route", "Topics", "merge"]
+
+TARGETS_MAX = 32_768  # queues in one record, which has room for twice as many
 
 _ACCESS_SHIFT = 40  # the users' version above that of the subscriptions, in one stamp
 _TOPICS_CACHED_MAX = 1_024
@@ -288,8 +292,11 @@ class Topics:
         if not (queues or publication.retain or inbound):
             return _MEMORY
         engine = self._engine
-        engine.admit()
         logged = [queue for queue in queues if queue.logged]
+        if len(logged) < len(queues):
+            engine.admit(memory=True)
+        if logged or publication.retain or inbound:
+            engine.admit()
         level = max((queue.settings.durability for queue in logged), default=_MEMORY)
         refusing = [queue for queue in queues if queue.settings.overflow == "reject"]
         if refusing:
@@ -310,10 +317,13 @@ class Topics:
         last = publication.count - 1
         one_by_one = logged or targets or volatile or number >= 0
         for index, body in enumerate(publication.bodies if one_by_one else ()):
-            if logged:
-                self._log_one(publication, body, logged, targets, number, index == last, now_ms)
-            elif targets or (number >= 0 and index == last):
-                self._log_one(publication, body, (), targets, number, index == last, now_ms)
+            rest = logged
+            while len(rest) > TARGETS_MAX:
+                self._log_one(publication, body, rest[:TARGETS_MAX], (), -1, now_ms)
+                rest = rest[TARGETS_MAX:]
+            kept = number if index == last else -1
+            if rest or targets or kept >= 0:
+                self._log_one(publication, body, rest, targets, kept, now_ms)
             for queue in volatile:
                 _put_volatile(queue, publication, body, now_ms)
         if inbound:
@@ -356,10 +366,13 @@ class Topics:
         queues: Sequence[Queue],
         more: Sequence[tuple[int, int]],
         number: int,
-        last: bool,
         now_ms: int,
     ) -> None:
-        """One record for all that keep the message, then apply it to each."""
+        """One record for all that keep the message, then apply it to each.
+
+        ``more`` are targets that only the record knows; ``number`` is that of the retained message
+        that it becomes, -1: of none.
+        """
         attributes = publication.attributes
         size = len(body) + len(attributes)
         expire_ms = publication.expire_ms
@@ -369,8 +382,7 @@ class Topics:
                 takers.append((queue, queue.lane(0).next))
         references = len(takers)
         targets = [(queue.id, seq) for queue, seq in takers]
-        retained = last and number >= 0
-        if retained:
+        if number >= 0:
             targets.append((RETAINED_ENTITY, number))
             references += 1
         targets.extend(more)
@@ -385,7 +397,7 @@ class Topics:
         for queue, seq in takers:
             queue.put(seq, lsn, size, 0, expire_ms, 0)
             queue.counters.sent += 1
-        if retained:
+        if number >= 0:
             ends_ms = end_ms(now_ms, expire_ms, self._engine.limits.retained_expiry_ms)
             old = self.retained.put(number, publication.topic, lsn, size, ends_ms)
             if old:
