@@ -24,7 +24,7 @@ from ..storage.log import Durability, Log
 from ..storage.record import MessageContent, encode_ack, encode_receive
 from .host import ACKED, DROPPED, RELEASED, Host
 from .index import Lane
-from .lease import Consumer
+from .lease import Consumer, Lease
 from .publication import PlainPublication, Subscriber, Subscription
 from .queue import Queue
 from .settings import QueueSettings
@@ -158,7 +158,19 @@ class SessionQueue(Queue):
             self.discard([lane.base | number], DROPPED)
             self.counters.dropped += 1
             return False
+        if receives:
+            message.expire_ms = 0  # [MQTT-4.3.3-7]: what was sent once does not expire any more
         return super()._is_due(consumer, lane, number, message, receives, now_ms)
+
+    def give_back(self, seq: int, lease: Lease, due_ms: int, counted: bool, now_ms: int) -> None:
+        if counted:
+            lease.expire_ms = 0
+        super().give_back(seq, lease, due_ms, counted, now_ms)
+
+    def _expire_if_idle(self, seq: int, now_ms: int) -> None:
+        lane, number = self.locate(seq)
+        if lane is not None and not lane.receives(number):
+            super()._expire_if_idle(seq, now_ms)
 
     def receive_inbound(self, packet: int) -> None:
         """A QoS 2 message came from the client that nothing else in the log tells of."""

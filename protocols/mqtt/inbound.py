@@ -258,7 +258,7 @@ class Inbound:
         try:
             level, matched = self._publish(run.shape, run, now_ms)
         except BraidError as error:
-            self._refuse(PUBACK, ids, error)
+            self._refuse_topic(PUBACK, ids, error)
             return
         if matched or session.version != V5:
             acks = ack_run(0x40, ids)
@@ -351,7 +351,15 @@ class Inbound:
         if topic.name.startswith("$"):
             self._take_special(topic, publish, now_ms)
             return
-        shape = self._shape_of(topic, publish, data, at, end)
+        try:
+            shape = self._shape_of(topic, publish, data, at, end)
+        except BraidError as error:  # more headers than the broker takes
+            if publish.qos:
+                kind = PUBACK if publish.qos == 1 else PUBREC
+                self._refuse(kind, publish.packet_id.to_bytes(2, "big"), error)
+            else:
+                self._refuse_quietly(error, 1)
+            return
         if publish.properties is None or publish.properties.topic_alias is None:
             self._shape = shape if publish.qos < 2 and not publish.dup else None
         run = self._run_of(shape, publish, data, at, end, now_ms)
@@ -449,7 +457,7 @@ class Inbound:
         except BraidError as error:
             if session.version != V5:
                 received.add(number)  # it is acknowledged like any other, or the connection ends
-            self._refuse(PUBREC, number.to_bytes(2, "big"), error)
+            self._refuse_topic(PUBREC, number.to_bytes(2, "big"), error)
             return
         received.add(number)
         if not matched and session.version == V5:
@@ -541,6 +549,13 @@ class Inbound:
         raise PermissionDenied("topics that begin with $ are the broker's own")
 
     # Refusing ---------------------------------------------------------------------------------
+
+    def _refuse_topic(self, kind: int, ids: bytes, error: BraidError) -> None:
+        """Messages were not taken; a topic that is none ends the connection. [MQTT-3.3.2-2]"""
+        if isinstance(error, InvalidArgument):
+            self._session.fail(reason_of(error), str(error))
+        else:
+            self._refuse(kind, ids, error)
 
     def _refuse(self, kind: int, ids: bytes, error: BraidError) -> None:
         """Say that messages were not taken, as far as the version can."""

@@ -225,16 +225,15 @@ class MqttSession:
         self.finished = True
         if not self.version:
             return  # [MQTT-3.1.0-1]: it never spoke MQTT
-        properties = b""
-        if self.version == V5:
-            moved = reason in (Reason.USE_ANOTHER_SERVER, Reason.SERVER_MOVED)
-            properties = encode_properties(
-                Properties(
-                    reason_string=text if self.explains and text else None,
-                    server_reference=(self.options.server_reference or None) if moved else None,
-                )
-            )
-        self.out.send(encode_connack(self.version, False, reason, properties))
+        moved = reason in (Reason.USE_ANOTHER_SERVER, Reason.SERVER_MOVED)
+        told = Properties(
+            reason_string=text if self.explains and text else None,
+            server_reference=(self.options.server_reference or None) if moved else None,
+        )
+        packet = encode_connack(self.version, False, reason, encode_properties(told))
+        if len(packet) > self.out.packet_bytes_max:
+            packet = encode_connack(self.version, False, reason)  # [MQTT-3.2.2-19]
+        self.out.send(packet)
 
     # --- what the handshake asks ---
 
@@ -344,7 +343,6 @@ class MqttSession:
 
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take bytes from the client."""
-        self._heard_ms = now_ms
         if self.finished:
             return
         rest = self._data
@@ -413,10 +411,20 @@ class MqttSession:
                 self._take(data, at, body_at, stop, now_ms)
                 at = stop
         except Malformed as malformed:
-            self.fail(malformed.reason, str(malformed))
+            self._fail_malformed(malformed)
+        if at:
+            self._heard_ms = now_ms  # [MQTT-3.1.2-22] counts packets: bytes that trickle are none
         if at < end and not self.finished:
             self._data = data[at:] if at else data
         self.inbound.ask_when_kept()
+
+    def _fail_malformed(self, malformed: Malformed) -> None:
+        """Hang up on who sent what cannot be."""
+        if self._state is GREETING and self.version != V5:
+            # [MQTT-3.1.4-1] of 3.1.1: closed without a CONNACK, but for a version we do not speak
+            if malformed.reason != Reason.UNSUPPORTED_PROTOCOL_VERSION:
+                self.version = 0
+        self.fail(malformed.reason, str(malformed))
 
     def _check_size(self, size: int) -> None:
         most = self.options.maximum_packet_size_bytes
@@ -433,17 +441,17 @@ class MqttSession:
         if self._state is GREETING:
             self._greet(first, data[body_at:end])
             return
-        if first >> 4 == PUBLISH:
-            self.inbound.take_one(data, at, body_at, end, now_ms)
-            return
         if first >> 4 == CONNECT:
             # [MQTT-3.1.0-2]
             raise Malformed("a second CONNECT", Reason.PROTOCOL_ERROR)
-        body = data[body_at:end]
-        packet = decode(DECODERS, self.version, first, body, self.options.user_properties_max)
         if self._state is EXCHANGING and first >> 4 not in (AUTH, DISCONNECT):
             # [MQTT-3.1.2-30]
             raise Malformed("first prove who you are", Reason.PROTOCOL_ERROR)
+        if first >> 4 == PUBLISH:
+            self.inbound.take_one(data, at, body_at, end, now_ms)
+            return
+        body = data[body_at:end]
+        packet = decode(DECODERS, self.version, first, body, self.options.user_properties_max)
         _HANDLERS[first >> 4](self, packet, now_ms)
 
     def _greet(self, first: int, body: bytes) -> None:

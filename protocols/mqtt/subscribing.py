@@ -12,6 +12,7 @@ from ...broker.publication import Match, PlainPublication, Subscription
 from ...broker.retained import RetainedSearch
 from ...broker.topics import merge
 from .packets import (
+    V5,
     Malformed,
     Properties,
     Reason,
@@ -94,6 +95,9 @@ class Subscribing:
                 assert session.session is not None
                 before = session.core.clients.subscribe(session.session, subscription, now_ms)
             except BraidError as error:
+                if isinstance(error, InvalidArgument) and session.version != V5:
+                    # [MQTT-4.8.0-1] of 3.1.1: a filter that is none violates the protocol
+                    raise Malformed(str(error), Reason.TOPIC_FILTER_INVALID) from None
                 reasons.append(_reason_of(error))
                 explanation = explanation or str(error)
                 continue
@@ -138,6 +142,9 @@ class Subscribing:
         reasons: list[int] = []
         for filter in packet.filters:
             assert session.session is not None
+            if not filter:
+                # [MQTT-4.7.3-1]
+                raise Malformed("an empty filter", Reason.TOPIC_FILTER_INVALID)
             session.out.detach(filter, now_ms)
             found = session.core.clients.unsubscribe(session.session, filter)
             reasons.append(Reason.SUCCESS if found else Reason.NO_SUBSCRIPTION_EXISTED)
