@@ -38,7 +38,8 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     Attributes:
         receive_maximum: QoS 1 and 2 messages that a client may have unacknowledged; told to MQTT 5.
-        receive_maximum_strict: close with 0x93 a client that exceeds it; else it is only counted.
+        receive_maximum_strict: close with 0x93 a client that exceeds it; else it is only counted,
+            since widely used ones (MQTT.js) never look at what they are told.
         in_flight_maximum: QoS 1 and 2 messages sent to a client ahead of its acknowledgements; a
             smaller Receive Maximum of the client wins.
         topic_alias_maximum: aliases a client may use; 0 allows none.
@@ -67,7 +68,7 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """
 
     receive_maximum: int = 256
-    receive_maximum_strict: bool = True
+    receive_maximum_strict: bool = False
     in_flight_maximum: int = 1_024
     topic_alias_maximum: int = 64
     topic_alias_maximum_out: int = 64

@@ -353,7 +353,7 @@ def test_the_receive_maximum_counts_for_resent_messages(join, name):
 @v5("MQTT-3.3.4-7")
 def test_the_brokers_receive_maximum(configured, name):
     """A message beyond it closes; acknowledged ones count no more, resent ones count once."""
-    client = configured(receive_maximum=3)()
+    client = configured(receive_maximum=3, receive_maximum_strict=True)()
     client.connect(name)
     assert client.connack.get(RECEIVE_MAXIMUM) == 3
     for packet_id in (1, 2, 3):
