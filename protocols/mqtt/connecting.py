@@ -31,15 +31,17 @@ from .packets import (
     Properties,
     Reason,
     Will,
+    decode_connect,
     encode_auth,
     encode_connack,
     encode_properties,
+    peek_level,
 )
 
 if TYPE_CHECKING:
     from .session import MqttSession
 
-__all__ = ["SCRAM", "Connecting", "Exchange"]
+__all__ = ["SCRAM", "Connecting", "Exchange", "greet", "prove_again"]
 
 SCRAM = "SCRAM-SHA-256"
 _CLIENT_ID_V31_MAX = 23
@@ -130,6 +132,44 @@ class Exchange:
 def _auth(data: bytes) -> bytes:
     properties = Properties(authentication_method=SCRAM, authentication_data=data or None)
     return encode_auth(Reason.CONTINUE_AUTHENTICATION, encode_properties(properties))
+
+
+def prove_again(
+    session: "MqttSession", exchange: Exchange | None, user: str, packet: Auth, now_ms: int
+) -> Exchange | None:
+    """A client that is in proves again who it is: the exchange as it goes on; None: it is over."""
+    if exchange is None:
+        exchange = Exchange(session.host.scram())
+    try:
+        answer = exchange.repeat(packet, user, now_ms)
+        if exchange.who is not None:
+            session.who = session.core.access.for_client(exchange.who, session.who.client_id)
+        session.out.send(answer)
+    except BraidError as error:
+        # [MQTT-4.12.1-2]
+        session.fail(Reason.NOT_AUTHORIZED, str(error))
+    return exchange if exchange.who is None else None
+
+
+def greet(session: "MqttSession", flags: int, body: bytes) -> Connect:
+    """Decode a CONNECT, and note what the client says of itself. Raises Malformed."""
+    session.version = peek_level(body)
+    if not session.version and len(body) > 6:
+        # Answered in the form that the client most likely understands.
+        session.version = V5 if body[:6] == b"\0\4MQTT" and body[6] > V5 else V311
+    options, out = session.options, session.out
+    connect = decode_connect(flags, body, options.user_properties_max)
+    properties = connect.properties
+    out.window = options.in_flight_maximum
+    if session.version == V5:
+        session.explains = properties.request_problem_information != 0  # [MQTT-3.1.2-29]
+        out.window = min(out.window, properties.receive_maximum or 65_535)
+        out.alias_maximum = min(
+            options.topic_alias_maximum_out, properties.topic_alias_maximum or 0
+        )
+        if properties.maximum_packet_size is not None:
+            out.packet_bytes_max = properties.maximum_packet_size
+    return connect
 
 
 class Connecting:

@@ -21,7 +21,6 @@ from ...broker.errors import (
     TooLarge,
     Unavailable,
 )
-from ...broker.message import DEDUP_ID, GROUP_ID, Outgoing, pack_headers
 from ...storage.log import Durability
 from .headers import headers_from
 from .packets import (
@@ -40,17 +39,15 @@ from .packets import Properties as PacketProperties
 from .reasons import ALLOWED
 from .runs import SHAPES_CACHED_MAX, Run, Shape, Topic, ack_run, packet_ids, run_length
 from .server import TOPIC_CACHED_BYTES_MAX
-from .stored import QUEUE_PREFIX
+from .special import send_special
 from .stretches import STRETCH_PACKETS_MAX, find_stretch
 
 if TYPE_CHECKING:
     from .outbound import Outbound
     from .session import MqttSession
 
-__all__ = ["DELAYED_PREFIX", "Inbound", "reason_of"]
+__all__ = ["Inbound", "reason_of"]
 
-DELAYED_PREFIX = "$delayed/"
-_DELAY_DIGITS_MAX = 9
 _MEMORY = Durability.MEMORY
 _SYNC = Durability.SYNC
 
@@ -496,7 +493,7 @@ class Inbound:
             self._answer(Durability.SYNC, encode_ack(PUBREC, session.version, publish.packet_id), 1)
             return
         try:
-            level = self._send_special(topic, publish, now_ms)
+            level = send_special(session, topic, publish, now_ms)
         except BraidError as error:
             if kind:
                 self._refuse(kind, ids, error)
@@ -514,39 +511,6 @@ class Inbound:
                     self.received = set()
                 self.received.add(publish.packet_id)
         self._answer(level, encode_ack(kind, session.version, publish.packet_id), 1)
-
-    def _send_special(self, topic: Topic, publish: Publish, now_ms: int) -> Durability:
-        session = self._session
-        core = session.core
-        properties = publish.properties
-        headers = headers_from(properties) if properties is not None else {}
-        ttl_ms = 0
-        if properties is not None and properties.expiry_seconds is not None:
-            ttl_ms = max(properties.expiry_seconds * 1000, 1)
-        if topic.name.startswith(QUEUE_PREFIX):
-            group, dedup_id = headers.get(GROUP_ID, ""), headers.get(DEDUP_ID, "")
-            message = Outgoing(
-                publish.payload,
-                pack_headers(headers, session.limits),
-                ttl_ms=ttl_ms,
-                group=group if isinstance(group, str) else "",
-                dedup_id=dedup_id if isinstance(dedup_id, str) else "",
-            )
-            name = topic.name.removeprefix(QUEUE_PREFIX)
-            level, (result,) = core.send(session.who, name, [message], now_ms)
-            if isinstance(result, BraidError):
-                raise result
-            return level
-        if topic.name.startswith(DELAYED_PREFIX):
-            seconds, _, name = topic.name.removeprefix(DELAYED_PREFIX).partition("/")
-            if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= _DELAY_DIGITS_MAX):
-                raise InvalidArgument("a delayed message goes to $delayed/SECONDS/TOPIC")
-            target = session.server.topic(name.encode())
-            attributes = session.server.attributes(target, publish.qos, publish.retain, headers)
-            return core.delaying.publish(
-                session.who, name, publish.payload, attributes, int(seconds) * 1000, ttl_ms, now_ms
-            )
-        raise PermissionDenied("topics that begin with $ are the broker's own")
 
     # Refusing ---------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from ...broker.queue import Queue
 from ...broker.session import Session, SessionQueue
 from ...storage.log import Durability
 from ..session import Host
-from .connecting import Connecting, Exchange
+from .connecting import Connecting, Exchange, greet, prove_again
 from .inbound import Inbound, reason_of
 from .outbound import Outbound
 from .packets import (
@@ -45,11 +45,9 @@ from .packets import (
     Subscribe,
     Unsubscribe,
     decode,
-    decode_connect,
     encode_connack,
     encode_disconnect,
     encode_properties,
-    peek_level,
     read_length,
 )
 from .runs import packet_ids, puback_run
@@ -458,24 +456,7 @@ class MqttSession:
         if first >> 4 != CONNECT:
             # [MQTT-3.1.0-1]
             raise Malformed("the first packet is a CONNECT", Reason.PROTOCOL_ERROR)
-        self.version = peek_level(body)
-        if not self.version and len(body) > 6:
-            self.version = V5 if body[:6] == b"\0\4MQTT" and body[6] > V5 else 4
-        connect = decode_connect(first & 15, body, self.options.user_properties_max)
-        properties = connect.properties
-        self.explains = (
-            self.version == V5 and properties.request_problem_information != 0
-        )  # [MQTT-3.1.2-29]
-        options = self.options
-        window = options.in_flight_maximum
-        if self.version == V5:
-            window = min(window, properties.receive_maximum or 65_535)
-            self.out.alias_maximum = min(
-                options.topic_alias_maximum_out, properties.topic_alias_maximum or 0
-            )
-            if properties.maximum_packet_size is not None:
-                self.out.packet_bytes_max = properties.maximum_packet_size
-        self.out.window = window
+        connect = greet(self, first & 15, body)
         self._connecting = Connecting(self, connect)
         self._connecting.begin()
 
@@ -519,18 +500,8 @@ class MqttSession:
     def on_auth(self, packet: Auth, now_ms: int) -> None:
         if self._connecting is not None:
             self._connecting.on_auth(packet, now_ms)
-            return
-        if self._again is None:
-            self._again = Exchange(self.host.scram())
-        try:
-            answer = self._again.repeat(packet, self._exchanged, now_ms)
-            if self._again.who is not None:
-                self.who = self.core.access.for_client(self._again.who, self.who.client_id)
-                self._again = None
-            self.out.send(answer)
-        except BraidError as error:
-            # [MQTT-4.12.1-2]
-            self.fail(Reason.NOT_AUTHORIZED, str(error))
+        else:
+            self._again = prove_again(self, self._again, self._exchanged, packet, now_ms)
 
     # --- the rest of the contract ---
 

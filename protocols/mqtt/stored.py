@@ -14,6 +14,7 @@ from ...broker.message import Delivery, Receipt
 from ...broker.publication import ANY_MATCH, Match
 from ...broker.queue import Queue
 from ...broker.session import packet_id
+from ...broker.topic import QUEUE_PREFIX
 from ...broker.topics import merge
 from .packets import encode_hop_properties, publish_head
 from .runs import PACKET_IDS
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from .outbound import Outbound
     from .session import MqttSession
 
-__all__ = ["QUEUE_PREFIX", "Held", "Source", "Stored"]
-
-QUEUE_PREFIX = "$queue/"
+__all__ = ["Held", "Source", "Stored"]
 
 
 class Source:
@@ -42,6 +41,11 @@ class Source:
         self.queue = queue
         self.filter = filter
         self.consumer: Consumer | None = None
+
+    @property
+    def is_queue(self) -> bool:
+        """Whether it is a queue by itself, which others may consume from as well."""
+        return self.filter is not None and self.filter.startswith(QUEUE_PREFIX)
 
     def settle(self, receipts: Sequence[Receipt]) -> None:
         """Done with messages: they are gone, and make room for others."""
@@ -85,9 +89,20 @@ class Stored:
     def attach(self, queue: Queue, filter: str | None) -> None:
         """Consume from a queue, by a subscription; None: the session's own."""
         session = self._session
+        self._forget_deleted()
+        if any(source.queue is queue for source in self._sources):
+            return  # subscribed again, with other options
         source = Source(session, queue, filter, self._out.window)
         self._sources.append(source)
         source.consumer = session.core.attach(queue, session, self._out.window, source)
+
+    def _forget_deleted(self) -> None:
+        """Let go of queues that are gone; a new one may have the name by now."""
+        self._sources = [
+            source
+            for source in self._sources
+            if source.consumer is not None and not source.consumer.closed
+        ]
 
     def detach(self, filter: str, now_ms: int) -> None:
         """A subscription ended: consume no more from its queues."""
@@ -119,6 +134,10 @@ class Stored:
         source = consumer.tag
         assert isinstance(source, Source)
         session = self._session
+        if source.is_queue and not session.who.allows("queue:Receive", source.queue.name):
+            # Not its messages to drop: others may have them.
+            session.core.later(lambda: self._give_back(source))
+            return
         for delivery in deliveries:
             head = session.server.head(delivery.attributes)
             match = self._match(source, head)
@@ -126,8 +145,7 @@ class Stored:
                 source.settle([delivery.receipt])
                 self._out.drop(1)
                 continue
-            is_queue = source.filter is not None and source.filter.startswith(QUEUE_PREFIX)
-            qos = min(match.qos, 1 if is_queue else head.qos)
+            qos = min(match.qos, 1 if source.is_queue else head.qos)
             if not qos:
                 self._send_one(source, delivery, head, match, 0, 0)
             elif qos == 2 and self._hand_over(source, delivery):
@@ -136,6 +154,11 @@ class Stored:
                 self._waiting.append((source, delivery, head, match, qos))
         self.send()
         session.wake()
+
+    def _give_back(self, source: Source) -> None:
+        """Consume no more from a queue that the user may not receive from any more."""
+        if source in self._sources and source.filter is not None:
+            self.detach(source.filter, self._session.core.now_ms)
 
     def _hand_over(self, source: Source, delivery: Delivery) -> bool:
         """Move a share's QoS 2 message into the session: no other member may get it any more.
@@ -158,10 +181,7 @@ class Stored:
         subscription = session.subscription(source.filter)
         if subscription is None:
             return None
-        if source.filter.startswith(QUEUE_PREFIX):
-            allowed = session.who.allows("queue:Receive", source.queue.name)
-        else:
-            allowed = session.who.allows("topic:Subscribe", head.name)
+        allowed = source.is_queue or session.who.allows("topic:Subscribe", head.name)
         return merge([subscription]) if allowed else None
 
     def send(self) -> None:
@@ -189,7 +209,7 @@ class Stored:
     ) -> None:
         session = self._session
         wire = head.wire
-        if source.filter is not None and source.filter.startswith(QUEUE_PREFIX):
+        if source.filter is not None and source.is_queue:
             wire = source.filter.encode()
         expiry = None
         if delivery.expire_ms:

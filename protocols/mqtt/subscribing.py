@@ -24,7 +24,6 @@ from .packets import (
     encode_unsuback,
 )
 from .server import RETAINED_OVERLAY
-from .stored import QUEUE_PREFIX
 
 if TYPE_CHECKING:
     from .session import MqttSession

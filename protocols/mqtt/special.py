@@ -1,0 +1,60 @@
+"""Topics that are no topics: ``$queue/NAME`` sends, ``$delayed/SECONDS/TOPIC`` publishes later.
+
+All others that begin with ``$`` are the broker's own.
+"""
+
+from typing import TYPE_CHECKING
+
+from ...broker.errors import BraidError, InvalidArgument, PermissionDenied
+from ...broker.message import DEDUP_ID, GROUP_ID, Outgoing, pack_headers
+from ...storage.log import Durability
+from .headers import headers_from
+from .packets import Publish
+from .runs import Topic
+from .stored import QUEUE_PREFIX
+
+if TYPE_CHECKING:
+    from .session import MqttSession
+
+__all__ = ["DELAYED_PREFIX", "send_special"]
+
+DELAYED_PREFIX = "$delayed/"
+_DELAY_DIGITS_MAX = 9  # seconds
+
+
+def send_special(session: "MqttSession", topic: Topic, publish: Publish, now_ms: int) -> Durability:
+    """Do what the topic stands for; what to wait for before it is acknowledged.
+
+    Raises:
+        BraidError: it was not taken.
+    """
+    core = session.core
+    properties = publish.properties
+    headers = headers_from(properties) if properties is not None else {}
+    ttl_ms = 0
+    if properties is not None and properties.expiry_seconds is not None:
+        ttl_ms = max(properties.expiry_seconds * 1000, 1)
+    if topic.name.startswith(QUEUE_PREFIX):
+        group, dedup_id = headers.get(GROUP_ID, ""), headers.get(DEDUP_ID, "")
+        message = Outgoing(
+            publish.payload,
+            pack_headers(headers, session.limits),
+            ttl_ms=ttl_ms,
+            group=group if isinstance(group, str) else "",
+            dedup_id=dedup_id if isinstance(dedup_id, str) else "",
+        )
+        name = topic.name.removeprefix(QUEUE_PREFIX)
+        level, (result,) = core.send(session.who, name, [message], now_ms)
+        if isinstance(result, BraidError):
+            raise result
+        return level
+    if topic.name.startswith(DELAYED_PREFIX):
+        seconds, _, name = topic.name.removeprefix(DELAYED_PREFIX).partition("/")
+        if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= _DELAY_DIGITS_MAX):
+            raise InvalidArgument("a delayed message goes to $delayed/SECONDS/TOPIC")
+        target = session.server.topic(name.encode())
+        attributes = session.server.attributes(target, publish.qos, publish.retain, headers)
+        return core.delaying.publish(
+            session.who, name, publish.payload, attributes, int(seconds) * 1000, ttl_ms, now_ms
+        )
+    raise PermissionDenied("topics that begin with $ are the broker's own")
