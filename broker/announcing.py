@@ -23,19 +23,39 @@ class Announcing:
 
     Attributes:
         id, alarm_ms: for the engine's alarms, as a queue has them.
-        gauges: more values, by name without the prefix; dialects add theirs.
+        gauges: the values, by name without the prefix; dialects add theirs. Each is asked for
+            only when somebody listens to it, because some look at every queue.
     """
 
-    id = 0
+    id = -1  # 0 is that of clients.py, queues begin with 1
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
+        self._called = False  # to announce in the next turn
         self.alarm_ms = 0
-        self.gauges: dict[str, Callable[[], object]] = {}
+        self.gauges: dict[str, Callable[[], object]] = {
+            "version": lambda: f"BraidMQ {engine.version}",
+            "uptime": lambda: f"{(engine.now_ms - engine.started_ms) // 1000} seconds",
+            "clients/connected": self._connected,
+            "clients/disconnected": lambda: len(engine.sessions) - self._connected(),
+            "clients/expired": lambda: engine.clients.expired,
+            "clients/total": lambda: len(engine.sessions),
+            "subscriptions/count": lambda: engine.clients.subscriptions,
+            "retained messages/count": lambda: len(engine.retained),
+            "store/messages/count": lambda: sum(queue.live for queue in engine.entities()),
+            "store/messages/bytes": lambda: sum(queue.bytes for queue in engine.entities()),
+            "publish/messages/received": lambda: engine.topics.published,
+            "publish/messages/dropped": lambda: engine.topics.dropped,
+        }
+
+    def _connected(self) -> int:
+        return sum(session.sink is not None for session in self._engine.sessions.values())
 
     def soon(self) -> None:
         """Somebody may have subscribed."""
-        self._engine.later(self._announce)
+        if not self._called:
+            self._called = True
+            self._engine.later(self._announce)
 
     def tick(self, now_ms: int) -> None:
         """Tell again."""
@@ -44,36 +64,20 @@ class Announcing:
 
     def values(self) -> dict[str, object]:
         """Every value by its name without the prefix."""
-        engine = self._engine
-        sessions = engine.sessions.values()
-        connected = sum(session.sink is not None for session in sessions)
-        return {
-            "version": f"BraidMQ {engine.version}",
-            "uptime": f"{(engine.now_ms - engine.started_ms) // 1000} seconds",
-            "clients/connected": connected,
-            "clients/disconnected": len(sessions) - connected,
-            "clients/expired": engine.clients.expired,
-            "clients/total": len(sessions),
-            "subscriptions/count": engine.clients.subscriptions,
-            "retained messages/count": len(engine.retained),
-            "store/messages/count": sum(queue.live for queue in engine.entities()),
-            "store/messages/bytes": sum(queue.bytes for queue in engine.entities()),
-            "publish/messages/received": engine.topics.published,
-            "publish/messages/dropped": engine.topics.dropped,
-        } | {name: gauge() for name, gauge in self.gauges.items()}
+        return {name: gauge() for name, gauge in self.gauges.items()}
 
     def _announce(self) -> None:
         """Publish to whoever subscribed; begin to tell regularly while there is anybody."""
+        self._called = False
         engine = self._engine
         topics = engine.topics
         heard = False
-        for name, value in self.values().items():
-            route = topics.route(_PREFIX + name)
+        for name, gauge in self.gauges.items():
+            topic = _PREFIX + name
+            route = topics.route(topic)
             if route.count:
                 heard = True
-                body = str(value).encode()
-                attributes = b""
-                publication = PlainPublication(_PREFIX + name, body, attributes, 0)
+                publication = PlainPublication(topic, str(gauge()).encode(), b"", 0)
                 topics.distribute(route, publication, engine.now_ms)
         if heard and not self.alarm_ms:
             self.alarm_ms = engine.now_ms + INTERVAL_MS

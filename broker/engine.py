@@ -77,6 +77,7 @@ class Engine(Registry):
         self._later: list[Callable[[], None]] = []
         self._unsettled: dict[Queue, int] = {}  # queue -> LSN that must be kept to deliver on
         self._alarms: list[tuple[int, int, Alarmed]] = []
+        self._alarms_max = _ALARMS_STALE  # then those that nobody counts on are sorted out
         self._redrives: dict[int, Redrive] = {}
         self._redrive_due_ms = 0
         self._redrive_now_ms = 0
@@ -124,9 +125,10 @@ class Engine(Registry):
         """Have the queue ticked at ``due_ms``."""
         earliest = not self._alarms or due_ms < self._alarms[0][0]
         heappush(self._alarms, (due_ms, queue.id, queue))
-        if len(self._alarms) > 2 * len(self._by_id) + _ALARMS_STALE:
+        if len(self._alarms) > self._alarms_max:
             # Each queue counts on one of its entries only; the others would pile up.
             self._alarms = sorted({each for each in self._alarms if each[2].alarm_ms == each[0]})
+            self._alarms_max = 2 * len(self._alarms) + _ALARMS_STALE
         if earliest:
             self._ask()
 

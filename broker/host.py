@@ -20,7 +20,7 @@ RELEASED = 3  # QoS 2: the receiver has it, its packet identifier is still to be
 class Alarmed(Protocol):
     """What can be ticked."""
 
-    id: int
+    id: int  # its own: of two that are due at one time, the smaller one comes first
     alarm_ms: int  # what was asked for; 0: nothing
 
     def tick(self, now_ms: int) -> None:

@@ -54,7 +54,7 @@ class Client:
         self.who = who
         self.credit = credit
         self.session: Session | None = None
-        self.consumers: list[Consumer] = []
+        self.consumers: list[Any] = []
         self.live: list[tuple[str, bytes, Match]] = []
         self.held: list[tuple[Consumer, Delivery]] = []
         self.ends: list[object] = []
@@ -125,7 +125,12 @@ class Client:
 
     def unsubscribe(self, filter: str) -> bool:
         assert self.session is not None
-        found = self.broker.core.clients.unsubscribe(self.session, filter)
+        core = self.broker.core
+        for consumer in [each for each in self.consumers if each.tag and each.tag.filter == filter]:
+            self.consumers.remove(consumer)
+            self.held = [each for each in self.held if each[0] is not consumer]
+            core.cancel(consumer, [], self.broker.clock.ms)
+        found = core.clients.unsubscribe(self.session, filter)
         self.broker.settle()
         return found
 
