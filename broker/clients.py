@@ -4,6 +4,8 @@ Rules:
 
 - A session belongs to the user who made it. No other user can take it over.
 - A client that connects again ends the connection it had; it is the same session from then on.
+- A subscription to ``$queue/NAME`` consumes from that queue. No topic leads there, so it is not in
+  the router; the queue neither knows the subscription nor waits for the session.
 - What changes a durable session is logged here and applied by the methods of ``registry.py`` and
   ``session.py`` that recovery uses. Who must tell somebody waits until that is kept.
 - A session that was connected when the broker stopped counts as disconnected at its next start.
@@ -18,7 +20,14 @@ import msgspec
 from ..storage.log import Durability
 from ..storage.record import encode_definition
 from .access import Principal
-from .errors import BraidError, Conflict, InvalidArgument, LimitExceeded, PermissionDenied
+from .errors import (
+    BraidError,
+    Conflict,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+)
 from .limits import SessionPolicy
 from .publication import PlainPublication, Subscriber, Subscription
 from .queue import Queue
@@ -26,7 +35,7 @@ from .registry import QueueDefinition
 from .session import EXPIRY_NEVER_MS, Session, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
 from .sharing import Share, share_name
-from .topic import check_filter, parse_shared
+from .topic import QUEUE_PREFIX, check_filter, parse_shared
 from .topics import Topics
 
 if TYPE_CHECKING:
@@ -261,8 +270,8 @@ class Clients:
         """Subscribe, or change a subscription's options; whether it was there before.
 
         Raises:
-            PermissionDenied, InvalidArgument, LimitExceeded, StorageFull, Overloaded,
-            BrokerFailed: it was not made or changed.
+            PermissionDenied, InvalidArgument, NotFound (the queue), LimitExceeded, StorageFull,
+            Overloaded, BrokerFailed: it was not made or changed.
         """
         limits = self._engine.limits
         shared = parse_shared(subscription.filter)
@@ -272,18 +281,41 @@ class Clients:
             # [MQTT-3.8.3-4]
             raise InvalidArgument("a shared subscription cannot be without local messages")
         assert session.who is not None
-        session.who.check_filter("topic:Subscribe", filter)
+        queue = self._queue_of(session.who, filter)
+        if queue is None:
+            session.who.check_filter("topic:Subscribe", filter)
+        elif shared:
+            raise InvalidArgument("a queue is shared by whoever consumes from it: $queue/NAME")
         before = session.subscriptions.get(subscription.filter)
-        if before == subscription:
+        if before == subscription and queue is None:
             return True
         if before is None:
             self._check_limits(session, filter, shared)
-        if session.queue is not None:
+        if session.queue is not None and before != subscription:
             self._engine.admit()
             self._log_subscription(session, subscription.filter, subscription)
         session.subscriptions[subscription.filter] = subscription
-        self._enter(session, subscription, now_ms)
+        if queue is None:
+            self._enter(session, subscription, now_ms)
+        else:
+            self.subscriptions += before is None
+            if session.sink is not None:
+                session.sink.attach(queue, subscription)
         return before is not None
+
+    def _queue_of(self, who: Principal, filter: str) -> Queue | None:
+        """The queue that ``$queue/NAME`` stands for; None for any other filter.
+
+        Raises PermissionDenied, NotFound.
+        """
+        if not filter.startswith(QUEUE_PREFIX):
+            return None
+        name = filter.removeprefix(QUEUE_PREFIX)
+        who.check("queue:Receive", name)
+        queue = self._engine.queues.get(name)
+        if queue is None:
+            raise NotFound(f"there is no queue {name!r}")
+        return queue
 
     def _check_limits(self, session: Session, filter: str, shared: tuple[str, str] | None) -> None:
         limits = self._engine.limits
@@ -323,6 +355,9 @@ class Clients:
         self._engine.log.append((encode_definition(session.queue.id, content),))
 
     def _enter(self, session: Session, subscription: Subscription, now_ms: int) -> None:
+        if subscription.filter.startswith(QUEUE_PREFIX):
+            self.subscriptions += 1
+            return
         shared = parse_shared(subscription.filter)
         router = self._topics.router
         shapes = router.shapes
@@ -375,6 +410,9 @@ class Clients:
         return engine.define(id, definition)
 
     def _leave(self, session: Session, filter: str) -> None:
+        if filter.startswith(QUEUE_PREFIX):
+            self.subscriptions -= 1
+            return
         shared = parse_shared(filter)
         router = self._topics.router
         shapes = router.shapes
@@ -399,11 +437,19 @@ class Clients:
         """The queues that a connected session consumes from; None: its own."""
         if session.queue is not None:
             yield session.queue, None
+        assert session.who is not None
         for subscription in session.subscriptions.values():
             shared = parse_shared(subscription.filter)
             if shared is not None:
                 for queue in self._shares[share_name(*shared)].queues:
                     yield queue, subscription
+                continue
+            try:
+                found = self._queue_of(session.who, subscription.filter)
+            except (NotFound, PermissionDenied):
+                continue  # deleted, or not the user's any more, while the client was away
+            if found is not None:
+                yield found, subscription
 
     # Time -------------------------------------------------------------------------------------
 

@@ -17,9 +17,17 @@ import re
 
 from .errors import InvalidArgument
 
-__all__ = ["check_filter", "check_topic", "has_wildcards", "matches", "parse_shared"]
+__all__ = [
+    "QUEUE_PREFIX",
+    "check_filter",
+    "check_topic",
+    "has_wildcards",
+    "matches",
+    "parse_shared",
+]
 
 SHARED_PREFIX = "$share/"
+QUEUE_PREFIX = "$queue/"  # then the name of a queue, for dialects that only know topics
 
 # Control characters, surrogates, and what Unicode calls non-characters: U+FDD0 to U+FDEF and the
 # last two code points of each of the 17 planes.

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ...broker.errors import BraidError, InvalidArgument, PermissionDenied
 from ...broker.message import DEDUP_ID, GROUP_ID, Outgoing, pack_headers
+from ...broker.topic import QUEUE_PREFIX
 from ...storage.log import Durability
 from .headers import headers_from
 from .packets import Publish
 from .runs import Topic
-from .stored import QUEUE_PREFIX
 
 if TYPE_CHECKING:
     from .session import MqttSession

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ...broker.errors import BraidError, InvalidArgument, LimitExceeded, NotFound, PermissionDenied
 from ...broker.publication import Match, PlainPublication, Subscription
 from ...broker.retained import RetainedSearch
+from ...broker.topic import QUEUE_PREFIX
 from ...broker.topics import merge
 from .packets import (
     V5,
