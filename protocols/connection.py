@@ -307,7 +307,11 @@ class Connection(asyncio.Protocol):
             self._is_reading = True
             self._transport.resume_reading()
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer has reset the connection meanwhile
+                self._transport.abort()
+                return
             self._keeper.set_deadline(self, now_ms + int(LINGER_SECONDS * 1000))
         else:
             self._transport.close()

@@ -345,3 +345,32 @@ async def test_shutting_down_says_goodbye(make):
 )
 def test_what_counts_as_this_machine(address, expected):
     assert is_loopback(address) is expected
+
+
+async def test_a_peer_that_reset_the_connection_before_the_last_words_harms_nobody():
+    class Reset(asyncio.Transport):
+        aborted = False
+
+        def set_write_buffer_limits(self, high=None, low=None):
+            pass
+
+        def write(self, data):
+            pass
+
+        def is_closing(self):
+            return False
+
+        def can_write_eof(self):
+            return True
+
+        def write_eof(self):
+            raise OSError(107, "Transport endpoint is not connected")
+
+        def abort(self):
+            self.aborted = True
+
+    keeper, transport = Keeper(), Reset()
+    connection = Connection(keeper, Session)
+    connection.connection_made(transport)
+    connection.eof_received()
+    assert transport.aborted
