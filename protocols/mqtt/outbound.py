@@ -112,13 +112,18 @@ class Outbound:
             self._session.wake()
 
     def take(self) -> bytes | bytearray:
-        """All that should be sent now."""
+        """All that should be sent now; while the transport holds much, only last words."""
         out = self.out
-        if not out:
+        if not out or (self.slow and not self._session.finished):
             return b""
         self.out = []
         self.out_bytes = 0
         return out[0] if len(out) == 1 else b"".join(out)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client reads so little that nothing more should be taken from it."""
+        return self.out_bytes > self._session.limits.outbound_bytes_max
 
     @property
     def in_flight(self) -> int:
@@ -167,7 +172,7 @@ class Outbound:
 
     def _is_overrun(self) -> bool:
         """Whether QoS 0 is to be dropped; publishers wait for a slow client before."""
-        if self.lagging or self.out_bytes > self._session.limits.outbound_bytes_max:
+        if self.lagging or self.is_full:
             return True
         self._session.topics.slow.append(self._session)
         return False

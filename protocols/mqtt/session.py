@@ -322,8 +322,8 @@ class MqttSession:
         """Whether more input is welcome now."""
         if self._slow_until_ms or self._state in (CHECKING, OPENING) or self.backlog:
             return False
-        if not self.inbound.unanswered:
-            return True
+        if not self.inbound.unanswered or self.out.is_full:
+            return not self.out.is_full
         return (
             self.inbound.unanswered <= self.limits.requests_in_flight_max
             and self.core.log.pending_bytes <= self.limits.pending_bytes_max // 2
