@@ -113,9 +113,9 @@ class Clients:
     ) -> tuple[Session, bool]:
         """Connect a client: (its session, whether it was there before).
 
-        ``expiry_ms`` is how long the session outlives the connection; 0 makes one without
-        durability. ``clean`` discards what is there. A durable session may be told of once all
-        that was logged is kept.
+        ``expiry_ms`` is how long the session outlives the connection, at most
+        ``session_expiry_ms_max``; 0 makes one without durability. ``clean`` discards what is there.
+        A durable session may be told of once all that was logged is kept.
 
         Raises:
             PermissionDenied: the user may not use this name, or it is another user's session.
@@ -147,7 +147,7 @@ class Clients:
         session.sink = sink
         session.will = None  # it came back in time
         session.ended_ms = 0
-        session.expiry_ms = expiry_ms
+        session.expiry_ms = min(expiry_ms, engine.limits.session_expiry_ms_max)
         if session.queue is not None:
             self._log(session)  # its time away is over; it must not be counted after a crash
         elif expiry_ms:
@@ -183,7 +183,7 @@ class Clients:
 
     def change_expiry(self, session: Session, expiry_ms: int) -> None:
         """The client wants its session kept longer or shorter."""
-        session.expiry_ms = expiry_ms
+        session.expiry_ms = min(expiry_ms, self._engine.limits.session_expiry_ms_max)
         self._log(session)
 
     def _log(self, session: Session) -> None:

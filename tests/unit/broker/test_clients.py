@@ -6,6 +6,7 @@ from braidmq.broker.access import SYSTEM, Rule, User
 from braidmq.broker.errors import (
     InvalidArgument,
     LimitExceeded,
+    NotFound,
     PermissionDenied,
     StorageFull,
 )
@@ -56,14 +57,24 @@ def test_session_without_durability_ends_with_its_connection(broker):
     assert not client.present and not len(broker.core.topics.router)
 
 
-def test_session_that_is_to_stay_for_ever_stays(broker):
-    client = Client(broker)
+def test_session_that_is_to_stay_for_ever_stays():
+    client = Client(broker := DiskBroker(limits=Limits(session_expiry_ms_max=EXPIRY_NEVER_MS)))
     client.connect(expiry_ms=EXPIRY_NEVER_MS)
     client.disconnect()
     broker.advance(10 * 365 * 24 * HOUR_MS)
     client = restart(client)
     client.broker.advance(10 * 365 * 24 * HOUR_MS)
     assert client.connect()
+
+
+def test_no_session_outlives_its_connection_by_more_than_the_limit():
+    client = Client(broker := DiskBroker(limits=Limits(session_expiry_ms_max=1_000)))
+    client.connect(expiry_ms=EXPIRY_NEVER_MS)
+    assert client.session is not None and client.session.expiry_ms == 1_000
+    broker.core.clients.change_expiry(client.session, HOUR_MS)
+    client.disconnect()
+    broker.advance(1_000)
+    assert not client.present
 
 
 def test_session_that_was_connected_at_a_crash_has_all_its_time_from_the_next_start(broker):
@@ -441,3 +452,56 @@ def test_a_few_long_filters_do_not_use_up_what_all_share():
     hostile.unsubscribe("/".join(["+", *levels[1:]]))
     assert hostile.session.shapes == 0
     hostile.subscribe("/".join(["x", "+", *levels[2:]]))
+
+
+# --- $queue/NAME ---
+
+
+def test_filter_that_names_a_queue_consumes_from_it_also_after_a_restart(broker):
+    broker.declare("jobs")
+    client = Client(broker)
+    client.connect(expiry_ms=HOUR_MS)
+    assert not client.subscribe("$queue/jobs") and client.subscribe("$queue/jobs", qos=0)
+    assert broker.core.clients.subscriptions == 1 and not len(broker.core.topics.router)
+    client.disconnect()
+    broker.send(b"1", name="jobs")
+    client = restart(client)
+    assert client.broker.core.clients.subscriptions == 1
+    assert client.connect() and client.bodies() == [b"1"]
+    assert client.unsubscribe("$queue/jobs")
+    assert client.broker.core.clients.subscriptions == 0
+
+
+def test_queue_that_is_not_there_or_was_deleted_gives_nothing(broker):
+    client = Client(broker)
+    client.connect(expiry_ms=HOUR_MS)
+    with pytest.raises(NotFound):
+        client.subscribe("$queue/jobs")
+    with pytest.raises(InvalidArgument):
+        broker.declare("jobs")
+        client.subscribe("$share/g/$queue/jobs")
+    client.subscribe("$queue/jobs")
+    client.disconnect()
+    broker.delete("jobs")
+    assert (
+        client.connect()
+        and client.session
+        and list(client.session.subscriptions) == ["$queue/jobs"]
+    )
+    assert [queue for queue, _ in broker.core.clients.sources(client.session)] == [client.queue]
+
+
+def test_queue_needs_the_right_to_receive_and_none_for_topics():
+    rules = (
+        Rule("allow", ("session:Connect",), ("*",)),
+        Rule("allow", ("queue:Receive",), ("mine",)),
+    )
+    broker = Harness()
+    broker.core.access.replace([User("a", HASH, rules)])
+    broker.declare("mine")
+    broker.declare("other")
+    client = Client(broker, "c", broker.core.access.principal("a"))
+    client.connect()
+    client.subscribe("$queue/mine")
+    with pytest.raises(PermissionDenied):
+        client.subscribe("$queue/other")
