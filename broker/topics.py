@@ -109,7 +109,7 @@ class Topics:
         self._audiences: dict[tuple[tuple[Session, Match], ...], Audience] = {}
         self._audiences_version = 0
         # Subscribers whose connection is slow, since a publisher looked: it waits a little.
-        self.slow: list[Subscriber] = []
+        self.slow: set[Subscriber] = set()
         self.published = 0  # messages, and
         self.dropped = 0  # ... those of QoS 0 or without a queue that found no room on their way
 

@@ -174,7 +174,7 @@ class Outbound:
         """Whether QoS 0 is to be dropped; publishers wait for a slow client before."""
         if self.lagging or self.is_full:
             return True
-        self._session.topics.slow.append(self._session)
+        self._session.topics.slow.add(self._session)
         return False
 
     def drop(self, count: int) -> None:
@@ -245,7 +245,7 @@ class Outbound:
             self._waiting_bytes += len(after) + len(body)
         self._send_waiting()
         if self._waiting and not self.lagging:
-            self._session.topics.slow.append(self._session)
+            self._session.topics.slow.add(self._session)
         self._session.wake()
 
     def _publish_run(self, run: Run, retain: bool, version: int) -> bool:

@@ -373,6 +373,7 @@ class MqttSession:
         at, end = 0, len(data)
         left = PACKETS_PER_TURN_MAX
         self._needed = 0
+        self.topics.slow.clear()  # what others, who do not wait, have left there
         try:
             while at < end and not self.finished:
                 if self._slow_until_ms:

@@ -356,8 +356,12 @@ class NativeSession(ManagementRequests, TopicRequests):
             self._state = CHECKING
             self._host.authenticate(hello.user, hello.password, self._on_authenticated)
             return
+        access, certified = self._core.access, self._host.certificate_user
         try:
-            self._welcome(self._core.access.anonymous(self._host.loopback))
+            if certified:
+                self._welcome(access.principal(certified))
+            else:
+                self._welcome(access.anonymous(self._host.loopback))
         except Unauthenticated as error:
             self._fail(error)
 

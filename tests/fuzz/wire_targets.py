@@ -89,6 +89,9 @@ class Host:
         """Not for this one."""
         raise NotImplementedError
 
+    def hurry(self):
+        pass
+
     def authenticated(self) -> None:
         """Nobody counts."""
 

@@ -40,6 +40,9 @@ class Host:
     def scram(self):
         raise NotImplementedError
 
+    def hurry(self):
+        pass
+
     def authenticated(self):
         self.known += 1
 

@@ -1,4 +1,6 @@
-"""A connection whose user came with a token ends with the token."""
+"""Users who come by something other than a password: a token, a certificate."""
+
+import pytest
 
 from braidmq.broker.access import Access, User
 from braidmq.protocols.native import frames
@@ -25,6 +27,9 @@ class Host:
     def scram(self):
         raise NotImplementedError
 
+    def hurry(self):
+        pass
+
     def authenticated(self):
         pass
 
@@ -43,3 +48,16 @@ def test_a_connection_ends_with_its_token():
     session.tick(now + 500)
     assert session.finished
     assert b"unauthenticated" in session.data_to_send(now + 500)
+
+
+@pytest.mark.parametrize(("known", "refused"), [("ada", False), ("bob", True)])
+def test_a_certificate_names_the_user_of_who_brings_no_password(known, refused):
+    harness, host = Harness(), Host()
+    harness.core.access.replace([User(known)])
+    host.certificate_user = "ada"
+    session = native.NativeSession(harness.core, host, harness.clock.ms)
+    hello = bytearray()
+    frames.append_frame(hello, (OPERATIONS["HELLO"], 5, 1, 1, "test", 30_000, "", b""))
+    session.receive_data(bytes(hello), harness.clock.ms)
+    assert session.finished is refused
+    assert (b"braidmq" in session.data_to_send(harness.clock.ms)) is not refused
