@@ -344,7 +344,7 @@ class Inbound:
         )
         session.server.received += 1
         topic = self._topic_of(publish)
-        session.check_publish(publish.qos, publish.retain)
+        self._check_options(publish)
         if topic.name.startswith("$"):
             self._take_special(topic, publish, now_ms)
             return
@@ -405,6 +405,16 @@ class Inbound:
         if aliased or publish.dup:
             run.rewrite()
         return run
+
+    def _check_options(self, publish: Publish) -> None:
+        """Raise Malformed for a message that the listener does not take."""
+        options = self._session.options
+        # [MQTT-3.2.2-11], [MQTT-3.2.2-14]
+        if publish.qos > options.maximum_qos:
+            text = f"QoS is at most {options.maximum_qos} here"
+            raise Malformed(text, Reason.QOS_NOT_SUPPORTED)
+        if publish.retain and not options.retain_available:
+            raise Malformed("messages are not retained here", Reason.RETAIN_NOT_SUPPORTED)
 
     def _topic_of(self, publish: Publish) -> Topic:
         """The topic of a packet, by its name or by its alias."""

@@ -188,15 +188,6 @@ class MqttSession:
         if self._state is CLOSING:
             self.fail(Reason.SERVER_SHUTTING_DOWN, "")
 
-    def check_publish(self, qos: int, retain: bool) -> None:
-        """Raise Malformed for a message that the listener does not take."""
-        # [MQTT-3.2.2-11], [MQTT-3.2.2-14]
-        if qos > self.options.maximum_qos:
-            text = f"QoS is at most {self.options.maximum_qos} here"
-            raise Malformed(text, Reason.QOS_NOT_SUPPORTED)
-        if retain and not self.options.retain_available:
-            raise Malformed("messages are not retained here", Reason.RETAIN_NOT_SUPPORTED)
-
     def fail(self, reason: int, text: str) -> None:
         """Say why, as far as the version can, and hang up."""
         if self.finished:
