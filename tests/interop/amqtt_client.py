@@ -38,7 +38,8 @@ class AmqttClient(Client):
         path = "/mqtt" if self.websocket else ""
         url = f"{scheme}://{who}{self.host}:{self.port}{path}"
         try:
-            await self._amqtt.connect(url, cleansession=options.clean)
+            headers = {"Origin": options.origin} if options.origin else None
+            await self._amqtt.connect(url, cleansession=options.clean, additional_headers=headers)
         except ConnectError as error:
             self._abort()  # it leaves the connection open
             raise Refused(error.return_code or 0) from None
@@ -72,9 +73,11 @@ class AmqttClient(Client):
             await asyncio.wait_for(watch, GUARD_SECONDS)
 
     def _abort(self) -> None:
-        writer: Any = self._amqtt._handler and self._amqtt._handler.writer
-        connection = writer._protocol if self.websocket else writer._writer
-        connection.transport.abort()
+        handler: Any = self._amqtt._handler
+        if handler is not None and handler.writer is not None:
+            writer = handler.writer
+            connection = writer._protocol if self.websocket else writer._writer
+            connection.transport.abort()
 
     async def _stop(self) -> None:
         assert self._pump is not None

@@ -80,6 +80,7 @@ class Options:
     login: Login = Login()
     will: Message | None = None
     aliases: int = 0  # topic aliases it lets the broker use
+    origin: str = ""  # of the web page it says it runs in
 
 
 class Client(ABC):
@@ -164,11 +165,11 @@ class Kind:
         tell-present: it tells whether the session was there
         tell-refusal: it tells the reason of a refused subscription
         tell-publish: it tells the reason of a refused publication
+        tell-end: it tells why the broker ended the connection (MQTT 5)
         properties: properties of MQTT 5, sent and received
         aliases-in, aliases-out: topic aliases from the broker, and to it
         identifiers: subscription identifiers
-        resume: it does not subscribe again by itself when it comes back
-        certificate: TLS with a certificate of its own
+        leave-with-will: it leaves with reason 4
     """
 
     name: str

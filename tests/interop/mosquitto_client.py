@@ -35,6 +35,8 @@ def flags(properties: Properties, command: str) -> list[str]:
         every.append(("correlation-data", properties.correlation.decode()))
     if properties.text:
         every.append(("payload-format-indicator", "1"))
+    if properties.alias is not None:
+        every.append(("topic-alias", str(properties.alias)))
     if properties.expiry_seconds is not None:
         every.append(("message-expiry-interval", str(properties.expiry_seconds)))
     every += [("user-property", name, value) for name, value in properties.user]

@@ -147,6 +147,8 @@ class MqttjsClient(Client):
             "password": login.password,
         }
         wanted |= tls_options(login)
+        if options.origin:
+            wanted["wsOptions"] = {"origin": options.origin}
         if self.version == V5:
             wanted["properties"] = properties
         if options.will is not None:

@@ -117,7 +117,6 @@ class PahoClient(Client):
         )
         self._connected: asyncio.Future[bool] = self.loop.create_future()
         self._pending: dict[int, asyncio.Future[int]] = {}
-        self._ended = asyncio.Event()
         self._paho.on_connect = self._on_connect
         self._paho.on_message = lambda _client, _data, found: self.put(message_of(found))
         self._paho.on_subscribe = self._on_suback
@@ -133,7 +132,8 @@ class PahoClient(Client):
         if self.tls:
             self._paho.tls_set_context(tls_context(self))
         if self.websocket:
-            self._paho.ws_set_options(path="/mqtt")
+            headers = {"Origin": options.origin} if options.origin else None
+            self._paho.ws_set_options(path="/mqtt", headers=headers)
         more = {"clean_start": options.clean, "properties": connect_properties(self)} if v5 else {}
         # It blocks, and over WebSocket it waits for the server, which runs on this loop.
         await asyncio.to_thread(self._paho.connect, self.host, self.port, 60, **more)
@@ -151,8 +151,8 @@ class PahoClient(Client):
 
         self.loop.call_soon_threadsafe(settle)
 
-    def _on_disconnect(self, *_found):
-        self.loop.call_soon_threadsafe(self._ended.set)
+    def _on_disconnect(self, _client, _data, _flags, reason, _properties):
+        self.end(code_of(reason))
 
     def _on_suback(self, _client, _data, mid, reasons, _properties):
         self._settle(mid, code_of(reasons[0]))

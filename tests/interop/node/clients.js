@@ -134,10 +134,10 @@ const operations = {
   },
   vanish(request, done) {
     const client = clients.get(request.client);
-    client.once("close", () => client.end(true, {}, () => done()));
-    (client.stream.socket?.terminate ? client.stream.socket : client.stream).destroy?.();
-    client.stream.destroy();
     clients.delete(request.client);
+    if (client.stream.destroyed) return client.end(true, {}, () => done());
+    client.once("close", () => client.end(true, {}, () => done()));
+    client.stream.destroy();
   },
 };
 
