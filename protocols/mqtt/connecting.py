@@ -155,8 +155,9 @@ def greet(session: "MqttSession", flags: int, body: bytes) -> Connect:
     """Decode a CONNECT, and note what the client says of itself. Raises Malformed."""
     session.version = peek_level(body)
     if not session.version and len(body) > 6:
-        # Answered in the form that the client most likely understands.
-        session.version = V5 if body[:6] == b"\0\4MQTT" and body[6] > V5 else V311
+        # Answered in the form that the client most likely understands. Mosquitto's bridges set the
+        # highest bit of the level, and go on without it when that is refused as 3.1.1 has it.
+        session.version = V5 if body[:6] == b"\0\4MQTT" and body[6] & 0x7F >= V5 else V311
     options, out = session.options, session.out
     connect = decode_connect(flags, body, options.user_properties_max)
     properties = connect.properties

@@ -95,6 +95,13 @@ def test_name_and_level_belong_together(dial, name, protocol, level):
     assert [each.reason for each in client.closed()] in ([], [1], [0x84])
 
 
+def test_a_bridge_of_mosquitto_learns_that_its_bit_in_the_level_is_not_known(dial, name):
+    """It goes on without it only after this return code; another broker may take it."""
+    client = dial(V311)
+    client.send(connect(name, version=V311, level=0x84))
+    assert client.read(CONNACK).raw in (b"\x20\x02\0\1", b"\x20\x02\0\0")
+
+
 def test_a_refused_filter_has_code_0x80(join, name):
     """Here too deep a filter; a broker may take it, or close."""
     client = join(V311)
