@@ -21,8 +21,10 @@ __all__ = [
     "MqttWire",
     "Refused",
     "connect_packet",
+    "packet",
     "publish_packet",
     "subscribe_packet",
+    "varint",
 ]
 
 V311, V5 = 4, 5
@@ -74,7 +76,8 @@ class Listener:
 # --- writing ---
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A variable byte integer."""
     out = bytearray()
     while True:
         value, low = divmod(value, 128)
@@ -83,8 +86,9 @@ def _varint(value: int) -> bytes:
             return bytes(out)
 
 
-def _packet(first: int, body: bytes) -> bytes:
-    return bytes([first]) + _varint(len(body)) + body
+def packet(first: int, body: bytes) -> bytes:
+    """A whole packet: its first byte, its length, its body."""
+    return bytes([first]) + varint(len(body)) + body
 
 
 def _text(text: str) -> bytes:
@@ -112,8 +116,8 @@ def connect_packet(
             properties += bytes([SESSION_EXPIRY]) + expiry_seconds.to_bytes(4, "big")
         if receive_maximum:
             properties += bytes([RECEIVE_MAXIMUM]) + _u16(receive_maximum)
-        body += _varint(len(properties)) + properties
-    return _packet(0x10, body + _text(client_id))
+        body += varint(len(properties)) + properties
+    return packet(0x10, body + _text(client_id))
 
 
 def publish_packet(
@@ -129,15 +133,15 @@ def publish_packet(
     """PUBLISH; ``properties`` are what stands in the property block of version 5."""
     body = _text(topic) + (_u16(packet_id) if qos else b"")
     if version == V5:
-        body += _varint(len(properties)) + properties
-    return _packet(0x30 | dup << 3 | qos << 1 | retain, body + payload)
+        body += varint(len(properties)) + properties
+    return packet(0x30 | dup << 3 | qos << 1 | retain, body + payload)
 
 
 def subscribe_packet(version: int, packet_id: int, filters: dict[str, int]) -> bytes:
     """SUBSCRIBE: filters, each with its QoS."""
     body = _u16(packet_id) + (b"\0" if version == V5 else b"")
     body += b"".join(_text(filter) + bytes([qos]) for filter, qos in filters.items())
-    return _packet(0x82, body)
+    return packet(0x82, body)
 
 
 # --- reading ---
@@ -295,19 +299,24 @@ class MqttWire(asyncio.Protocol):
 
     def acknowledge(self, kind: int, packet_id: int) -> None:
         """Send PUBACK, PUBREC, PUBREL or PUBCOMP."""
-        self.send(_packet(kind << 4 | 2 * (kind == PUBREL), _u16(packet_id)))
+        self.send(packet(kind << 4 | 2 * (kind == PUBREL), _u16(packet_id)))
 
     async def subscribe(self, filters: dict[str, int]) -> None:
         """Subscribe to filters, each with its QoS. Raises Refused, Gone."""
-        self._next_id += 1
-        answer = self._subacks[self._next_id] = self._loop.create_future()
-        if self.gone:
-            raise Gone("before SUBSCRIBE")
-        self.send(subscribe_packet(self.version, self._next_id, filters))
-        reasons = await answer
+        reasons = await self.ask_to_subscribe(filters)
         for reason, qos in zip(reasons, filters.values(), strict=True):
             if reason != qos:
                 raise Refused(reason)
+
+    async def ask_to_subscribe(self, filters: dict[str, int]) -> bytes:
+        """The reason for each filter in SUBACK. Raises Gone."""
+        self._next_id += 1
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._subacks[self._next_id] = answer
+        if self.gone:
+            raise Gone("before SUBSCRIBE")
+        self.send(subscribe_packet(self.version, self._next_id, filters))
+        return await answer
 
     def post_ping(self) -> "asyncio.Future[None]":
         """Ask; the future is done when the broker has handled all that was sent before."""
