@@ -19,7 +19,7 @@ name of the resource. The rules of this module:
    retained, replayed, shared, will).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Literal, TypeAlias
 from weakref import WeakValueDictionary
@@ -407,11 +407,12 @@ class Access:
         InvalidArgument: two users have one name, or there are too many.
     """
 
-    __slots__ = ("_principals", "_shared", "_users", "_version")
+    __slots__ = ("_principals", "_shared", "_users", "_version", "_watchers")
 
     def __init__(self, users: Iterable[User] = ()) -> None:
         self._users = _by_name(users)
         self._version = 1
+        self._watchers: list[Callable[[], None]] = []
         # By user; without those whose rules depend on the client id.
         self._shared: dict[str, _Rights] = {}
         # By user, client id and expiry. Weak: client ids come and go without end.
@@ -422,6 +423,10 @@ class Access:
     def version(self) -> int:
         """Rises with every :meth:`replace`; whoever remembers an answer compares it."""
         return self._version
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called after every :meth:`replace`; each broker asks once."""
+        self._watchers.append(callback)
 
     @property
     def users(self) -> tuple[User, ...]:
@@ -523,6 +528,8 @@ class Access:
                 principal._revoke()
                 del self._principals[principal.name, principal.client_id, principal.expires_ms]
         self._version += 1
+        for callback in self._watchers:
+            callback()
 
 
 def _by_name(users: Iterable[User]) -> dict[str, User]:

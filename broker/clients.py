@@ -123,6 +123,7 @@ class Clients:
         """
         who.check("session:Connect", name)
         engine = self._engine
+        engine.now_ms = now_ms
         session = engine.sessions.get(name)
         if session is not None and session.user != who.name:
             raise PermissionDenied(f"the session {name!r} is another user's")
@@ -239,6 +240,7 @@ class Clients:
     def kick(self, who: Principal, name: str, discard: bool, now_ms: int) -> bool:
         """End a client's connection, and its session if ``discard``; False: no such session."""
         who.check("session:Kick", name)
+        self._engine.now_ms = now_ms
         session = self._engine.sessions.get(name)
         if session is None:
             return False
@@ -247,6 +249,13 @@ class Clients:
         if discard and self._engine.sessions.get(name) is session:
             self.end(session, now_ms)
         return True
+
+    def end_revoked(self) -> None:
+        """End the connections of users that are gone, or have a new password."""
+        for session in list(self._engine.sessions.values()):
+            if session.revoked:
+                assert session.sink is not None
+                session.sink.ended("log in again")
 
     def _end_entity(self, queue: Queue) -> None:
         engine = self._engine

@@ -89,6 +89,7 @@ class Engine(Registry):
         self.delaying = Delaying(self)
         self.announcing = Announcing(self)
         log.on_progress = self._progressed
+        access.watch(self._users_changed)
 
     def start(self, scheduler: Scheduler) -> None:
         """Begin to serve; the log was opened with this core as its replay."""
@@ -135,6 +136,11 @@ class Engine(Registry):
     def damaged(self, queue: Queue, seq: int, error: StorageError) -> None:
         """A message cannot be read back; say so."""
         self.on_damage(queue.name, seq, error)
+
+    def _users_changed(self) -> None:
+        """Nobody stays connected whose user is gone, or has a new password."""
+        if any(session.revoked for session in self.sessions.values()):
+            self.later(self.clients.end_revoked)
 
     def _ask(self) -> None:
         if not self._asked:

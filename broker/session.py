@@ -242,6 +242,11 @@ class Session:
         self.will_due_ms = 0
         self.shapes = 0
 
+    @property
+    def revoked(self) -> bool:
+        """Whether it is connected, but its user may not be any more."""
+        return self.sink is not None and self.who is not None and not self.who.active
+
     def definition(self) -> SessionDefinition:
         """What a DEFINITION record says of it."""
         return SessionDefinition(

@@ -18,8 +18,9 @@ from ...broker.errors import (
 )
 from ...broker.passwords import ScramLogin
 from ...broker.publication import PlainPublication
-from ...broker.session import EXPIRY_NEVER_MS
+from ...broker.session import EXPIRY_NEVER_MS, PACKET_ID_SEQUENCED_MAX
 from ...broker.topic import check_topic
+from ...storage.log import Durability
 from .headers import headers_from
 from .packets import (
     V5,
@@ -170,6 +171,8 @@ def greet(session: "MqttSession", flags: int, body: bytes) -> Connect:
         )
         if properties.maximum_packet_size is not None:
             out.packet_bytes_max = properties.maximum_packet_size
+    # Half of the identifiers are for messages of the session's queue, half for all others.
+    out.window = min(out.window, PACKET_ID_SEQUENCED_MAX)
     return connect
 
 
@@ -194,7 +197,7 @@ class Connecting:
         self._exchange: Exchange | None = None
 
     def begin(self) -> None:
-        """Handle CONNECT. The end comes by ``session.open`` or ``session.refuse``."""
+        """Handle CONNECT. The end comes by ``session.let_in`` or ``session.refuse``."""
         session = self._session
         try:
             self._check_options()
@@ -276,7 +279,7 @@ class Connecting:
             self._admit(session.core.access.principal(host.certificate_user))
         elif connect.username is not None or connect.password is not None:
             # [MQTT-3.1.4-2]
-            session.check()
+            session.wait_for_proof(exchange=False)
             host.authenticate(
                 connect.username or "", connect.password or b"", self._on_authenticated
             )
@@ -305,7 +308,7 @@ class Connecting:
         # [MQTT-4.12.0-1]
         if method != SCRAM:
             raise Refused(Reason.BAD_AUTHENTICATION_METHOD, f"only {SCRAM} is known here")
-        self._session.exchange()
+        self._session.wait_for_proof(exchange=True)
         self._exchange = Exchange(self._session.host.scram())
         self._session.out.send(self._exchange.begin(data))
 
@@ -320,9 +323,12 @@ class Connecting:
                 self._session.out.send(answer)
             else:
                 self._admit(exchange.who)
-        except BraidError as error:
+        except Unauthenticated as error:
             # [MQTT-4.12.0-4]
             self._session.refuse(Reason.NOT_AUTHORIZED, str(error))
+        except BraidError as error:
+            refusal = _refusal(error)
+            self._session.refuse(refusal.reason, str(refusal))
 
     # Letting it in ----------------------------------------------------------------------------
 
@@ -335,7 +341,26 @@ class Connecting:
             # Checked again when it is published: rights may change.
             who.check("topic:Publish", will.topic)
             session.set_will(self._will_of(will), will.delay_seconds * 1000)
-        session.open(who, self._client_id, connect.clean_start, self._expiry_ms())
+        session.admit(who)
+        core = session.core
+        session.session, present = core.clients.open(
+            who, self._client_id, session, connect.clean_start, self._expiry_ms(), core.now_ms
+        )
+        if session.session.queue is None:
+            session.let_in(self._connack(present))
+        else:
+            core.when_kept(Durability.SYNC, self._on_opened, present)
+
+    def _on_opened(self, present: object, error: BraidError | None) -> None:
+        session = self._session
+        if session.finished:
+            return
+        if error is not None:
+            refusal = _refusal(error)
+            session.refuse(refusal.reason, str(refusal))
+        else:
+            session.let_in(self._connack(bool(present)))
+        session.wake()
 
     def _will_of(self, will: Will) -> PlainPublication:
         server = self._session.server
@@ -365,15 +390,16 @@ class Connecting:
         who = self._exchange.who if self._exchange is not None else None
         return who.name if who is not None else ""
 
-    def connack(self, present: bool, expiry_ms: int) -> bytes:
+    def _connack(self, present: bool) -> bytes:
         """The answer to a client that is let in."""
         connect = self._connect
         session = self._session
+        assert session.session is not None
         if connect.level != V5:
             return encode_connack(connect.level, present, Reason.SUCCESS)
         options = session.options
         asked = connect.properties.session_expiry_seconds or 0
-        granted = expiry_ms // 1000
+        granted = session.session.expiry_ms // 1000
         wants_response = connect.properties.request_response_information
         properties = Properties(
             session_expiry_seconds=granted if granted != asked else None,

@@ -107,9 +107,14 @@ class Outbound:
 
     def _on_kept(self, packet: object, error: BraidError | None) -> None:
         assert isinstance(packet, bytes)
-        if error is None and not self._session.finished:
+        session = self._session
+        if session.finished:
+            return
+        if error is None:
             self.send(packet)
-            self._session.wake()
+        else:
+            session.fail_with(error)
+        session.wake()
 
     def take(self) -> bytes | bytearray:
         """All that should be sent now; while the transport holds much, only last words."""
@@ -356,6 +361,12 @@ class Outbound:
         if self.stored is None:
             self.stored = Stored(self._session, self)
         self.stored.attach(queue, filter)
+
+    def filter_of(self, consumer: Consumer) -> str | None:
+        """The subscription that a consumer serves; None: it is the session's own."""
+        source = consumer.tag
+        assert isinstance(source, Source)
+        return source.filter
 
     def detach(self, filter: str, now_ms: int) -> None:
         """A subscription ended: consume no more from its queues."""

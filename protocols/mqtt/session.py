@@ -16,19 +16,21 @@ import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from ...broker.errors import BraidError, Unavailable
+from ...broker.errors import BraidError, BrokerFailed
 from ...broker.lease import Consumer
 from ...broker.message import Delivery
 from ...broker.publication import Match, PlainPublication, Publication, Subscription
 from ...broker.queue import Queue
 from ...broker.session import Session, SessionQueue
-from ...storage.log import Durability
+from ...storage.errors import StorageError
 from ..session import Host
 from .connecting import Connecting, Exchange, greet, prove_again
+from .farewell import goodbye, refusal
 from .inbound import Inbound, reason_of
 from .outbound import Outbound
 from .packets import (
     AUTH,
+    CONNACK,
     CONNECT,
     DECODERS,
     DISCONNECT,
@@ -40,16 +42,13 @@ from .packets import (
     Auth,
     Disconnect,
     Malformed,
-    Properties,
     Reason,
     Subscribe,
     Unsubscribe,
     decode,
-    encode_connack,
-    encode_disconnect,
-    encode_properties,
     read_length,
 )
+from .reasons import ALLOWED
 from .runs import packet_ids, puback_run
 from .subscribing import Subscribing
 
@@ -63,6 +62,7 @@ __all__ = ["PACKETS_PER_TURN_MAX", "SLOW_WAIT_MS", "MqttSession"]
 
 PACKETS_PER_TURN_MAX = 256  # that are not part of a run; then other connections get their turn
 SLOW_WAIT_MS = 100
+_HEARD_BYTES_MIN = 1_024  # of a packet that is still coming: a sign of life
 _FOREVER_MS = 1 << 62
 
 
@@ -76,6 +76,7 @@ class _State(enum.IntEnum):
 
 
 GREETING, EXCHANGING, CHECKING, OPENING, OPEN, CLOSING = _State
+_DEAF = (CHECKING, OPENING, CLOSING)  # what comes in them waits
 
 
 class MqttSession:
@@ -193,18 +194,18 @@ class MqttSession:
         if self.finished:
             return
         if self._state < OPEN:
-            self.refuse(Reason(reason), text)
+            allowed = reason in ALLOWED[CONNACK]
+            self.refuse(Reason(reason) if allowed else Reason.UNSPECIFIED_ERROR, text)
             return
         self.server.count_refused(Reason(reason))
         if self.version == V5:
-            properties = b""
-            if text and self.explains:
-                properties = encode_properties(Properties(reason_string=text))
-            packet = encode_disconnect(V5, reason, properties)
-            if len(packet) > self.out.packet_bytes_max:
-                packet = encode_disconnect(V5, reason)  # [MQTT-3.14.2-3]
-            self.out.send(packet)
+            text = text if self.explains else ""
+            self.out.send(goodbye(reason, text, self.out.packet_bytes_max))
         self.finished = True
+
+    def fail_with(self, error: BraidError) -> None:
+        """The broker cannot keep what the client was promised: hang up."""
+        self.fail(reason_of(error), str(error))
 
     def refuse(self, reason: Reason, text: str) -> None:
         """Answer a CONNECT with a refusal, and hang up."""
@@ -214,66 +215,46 @@ class MqttSession:
         self.finished = True
         if not self.version:
             return  # [MQTT-3.1.0-1]: it never spoke MQTT
-        moved = reason in (Reason.USE_ANOTHER_SERVER, Reason.SERVER_MOVED)
-        told = Properties(
-            reason_string=text if self.explains and text else None,
-            server_reference=(self.options.server_reference or None) if moved else None,
-        )
-        packet = encode_connack(self.version, False, reason, encode_properties(told))
-        if len(packet) > self.out.packet_bytes_max:
-            packet = encode_connack(self.version, False, reason)  # [MQTT-3.2.2-19]
-        self.out.send(packet)
+        text = text if self.explains else ""
+        most = self.out.packet_bytes_max
+        self.out.send(refusal(self.version, reason, text, self.options.server_reference, most))
 
     # --- what the handshake asks ---
 
-    def check(self) -> None:
-        """The password is being checked."""
-        self._state = CHECKING
-
-    def exchange(self) -> None:
-        """The client proves who it is by AUTH packets."""
-        self._state = EXCHANGING
+    def wait_for_proof(self, exchange: bool) -> None:
+        """The password is being checked, or the client proves who it is by AUTH packets."""
+        self._state = EXCHANGING if exchange else CHECKING
 
     def set_will(self, will: PlainPublication, delay_ms: int) -> None:
         """What to publish when the connection ends without a DISCONNECT."""
         self._will = will
         self._will_delay_ms = delay_ms
 
-    def open(self, who: "Principal", client_id: str, clean: bool, expiry_ms: int) -> None:
-        """The client is who it says: give it its session. Raises BraidError."""
+    def admit(self, who: "Principal") -> None:
+        """The client is who it says; its session is being opened."""
         self.who = who
         self._deadline_ms = who.expires_ms
         self.host.authenticated()
         self._state = OPENING
-        clients = self.core.clients
-        self.session, present = clients.open(who, client_id, self, clean, expiry_ms, self._now_ms)
-        if self.session.queue is None:
-            self._let_in(present)
-        else:
-            self.core.when_kept(Durability.SYNC, self._on_opened, present)
 
-    def _on_opened(self, present: object, error: BraidError | None) -> None:
-        if self.finished:
+    def let_in(self, connack: bytes) -> None:
+        """The session is open, and kept if it is to be kept."""
+        session, connecting = self.session, self._connecting
+        assert session is not None and connecting is not None
+        if len(connack) > self.out.packet_bytes_max:
+            # [MQTT-3.1.2-24]: the client could not be told what it is held to
+            self.refuse(Reason.PACKET_TOO_LARGE, "")
             return
-        if error is not None:
-            self.refuse(reason_of(error), str(error))
-        else:
-            self._let_in(bool(present))
-        self.wake()
-
-    def _let_in(self, present: bool) -> None:
-        session = self.session
-        assert session is not None and self._connecting is not None
         self._state = OPEN
-        self.out.send(self._connecting.connack(present, session.expiry_ms))
-        self._exchanged = self._connecting.authenticated_by_exchange
+        self.out.send(connack)
+        self._exchanged = connecting.authenticated_by_exchange
         self._connecting = None
         self._heard_ms = self._now_ms
         self.host.hurry()
         if session.queue is not None:
             self.out.resume(session.queue.released)
         for queue, subscription in self.core.clients.sources(session):
-            self.out.attach(queue, subscription.filter if subscription is not None else None)
+            self._consume(queue, subscription.filter if subscription is not None else None)
 
     # --- what the core calls ---
 
@@ -287,23 +268,41 @@ class MqttSession:
         self.out.deliver(consumer, deliveries)
 
     def closed(self, consumer: Consumer, error: BraidError) -> None:
-        """A queue is gone; the subscription simply gets nothing more."""
+        """A queue that the client consumes from was deleted, or the broker has failed.
+
+        MQTT has no other way to say that a subscription has ended.
+        """
+        if isinstance(error, BrokerFailed):
+            self.fail_with(error)
+        else:
+            filter = self.out.filter_of(consumer)
+            if self.session is not None and filter:
+                self.core.clients.unsubscribe(self.session, filter)
+            self.fail(Reason.ADMINISTRATIVE_ACTION, str(error))
+        self.wake()
 
     def attach(self, queue: Queue, subscription: Subscription) -> None:
         """A subscription got a queue to consume from."""
         if self._state is OPEN:
-            self.out.attach(queue, subscription.filter)
+            self._consume(queue, subscription.filter)
+
+    def _consume(self, queue: Queue, filter: str | None) -> None:
+        try:
+            self.out.attach(queue, filter)
+        except BraidError as error:  # it has as many consumers as it may
+            self.fail_with(error)
 
     def replaced(self) -> None:
         """Another connection has the session now. [MQTT-3.1.4-3]"""
         self.fail(Reason.SESSION_TAKEN_OVER, "another connection uses this client identifier")
-        self._leave(self._now_ms)
+        self._leave(self.core.now_ms)
         self.wake()
 
     def ended(self, reason: str) -> None:
-        """An operator ended the connection."""
-        self.fail(Reason.ADMINISTRATIVE_ACTION, reason)
-        self._leave(self._now_ms)
+        """An operator ended the connection, or took the user's rights away."""
+        revoked = not self.who.active
+        self.fail(Reason.NOT_AUTHORIZED if revoked else Reason.ADMINISTRATIVE_ACTION, reason)
+        self._leave(self.core.now_ms)
         self.wake()
 
     # --- what the carrier calls ---
@@ -311,7 +310,7 @@ class MqttSession:
     @property
     def reading(self) -> bool:
         """Whether more input is welcome now."""
-        if self._slow_until_ms or self._state in (CHECKING, OPENING) or self.backlog:
+        if self._slow_until_ms or self._state in _DEAF or self.backlog:
             return False
         if not self.inbound.unanswered or self.out.is_full:
             return not self.out.is_full
@@ -325,18 +324,20 @@ class MqttSession:
         """Whether :meth:`proceed` has something to do."""
         return (
             0 < self._needed <= len(self._data)
-            and self._state not in (CHECKING, OPENING)
+            and self._state not in _DEAF
             and not self._slow_until_ms
             and not self.finished
         )
 
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take bytes from the client."""
-        if self.finished:
+        if self.finished or self._state is CLOSING:
             return
+        if len(data) >= _HEARD_BYTES_MIN:
+            self._heard_ms = now_ms
         rest = self._data
         if rest:
-            if len(rest) + len(data) < self._needed or self._state in (CHECKING, OPENING):
+            if len(rest) + len(data) < self._needed or self._state in _DEAF:
                 self._keep(data)
                 return
             data = bytes(rest) + data
@@ -349,7 +350,7 @@ class MqttSession:
             self._data = bytearray(self._data)
         self._data += data
         most = self.limits.frame_bytes_unauthenticated_max
-        if self._state in (CHECKING, OPENING) and len(self._data) > most:
+        if self._state in _DEAF and len(self._data) > most:
             self.refuse(Reason.PACKET_TOO_LARGE, "too much was sent before CONNACK")
 
     def proceed(self, now_ms: int) -> None:
@@ -360,7 +361,7 @@ class MqttSession:
 
     def _handle(self, data: bytes, now_ms: int) -> None:
         """Handle the packets in ``data``, not more than a turn's worth; keep the rest."""
-        self._now_ms = now_ms
+        self._now_ms = self.core.now_ms = now_ms
         at, end = 0, len(data)
         left = PACKETS_PER_TURN_MAX
         self._needed = 0
@@ -394,7 +395,7 @@ class MqttSession:
                 if stop > end:
                     self._needed = stop - at
                     break
-                if left <= 0 or self._state in (CHECKING, OPENING):
+                if left <= 0 or self._state in _DEAF:
                     self._needed = 1
                     break
                 left -= 1
@@ -402,6 +403,8 @@ class MqttSession:
                 at = stop
         except Malformed as malformed:
             self._fail_malformed(malformed)
+        except StorageError as error:
+            self.fail_with(self.core.fail(error))
         if at:
             self._heard_ms = now_ms  # [MQTT-3.1.2-22] counts packets: bytes that trickle are none
         if at < end and not self.finished:
@@ -418,7 +421,7 @@ class MqttSession:
 
     def _check_size(self, size: int) -> None:
         most = self.options.maximum_packet_size_bytes
-        if self._state is GREETING:
+        if self._state in (GREETING, EXCHANGING):
             most = min(most, self.limits.frame_bytes_unauthenticated_max)
         if size > most:
             # [MQTT-3.2.2-15]
@@ -448,8 +451,7 @@ class MqttSession:
         if first >> 4 != CONNECT:
             # [MQTT-3.1.0-1]
             raise Malformed("the first packet is a CONNECT", Reason.PROTOCOL_ERROR)
-        connect = greet(self, first & 15, body)
-        self._connecting = Connecting(self, connect)
+        self._connecting = Connecting(self, greet(self, first & 15, body))
         self._connecting.begin()
 
     # --- one method per packet ---
@@ -535,6 +537,8 @@ class MqttSession:
             for subscriber in self._waits_for:
                 subscriber.lagging = True
             self._waits_for.clear()
+        if not self.reading:
+            self._heard_ms = now_ms  # who is not listened to cannot be heard
         if self.keep_alive_ms and now_ms >= self._heard_ms + self.keep_alive_ms:
             # [MQTT-3.1.2-22]
             self.fail(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard for too long")
@@ -577,8 +581,8 @@ class MqttSession:
         self._will = None
         try:
             self.core.clients.close(session, self, will, self._will_delay_ms, now_ms)
-        except Unavailable:
-            pass  # the log takes nothing more; the session counts as disconnected at the next start
+        except StorageError as error:
+            self.core.fail(error)  # the session counts as disconnected at the next start
 
 
 _HANDLERS: dict[int, Callable[[MqttSession, Any, int], None]] = {
