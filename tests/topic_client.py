@@ -18,7 +18,7 @@ from braidmq.broker.message import MQTT_QOS, MQTT_RETAIN, TOPIC, Delivery, unpac
 from braidmq.broker.publication import Match, PlainPublication, Publication, Subscription
 from braidmq.broker.queue import Queue
 from braidmq.broker.retained import RetainedSearch
-from braidmq.broker.session import Session, SessionQueue
+from braidmq.broker.session import SessionQueue
 from braidmq.storage.log import Durability
 from tests.broker_harness import Harness
 
@@ -49,14 +49,15 @@ class Client:
     def __init__(
         self, broker: Harness, name: str = "c", who: Principal = SYSTEM, credit: int = 1_000
     ) -> None:
-        self.broker = broker
+        self.broker: Any = broker  # also one that can be restarted
+        self._core = broker.core
         self.name = name
         self.who = who
         self.credit = credit
-        self.session: Session | None = None
+        self.session: Any = None  # a Session while it is connected
         self.consumers: list[Any] = []
         self.live: list[tuple[str, bytes, Match]] = []
-        self.held: list[tuple[Consumer, Delivery]] = []
+        self.held: list[tuple[Any, Delivery]] = []
         self.ends: list[object] = []
         self.will: PlainPublication | None = None
         self.will_delay_ms = 0
@@ -67,7 +68,7 @@ class Client:
         self.live += [(publication.topic, body, match) for body in publication.bodies]
 
     def attach(self, queue: Queue, subscription: Subscription | None) -> None:
-        self.consumers.append(self.broker.core.attach(queue, self, self.credit, subscription))
+        self.consumers.append(self._core.attach(queue, self, self.credit, subscription))
 
     def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
         self.held += [(consumer, delivery) for delivery in deliveries]
@@ -87,7 +88,7 @@ class Client:
 
     def connect(self, expiry_ms: int = 60_000, clean: bool = False, settle: bool = True) -> bool:
         """Open the session; whether it was there before."""
-        clients = self.broker.core.clients
+        clients = self._core.clients
         now_ms = self.broker.clock.ms
         self.session, present = clients.open(self.who, self.name, self, clean, expiry_ms, now_ms)
         for queue, subscription in clients.sources(self.session):
@@ -101,7 +102,7 @@ class Client:
         session, self.session = self.session, None
         if session is None:
             return
-        core, now_ms = self.broker.core, self.broker.clock.ms
+        core, now_ms = self._core, self.broker.clock.ms
         for consumer in self.consumers:
             core.cancel(consumer, [], now_ms)
         self.consumers.clear()
@@ -116,16 +117,14 @@ class Client:
         self.broker.settle()
 
     def subscribe(self, filter: str, qos: int = 1, **options: Any) -> bool:
-        assert self.session is not None
         subscription = Subscription(filter, qos, **options)
         now_ms = self.broker.clock.ms
-        present = self.broker.core.clients.subscribe(self.session, subscription, now_ms)
+        present = self._core.clients.subscribe(self.session, subscription, now_ms)
         self.broker.settle()
         return present
 
     def unsubscribe(self, filter: str) -> bool:
-        assert self.session is not None
-        core = self.broker.core
+        core = self._core
         for consumer in [each for each in self.consumers if each.tag and each.tag.filter == filter]:
             self.consumers.remove(consumer)
             self.held = [each for each in self.held if each[0] is not consumer]
@@ -147,7 +146,7 @@ class Client:
         publication = publication_of(topic, body, qos, retain, expire_ms)
         publication.session = self.session
         publication.inbound = inbound
-        result = self.broker.core.topics.publish(self.who, publication, self.broker.clock.ms)
+        result = self._core.topics.publish(self.who, publication, self.broker.clock.ms)
         self.broker.settle()
         return result
 
@@ -158,7 +157,7 @@ class Client:
         for consumer, delivery in taken:
             assert consumer.queue is not None
             assert consumer.queue.ack([delivery.receipt]) == [None]
-            self.broker.core.credit(consumer, 1)
+            self._core.credit(consumer, 1)
         self.broker.settle()
         return [delivery.body for _, delivery in taken]
 
@@ -167,14 +166,14 @@ class Client:
     @property
     def queue(self) -> SessionQueue:
         """The session's queue, of whoever is connected or not."""
-        queue = self.broker.core.sessions[self.name].queue
+        queue = self._core.sessions[self.name].queue
         assert queue is not None
         return queue
 
     @property
     def present(self) -> bool:
         """Whether the broker knows the session."""
-        return self.name in self.broker.core.sessions
+        return self.name in self._core.sessions
 
     def bodies(self) -> list[bytes]:
         """What is leased."""
@@ -191,11 +190,8 @@ class Client:
 
     def retained(self, filter: str, most: int = 100) -> dict[str, bytes]:
         """The retained messages that a new subscription would be given."""
-        assert self.session is not None
         woken: list[None] = []
-        search = self.broker.core.topics.search_retained(
-            self.session, filter, lambda: woken.append(None)
-        )
+        search = self._core.topics.search_retained(self.session, filter, lambda: woken.append(None))
         return search_all(self.broker, search, most)
 
 

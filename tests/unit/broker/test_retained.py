@@ -2,6 +2,7 @@
 
 import random
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -268,6 +269,10 @@ def test_search_leaves_out_what_the_user_may_not_have(broker):
 class SlowLog(MemoryLog):
     """Holds no message in memory: each is fetched, when the test lets it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetches: list[Any] = []
+
     def get(self, lsn):
         return None
 
@@ -277,15 +282,14 @@ class SlowLog(MemoryLog):
 
 @pytest.fixture
 def slow():
-    log = SlowLog()
-    log.fetches = []
-    return log
+    return SlowLog()
 
 
 def put(store: RetainedStore, number: int, topic: str, body: bytes) -> int:
     lsn = store.log.append(encode_plain_message(1, 1, 0, b"", body), 1)
     store.put(number, topic, lsn, len(body), 0)
-    store.log._durable_lsn = store.log.next_lsn
+    log: Any = store.log
+    log._durable_lsn = log.next_lsn
     return lsn
 
 
@@ -328,9 +332,10 @@ def test_search_leaves_out_what_cannot_be_read(slow):
 def test_search_ends_with_the_log():
     store = RetainedStore(MemoryLog())
     put(store, 0, "a", b"x")
-    store.log._durable_lsn = 1
-    waits = []
-    store.log.wait = lambda level, callback, argument: waits.append((callback, argument))
+    log: Any = store.log
+    log._durable_lsn = 1
+    waits: list[Any] = []
+    log.wait = lambda level, callback, argument: waits.append((callback, argument))
     search = RetainedSearch(store, "+", lambda topic: True, lambda: None)
     assert search.take(10, 0) == [] and search.loading
     callback, argument = waits.pop()

@@ -21,6 +21,7 @@ from braidmq.broker.publishing import Batch
 from braidmq.broker.topics import merge
 from braidmq.storage.errors import DiskFull
 from braidmq.storage.log import Durability
+from braidmq.storage.record import encode_message
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
 from tests.topic_client import Client, publication_of
@@ -229,7 +230,7 @@ def test_owner_is_found_again_after_a_restart(broker):
 
 def waiting(broker: Harness, overflow: str) -> Client:
     """A client that is away, with room for three messages; a publisher."""
-    broker.core.clients._policy = SessionPolicy(overflow=overflow)
+    broker.core.clients._policy = SessionPolicy(overflow=overflow)  # type: ignore[arg-type]
     client, publisher = connected(broker, "c"), connected(broker, "p", 0)
     client.subscribe("t")
     client.disconnect()
@@ -371,7 +372,7 @@ def test_more_sessions_than_a_record_has_room_for(broker, monkeypatch):
 
 def test_targets_of_one_record_are_as_many_as_the_format_can_tell():
     targets = [(1, number) for number in range(module.TARGETS_MAX + 2)]
-    head, _ = module.encode_message(targets, 0, b"", b"")
+    head, _ = encode_message(targets, 0, b"", b"")
     assert len(head) > 12 * module.TARGETS_MAX
 
 
