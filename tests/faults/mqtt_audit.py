@@ -31,6 +31,8 @@ from .mqtt_wire import Message
 
 __all__ = ["Destination", "Entry", "Hold", "MqttJournal"]
 
+PAST_MAX = 200_000  # settled messages that are remembered
+
 Key = tuple[str, int]  # publisher, number
 
 
@@ -331,6 +333,8 @@ class MqttJournal:
             self.past[key] = set(entry.holds)
         asked = [entry for entry in self.entries.values() if entry.qos]
         self.counts["messages"] += len(asked)
+        while len(self.past) > PAST_MAX:
+            del self.past[next(iter(self.past))]
         self.counts["QoS 0"] += len(self.entries) - len(asked)
         self.counts["unknown"] += sum(not entry.ok for entry in asked)
         self.entries.clear()

@@ -119,7 +119,12 @@ class MqttCampaign:
         report = daemon.logged("recovered")
         self.recovered_seconds.append(report["seconds"])
         self.replayed_bytes += report["bytes_replayed"]
-        port = daemon.ports[1]
+        await self.look(daemon.ports[1])
+        if self.rng.random() < DRAINED_SHARE:
+            await self.drain(daemon.ports[1])
+
+    async def look(self, port: int) -> None:
+        """See what is retained, and subscribe whoever never did. Raises Gone."""
         for subscriber in self.subscribers:
             if subscriber.durable and not subscriber.destination.since:
                 await subscriber.subscribe(port)
@@ -128,8 +133,6 @@ class MqttCampaign:
             subscriber.hang_up()
         least = self.journal.retained_for_sure()
         self.journal.check_retained(await Retained().ask(port, "kept/#", least))
-        if self.rng.random() < DRAINED_SHARE:
-            await self.drain(port)
 
     async def under_load(self, daemon: Daemon, fault: Fault) -> None:
         """Have every client do what it does until ``fault`` has happened."""

@@ -11,10 +11,8 @@ BRAIDMQ_SOAK_SECONDS makes it long (`make soak`); in `make test` it is a smoke t
 import asyncio
 import os
 import random
-import statistics
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,54 +21,22 @@ import pytest
 from tests.faults.campaign import figures
 from tests.faults.daemon import Daemon
 from tests.faults.wire import ACK, CONSUME, DECLARE_QUEUE, NACK, QUEUE_INFO, SEND, Gone, Wire
+from tests.soak.samples import (
+    SAMPLE_SECONDS,
+    SECONDS,
+    Sample,
+    check_growth,
+    line,
+    sample,
+)
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc of the daemon"),
 ]
 
-SECONDS = int(os.environ.get("BRAIDMQ_SOAK_SECONDS", "0")) or 8
-SAMPLE_SECONDS = min(1.0, SECONDS / 24)
-# What may differ between the thirds without being growth: caches that fill up, allocators.
-RSS_MIB_SLACK = 24
-DESCRIPTORS_SLACK = 8
-THREADS_SLACK = 4
-FILES_SLACK = 40  # segments of 256 KiB between two checkpoints
-DISK_BYTES_MAX = 160 * 1024 * 1024  # twice what is appended before a checkpoint is due
 RECLAIM_SECONDS_MAX = 60.0  # a hang, not a measure
 DELETE_QUEUE, PING = 18, 2
-
-
-@dataclass
-class Sample:
-    """The daemon, seen from outside."""
-
-    rss_kib: int
-    descriptors: int
-    threads: int
-    files: int
-    disk_bytes: int
-    messages: int
-
-
-def sample(pid: int, data: Path, messages: int) -> Sample:
-    status = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-    )
-    sizes = []
-    for path in data.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue  # reclaimed meanwhile
-    return Sample(
-        int(status["VmRSS"].split()[0]),
-        len(os.listdir(f"/proc/{pid}/fd")),
-        int(status["Threads"]),
-        len(sizes),
-        sum(sizes),
-        messages,
-    )
 
 
 class Churn:
@@ -149,13 +115,6 @@ async def observe(daemon: Daemon, data: Path) -> list[Sample]:
     return samples
 
 
-def growth(samples: list[Sample], what: str) -> float:
-    """The median of the last third less the median of the first."""
-    third = max(1, len(samples) // 3)
-    values = [getattr(each, what) for each in samples]
-    return float(statistics.median(values[-third:]) - statistics.median(values[:third]))
-
-
 async def test_nothing_grows_under_constant_load(tmp_path, request):
     data = tmp_path / "data"
     async with Daemon(data, tmp_path) as daemon:
@@ -184,24 +143,13 @@ async def test_nothing_grows_under_constant_load(tmp_path, request):
             ended = await asyncio.gather(*actors, return_exceptions=True)
         assert not [e for e in ended if not isinstance(e, asyncio.CancelledError | Gone)], ended
         assert await daemon.stop() == 0, daemon.log
-    last = samples[-1]
-    grown = {what: growth(samples, what) for what in ("rss_kib", "descriptors", "threads", "files")}
     figures(
         request,
-        f"{SECONDS} s, {len(samples)} samples, sent {churn.sent}, settled {churn.settled},"
-        f" connections {churn.connections}, queues made and deleted {churn.queues},"
-        f" RSS {last.rss_kib / 1024:.0f} MiB ({grown['rss_kib'] / 1024:+.1f}),"
-        f" descriptors {last.descriptors} ({grown['descriptors']:+.0f}),"
-        f" files {last.files} ({grown['files']:+.0f}),"
-        f" disk at most {max(each.disk_bytes for each in samples) / 1e6:.1f} MB",
+        f"sent {churn.sent}, settled {churn.settled}, connections {churn.connections},"
+        f" queues made and deleted {churn.queues}, {line(samples)}",
     )
     assert churn.settled > churn.sent / 2, "the consumers did not keep up: this measures nothing"
-    assert grown["rss_kib"] / 1024 < RSS_MIB_SLACK
-    assert grown["descriptors"] <= DESCRIPTORS_SLACK
-    assert grown["threads"] <= THREADS_SLACK
-    assert max(each.disk_bytes for each in samples) < DISK_BYTES_MAX
-    if SECONDS > 300:  # several checkpoints, so that each third saw the same
-        assert grown["files"] <= FILES_SLACK
+    check_growth(samples)
 
 
 async def test_the_space_of_consumed_messages_comes_back(tmp_path, request):

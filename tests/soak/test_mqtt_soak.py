@@ -1,0 +1,99 @@
+"""MQTT under constant load with churn: nothing the daemon holds may grow, and nothing is lost.
+
+The clients of the fault tests publish and subscribe with every QoS, go and come back, and are
+audited all the time; beside them clients come once: sessions that end by themselves, retained
+messages that are taken back, shares of one member.
+"""
+
+import asyncio
+import random
+import sys
+import time
+
+import pytest
+
+from tests.faults.campaign import figures
+from tests.faults.daemon import Daemon
+from tests.faults.mqtt_campaign import MqttCampaign
+from tests.faults.mqtt_load import until
+from tests.faults.mqtt_neighbours import Recorder, told
+from tests.faults.mqtt_wire import V5, MqttWire
+from tests.soak.samples import SAMPLE_SECONDS, SECONDS, Sample, check_growth, line, sample
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc of the daemon"),
+]
+
+CHAPTER_SECONDS = min(20.0, SECONDS / 3)  # then everything is delivered, and forgotten
+COUNTED = ("clients/total", "subscriptions/count")
+
+
+class Passing:
+    """Clients that come once."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.count = 0
+
+    async def come_and_go(self, rng: random.Random) -> None:
+        """For as long as it is told to."""
+        while True:
+            self.count += 1
+            name = f"passing/{self.count}"
+            recorder = Recorder()
+            await MqttWire.open(self.port, name, V5, False, 1, listener=recorder)
+            wire = recorder.wire
+            await wire.subscribe({f"{name}/#": 1, f"$share/{self.count}/{name}/+": 1})
+            for number, body in enumerate((b"kept", b"x" * rng.choice([10, 5_000]), b""), 1):
+                wire.publish(f"{name}/x", body, 1, number, retain=True)
+            assert await until(lambda: len(recorder.reasons) == 3)  # noqa: B023
+            if rng.random() < 0.5:
+                wire.close()
+            else:
+                wire.abort()
+            await asyncio.sleep(0.02)
+
+
+async def test_mqtt_holds_nothing_that_is_over(tmp_path, request):
+    data = tmp_path / "data"
+    campaign = MqttCampaign(data, tmp_path, seed=40)
+    for subscriber in campaign.subscribers:
+        subscriber.offline = 0.0  # so that each chapter is like the others
+    samples: list[Sample] = []
+    end = time.monotonic() + SECONDS
+
+    async def observe(daemon: Daemon) -> None:
+        until_then = min(time.monotonic() + CHAPTER_SECONDS, end)
+        while time.monotonic() < until_then:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            samples.append(sample(daemon.pid, data, 0))
+
+    async with campaign.daemon() as daemon:
+        port = daemon.ports[1]
+        await campaign.begun(daemon)
+        await campaign.drain(port)
+        before = [await told(port, name) for name in COUNTED]
+        passing = Passing(port)
+        task = asyncio.ensure_future(passing.come_and_go(campaign.rng))
+        while time.monotonic() < end:
+            await campaign.under_load(daemon, observe)
+            assert not task.done(), task
+            await campaign.look(port)
+            await campaign.drain(port)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for name, count in zip(COUNTED, before, strict=True):
+            for _ in range(600):
+                if (now := await told(port, name)) <= count:
+                    break
+                await asyncio.sleep(0.1)
+            assert now <= count, f"{name} is {now}, and was {count}"
+        assert await daemon.stop() == 0, daemon.log
+    journal = campaign.journal
+    figures(
+        request,
+        f"passing clients {passing.count}, {journal.figures()}, {line(samples)}",
+    )
+    assert not journal.broken, "\n".join(journal.findings)
+    check_growth(samples)
