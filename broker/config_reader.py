@@ -329,7 +329,8 @@ class Reader:
 
     def choice(self, choices: Mapping[str, object], value: object, path: Path) -> object:
         if not isinstance(value, str) or value not in choices:
-            self.expected(path, value, f"one of {', '.join(choices)}")
+            listed = ", ".join(choice or '""' for choice in choices)
+            self.expected(path, value, f"one of {listed}")
             return None
         return choices[str(value)]
 

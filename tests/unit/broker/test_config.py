@@ -132,6 +132,7 @@ def test_queues_have_their_settings():
         ("limits.frame_bytes_unauthenticated_max = '9MiB'", "is more than frame_bytes_max"),
         ("log.level = 'loud'", "'loud' is not one of debug, info, warning, error"),
         ("log.format = 1", "log.format: 1 is not one of auto, text, json"),
+        ("mqtt.redirect = 'x'", "mqtt.redirect: 'x' is not one of \"\", use-another, moved"),
         ("queues.a.fifo = 1", "queues.a.fifo: 1 is not true or false"),
         ("queues.a.durability = 'all'", "'all' is not one of memory, os, sync"),
         ("queues.a.max_receives = 3", "queues.a: max_receives, dead_letter_expired and"),
