@@ -89,20 +89,11 @@ class Stored:
     def attach(self, queue: Queue, filter: str | None) -> None:
         """Consume from a queue, by a subscription; None: the session's own."""
         session = self._session
-        self._forget_deleted()
         if any(source.queue is queue for source in self._sources):
             return  # subscribed again, with other options
         source = Source(session, queue, filter, self._out.window)
         self._sources.append(source)
         source.consumer = session.core.attach(queue, session, self._out.window, source)
-
-    def _forget_deleted(self) -> None:
-        """Let go of queues that are gone; a new one may have the name by now."""
-        self._sources = [
-            source
-            for source in self._sources
-            if source.consumer is not None and not source.consumer.closed
-        ]
 
     def detach(self, filter: str, now_ms: int) -> None:
         """A subscription ended: consume no more from its queues."""

@@ -11,7 +11,7 @@ from tests.conformance.client import Client
 from tests.conformance.conftest import address_of
 from tests.conformance.packets import USER_PROPERTY
 
-NOT_AUTHORIZED, TOPIC_NAME_INVALID = 0x87, 0x90
+NOT_AUTHORIZED, TOPIC_NAME_INVALID, ADMINISTRATIVE_ACTION = 0x87, 0x90, 0x98
 EVERYTHING = Rule("allow", ("*",), ("*",))
 
 
@@ -68,19 +68,18 @@ async def test_who_loses_the_right_gives_back_what_it_holds_and_destroys_nothing
         assert await to_thread(worker.subscribe, "$queue/jobs") == [NOT_AUTHORIZED]
 
 
-async def test_subscribing_again_finds_the_queue_that_was_declared_again():
-    async with (
-        Broker() as broker,
-        serve(broker, "mqtt://127.0.0.1:0") as server,
-        client_of(server, "worker") as worker,
-    ):
-        assert await to_thread(worker.subscribe, "$queue/jobs") == [NOT_AUTHORIZED]
+async def test_subscribing_again_changes_options_and_a_deleted_queue_ends_the_connection():
+    async with Broker() as broker, serve(broker, "mqtt://127.0.0.1:0") as server:
         for body in (b"one", b"two"):
-            jobs = await broker.declare_queue("jobs")
-            assert await to_thread(worker.subscribe, "$queue/jobs", qos=1) == [1]
-            assert await to_thread(worker.subscribe, "$queue/jobs", qos=1) == [1]
-            await jobs.send(body)
-            assert (await to_thread(worker.receive)).payload == body
-            await to_thread(worker.quiet)
-            await jobs.delete()
-        assert await to_thread(worker.unsubscribe, "$queue/jobs") == [0]
+            async with client_of(server, "worker", clean=False) as worker:
+                assert await to_thread(worker.subscribe, "$queue/jobs") == [NOT_AUTHORIZED]
+                jobs = await broker.declare_queue("jobs")
+                assert await to_thread(worker.subscribe, "$queue/jobs", qos=1) == [1]
+                assert await to_thread(worker.subscribe, "$queue/jobs", qos=0) == [0]
+                await jobs.send(body)
+                message = await to_thread(worker.receive)
+                assert (message.payload, message.qos) == (body, 0)
+                assert await to_thread(worker.unsubscribe, "$queue/jobs") == [0]
+                assert await to_thread(worker.subscribe, "$queue/jobs", qos=1) == [1]
+                await jobs.delete()
+                await to_thread(worker.closed, ADMINISTRATIVE_ACTION)
