@@ -31,6 +31,7 @@ from .mqtt_wire import Message
 
 __all__ = ["Destination", "Entry", "Hold", "MqttJournal"]
 
+SHUTTING_DOWN = 0x8B
 PAST_MAX = 200_000  # settled messages that are remembered
 
 Key = tuple[str, int]  # publisher, number
@@ -103,6 +104,7 @@ class MqttJournal:
 
     def __init__(self) -> None:
         self.run = 0
+        self.endings = {0, SHUTTING_DOWN}  # why the broker may hang up
         self.clock = 1
         self.counts: Counter[str] = Counter()
         self.findings: list[str] = []

@@ -34,7 +34,6 @@ __all__ = ["Client", "Publisher", "Retained", "Subscriber", "until"]
 EXPIRY_SECONDS = 24 * 3600
 GUARD_SECONDS = 60.0  # a hang, not a measure
 RETAINED_SECONDS = 20.0  # the same, for a few messages
-_SHUTTING_DOWN = 0x8B
 _numbers = itertools.count(1)  # of connections and messages, in the whole process
 
 
@@ -99,7 +98,7 @@ class Client(Listener):
 
     def gone(self) -> None:
         self.journal.ended(self.connection)
-        if self.wire is not None and self.wire.reason not in (0, _SHUTTING_DOWN):
+        if self.wire is not None and self.wire.reason not in self.journal.endings:
             self.journal.find("cut", f"{self.name}: 0x{self.wire.reason:02X}")
 
     def hang_up(self) -> None:

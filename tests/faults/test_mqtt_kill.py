@@ -10,8 +10,10 @@ import signal
 import pytest
 
 from .campaign import cycles
-from .daemon import Daemon
+from .daemon import Daemon, NotStarted
 from .mqtt_campaign import MqttCampaign
+from .strace import inject, why_no_strace
+from .test_kill_at_syscall import KILLED, POINTS
 
 pytestmark = [pytest.mark.slow]
 
@@ -50,4 +52,35 @@ async def test_mqtt_sigterm_and_kill_9_by_turns(tmp_path, request):
     for count in range(cycles(4)):
         await campaign.cycle(stop_and_kill if count % 2 else stop)
     await campaign.finish()
+    campaign.verdict(request)
+
+
+async def test_mqtt_kill_9_at_the_nth_system_call(tmp_path, request):
+    """A message for many, an exchange of QoS 2, a retained one: never half of it."""
+    if reason := why_no_strace():
+        pytest.skip(reason)
+    campaign = MqttCampaign(tmp_path / "data", tmp_path, seed=35)
+    rng = campaign.rng
+    points: set[tuple[str, int]] = set()
+
+    for count in range(cycles(6)):
+        calls = [*POINTS][count % len(POINTS)]
+        when = rng.randint(1, POINTS[calls])
+
+        async def stop(daemon: Daemon, point: tuple[str, int] = (calls, when)) -> None:
+            await asyncio.sleep(rng.uniform(0.1, 0.4))
+            daemon.signal(signal.SIGTERM)
+            status = await daemon.wait()
+            assert status in (0, *KILLED), daemon.log
+            if status:
+                points.add(point)
+
+        try:
+            await campaign.cycle(stop, campaign.daemon(inject(calls, "signal=SIGKILL", str(when))))
+        except NotStarted as killed:
+            assert killed.status in KILLED, killed.log
+            points.add((calls, when))
+    await campaign.finish()
+    assert points, "no kill ever hit"
+    request.node.name += f" ({len(points)} different calls)"
     campaign.verdict(request)

@@ -22,6 +22,7 @@ from .wire import Wire
 
 pytestmark = [pytest.mark.slow]
 
+QUOTA_EXCEEDED = 0x97
 FLOOD_BODY = bytes(16 * 1024)
 FLOOD_MESSAGES = 3_000  # 48 MB: more than any bound below
 WINDOW = 100
@@ -191,6 +192,42 @@ async def test_a_publisher_of_qos_2_that_never_releases(tmp_path, request, versi
             await witness.wire.ping()
             assert witness.count == 1
         figures(request, f"answered {len(answered)}, RSS {pair.grown_mib:+.1f} MiB")
+        assert await daemon.stop() == 0, daemon.log
+
+
+@pytest.mark.parametrize(
+    ("overflow", "kept", "refused"),
+    [
+        ("drop-oldest", range(501, 1_001), 0),
+        ("drop-newest", range(1, 501), 0),
+        ("refuse", range(1, 501), 500),
+    ],
+)
+async def test_a_session_that_is_full(tmp_path, request, overflow, kept, refused):
+    """What does not fit goes by the configured policy; other sessions get everything."""
+    limits = {"BRAIDMQ_LIMITS__SESSION_MESSAGES_MAX": "500", "BRAIDMQ_SESSIONS__OVERFLOW": overflow}
+    async with Daemon(tmp_path / "data", tmp_path, (), limits, LISTEN) as daemon:
+        port = daemon.ports[1]
+        async with Beside(daemon, grows_mib_max=24) as pair:
+            away = Recorder()
+            await MqttWire.open(port, "away", V5, False, 600, listener=away)
+            await away.wire.subscribe({"full/#": 1})
+            away.wire.abort()
+            publisher = Recorder()
+            await MqttWire.open(port, "", V5, listener=publisher)
+            for number in range(1, 1_001):
+                publisher.wire.publish("full/x", number.to_bytes(4, "big"), 1, number)
+                assert await until(lambda: number - len(publisher.reasons) < WINDOW)  # noqa: B023
+            assert await until(lambda: len(publisher.reasons) == 1_000)
+            reasons = list(publisher.reasons.values())
+            assert reasons.count(QUOTA_EXCEEDED) == refused
+            assert reasons.count(0) == 1_000 - refused
+            again = Recorder()
+            await MqttWire.open(port, "away", V5, False, 600, listener=again)
+            assert await until(lambda: again.count == len(kept))
+            numbers = [int.from_bytes(message.body, "big") for message in again.messages]
+            assert numbers == [*kept]
+        figures(request, f"RSS {pair.grown_mib:+.1f} MiB")
         assert await daemon.stop() == 0, daemon.log
 
 
