@@ -88,7 +88,7 @@ class Outbound:
         self._live: set[int] = set()  # identifiers of live QoS 1 messages
         self.held: dict[int, Held] = {}
         self._next_id = 0  # offset of the next live identifier
-        self._waiting: deque[tuple[bytes, bytes, int]] | None = None  # live: before, behind, QoS
+        self._waiting: deque[_Waiting] | None = None  # live, with QoS 1 or 2
         self._waiting_bytes = 0
         self.stored: Stored | None = None
         self._aliases: dict[bytes, int] | None = None
@@ -123,6 +123,8 @@ class Outbound:
             return b""
         self.out = []
         self.out_bytes = 0
+        if self.stored is not None and self.stored.is_paused:
+            self.stored.go_on()
         return out[0] if len(out) == 1 else b"".join(out)
 
     @property
@@ -188,14 +190,38 @@ class Outbound:
 
     def _publish_own(self, publication: Publication, match: Match, retain: bool) -> None:
         """QoS 0 packets that are this client's only: with its identifiers or aliases."""
-        properties = _live_properties(self._session.server, publication, match.ids)
+        server = self._session.server
+        properties = _expiry(server, publication) + _properties(server, publication, match.ids)
         wire = publication.topic.encode()
-        version = self._session.version
         for body in publication.bodies:
-            topic, more = self._alias(wire)
-            before, _ = publish_head(version, topic, 0, retain, False, more + properties, len(body))
-            self.send_message(before, body)
+            self.send_publish(wire, 0, retain, False, properties, body)
         self._session.wake()
+
+    def send_publish(
+        self,
+        wire: bytes,
+        qos: int,
+        retain: bool,
+        dup: bool,
+        properties: bytes,
+        body: bytes,
+        number: int = 0,
+    ) -> bool:
+        """Send a message, by an alias of its topic if the client takes those.
+
+        False when the client does not take a packet of that size: it was dropped.
+        """
+        topic, alias = self._alias(wire)
+        before, after = publish_head(
+            self._session.version, topic, qos, retain, dup, alias + properties, len(body)
+        )
+        if qos:
+            before += PACKET_IDS[number] + after
+        if not self.send_message(before, body):
+            return False
+        if alias and topic and self._aliases is not None:  # the client knows it from now on
+            self._aliases[wire] = len(self._aliases) + 1
+        return True
 
     def send_message(self, before: bytes, behind: bytes) -> bool:
         """Send a packet unless the client does not take one of that size."""
@@ -220,8 +246,7 @@ class Outbound:
             return b"", b"\x23" + PACKET_IDS[alias]
         if len(aliases) >= self.alias_maximum:
             return wire, b""
-        aliases[wire] = alias = len(aliases) + 1
-        return wire, b"\x23" + PACKET_IDS[alias]
+        return wire, b"\x23" + PACKET_IDS[len(aliases) + 1]
 
     def _publish_held(
         self, publication: Publication, match: Match, qos: int, retain: bool, version: int
@@ -232,7 +257,8 @@ class Outbound:
         if plain and isinstance(publication, Run) and count <= self.room:
             if self._publish_run(publication, retain, version):
                 return
-        properties = _live_properties(self._session.server, publication, match.ids)
+        properties = _properties(self._session.server, publication, match.ids)
+        expire_ms = publication.expire_ms
         wire = publication.topic.encode()
         waiting = self._waiting
         if waiting is None:
@@ -245,9 +271,8 @@ class Outbound:
             ):
                 self.drop(1)
                 continue
-            before, after = publish_head(version, wire, qos, retain, False, properties, len(body))
-            waiting.append((before, after + body, qos))
-            self._waiting_bytes += len(after) + len(body)
+            waiting.append((wire, qos, retain, properties, body, expire_ms))
+            self._waiting_bytes += len(body)
         self._send_waiting()
         if self._waiting and not self.lagging:
             self._session.topics.slow.add(self._session)
@@ -333,10 +358,17 @@ class Outbound:
         """Send live messages that wait, as far as there is room."""
         waiting = self._waiting
         while waiting and self.room > 0:
-            before, behind, qos = waiting.popleft()
-            self._waiting_bytes -= len(behind)
+            wire, qos, retain, properties, body, expire_ms = waiting.popleft()
+            self._waiting_bytes -= len(body)
+            if expire_ms:
+                left_ms = expire_ms - self._session.core.now_ms
+                if left_ms <= 0:
+                    self.drop(1)  # [MQTT-3.3.2-5]
+                    continue
+                # [MQTT-3.3.2-6]
+                properties = encode_hop_properties(expiry_seconds=-(-left_ms // 1000)) + properties
             number = self.take_id()
-            if not self.send_message(before + PACKET_IDS[number], behind):
+            if not self.send_publish(wire, qos, retain, False, properties, body, number):
                 continue
             if qos == 1:
                 self._live.add(number)
@@ -438,8 +470,8 @@ class Outbound:
                 self.send(encode_ack(PUBREL, session.version, number, unknown))
             return
         if held.released:
-            if reason < 0x80:
-                self.send(encode_ack(PUBREL, session.version, number))
+            if reason < 0x80:  # not before the first one: that may still wait to be kept
+                self.send_when_kept(encode_ack(PUBREL, session.version, number))
             return
         source = held.source
         own = source is not None and source.filter is None
@@ -491,7 +523,9 @@ def _encode_live(server: MqttServer, publication: Publication, version: int, ret
     if isinstance(publication, Run):
         return bytes(publication.packets(version, 0, retain))
     wire = publication.topic.encode()
-    properties = _live_properties(server, publication, ()) if version == V5 else b""
+    properties = b""
+    if version == V5:
+        properties = _expiry(server, publication) + _properties(server, publication, ())
     parts: list[bytes] = []
     for body in publication.bodies:
         before, _ = publish_head(version, wire, 0, retain, False, properties, len(body))
@@ -500,12 +534,23 @@ def _encode_live(server: MqttServer, publication: Publication, version: int, ret
     return b"".join(parts)
 
 
-def _live_properties(server: MqttServer, publication: Publication, ids: Sequence[int]) -> bytes:
-    """The property block's content for an MQTT 5 client with these subscription identifiers."""
+def _expiry(server: MqttServer, publication: Publication) -> bytes:
+    """The property that tells how long the message still has, if that is limited."""
+    if isinstance(publication, Run):
+        return publication.expiry
+    if not publication.expire_ms:
+        return b""
+    left_ms = publication.expire_ms - server.core.now_ms
+    return encode_hop_properties(expiry_seconds=max(1, -(-left_ms // 1000)))
+
+
+def _properties(server: MqttServer, publication: Publication, ids: Sequence[int]) -> bytes:
+    """All others for an MQTT 5 client with these subscription identifiers."""
     hop = encode_hop_properties(subscription_ids=ids)
     if isinstance(publication, Run):
-        return hop + publication.properties
-    if publication.expire_ms:
-        left = max(1, -(-(publication.expire_ms - server.core.now_ms) // 1000))
-        hop += encode_hop_properties(expiry_seconds=left)
+        return hop + publication.shape.forward
     return hop + server.head(publication.attributes).properties
+
+
+# Topic, QoS, retain, properties without the expiry, body, when it expires.
+_Waiting = tuple[bytes, int, bool, bytes, bytes, int]

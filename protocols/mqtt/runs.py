@@ -217,10 +217,13 @@ class Run(Publication):
     @property
     def properties(self) -> bytes:
         """The property block's content for other MQTT 5 clients."""
-        expiry = self.shape.expiry_seconds
-        if expiry is None:
-            return self.shape.forward
-        return b"\x02" + expiry.to_bytes(4, "big") + self.shape.forward
+        return self.expiry + self.shape.forward
+
+    @property
+    def expiry(self) -> bytes:
+        """The property that tells how long the messages have; nothing when that is not limited."""
+        seconds = self.shape.expiry_seconds
+        return b"" if seconds is None else b"\x02" + seconds.to_bytes(4, "big")
 
 
 def puback_run(data: bytes, at: int, end: int) -> int:

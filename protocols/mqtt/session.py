@@ -574,13 +574,12 @@ class MqttSession:
         if session is None:
             return
         self.session = None
-        self.out.let_go(now_ms)
-        if self.core.failed is not None:
-            return
         will = self._will if self._goes_with_will else None
         self._will = None
         try:
-            self.core.clients.close(session, self, will, self._will_delay_ms, now_ms)
+            self.out.let_go(now_ms)
+            if self.core.failed is None:
+                self.core.clients.close(session, self, will, self._will_delay_ms, now_ms)
         except StorageError as error:
             self.core.fail(error)  # the session counts as disconnected at the next start
 
