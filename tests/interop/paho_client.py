@@ -1,6 +1,7 @@
 """paho-mqtt: its own thread, or on our loop by aiomqtt. Over TCP and over WebSocket."""
 
 import asyncio
+import socket
 import ssl
 from contextlib import suppress
 from typing import Any
@@ -99,6 +100,19 @@ def refusal(client: Client, reason: ReasonCode | int) -> Refused:
     return Refused(code if client.version == V5 else RETURN_CODES.get(code, code))
 
 
+def remember_sockets(paho: Any) -> list[socket.socket]:
+    """The sockets it opens: one whose WebSocket handshake is refused is left to the collector."""
+    opened: list[socket.socket] = []
+    create = paho._create_socket_connection
+
+    def remembering() -> socket.socket:
+        opened.append(create())
+        return opened[-1]
+
+    paho._create_socket_connection = remembering
+    return opened
+
+
 class PahoClient(Client):
     """paho with the thread it starts by itself."""
 
@@ -135,10 +149,17 @@ class PahoClient(Client):
             headers = {"Origin": options.origin} if options.origin else None
             self._paho.ws_set_options(path="/mqtt", headers=headers)
         more = {"clean_start": options.clean, "properties": connect_properties(self)} if v5 else {}
-        # It blocks, and over WebSocket it waits for the server, which runs on this loop.
-        await asyncio.to_thread(self._paho.connect, self.host, self.port, 60, **more)
-        self._paho.loop_start()
-        return await asyncio.wait_for(self._connected, GUARD_SECONDS)
+        own = remember_sockets(self._paho)
+        try:
+            # It blocks, and over WebSocket it waits for the server, which runs on this loop.
+            await asyncio.to_thread(self._paho.connect, self.host, self.port, 60, **more)
+            self._paho.loop_start()
+            return await asyncio.wait_for(self._connected, GUARD_SECONDS)
+        except BaseException:
+            await self._end()
+            for each in own:
+                each.close()
+            raise
 
     def _on_connect(self, _client, _data, flags, reason, _properties):
         def settle() -> None:

@@ -117,8 +117,9 @@ const operations = {
   subscribe(request, done) {
     const options = { qos: request.qos };
     if (request.identifier) options.properties = { subscriptionIdentifier: request.identifier };
-    clients.get(request.client).subscribe(request.filter, options, (error, granted) => {
-      done(error, { granted: granted?.[0]?.qos });
+    clients.get(request.client).subscribe(request.filter, options, (error, granted, suback) => {
+      const code = suback?.granted?.[0] ?? granted?.[0]?.qos;
+      done(code === undefined ? error : null, { granted: code?.qos ?? code });
     });
   },
   publish(request, done) {
