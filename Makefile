@@ -24,7 +24,7 @@ help: ## list the verbs
 run: $(VENV)/.installed ## start the broker on ./data (ARGS="--listen ..." adds flags)
 	$(BIN)/braidmq serve --data ./data $(ARGS)
 
-test: $(VENV)/.installed-dev ## run all tests (ARGS="-k name" selects)
+test: $(VENV)/.installed-dev $(VENV)/.installed-interop ## run all tests (ARGS="-k name" selects)
 	$(BIN)/pytest $(ARGS)
 
 style: $(VENV)/.installed-dev ## lint, formatting, direction of imports
@@ -36,7 +36,7 @@ types: $(VENV)/.installed-dev ## mypy, strict, on the packages and the tests
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 
-cover: $(VENV)/.installed-dev ## run all tests with branch coverage
+cover: $(VENV)/.installed-dev $(VENV)/.installed-interop ## run all tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term $(ARGS)
 
 conformance: export BRAIDMQ_CONFORMANCE_TABLE := 1
@@ -67,6 +67,7 @@ golden: $(VENV)/.installed-dev ## write tests/data/format-N, before the format c
 
 clean: ## remove the environment and what tools left behind (keeps ./data)
 	rm -rf $(VENV) .venv-tools build dist *.egg-info .coverage .coverage.* htmlcov
+	rm -rf tests/interop/node/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -78,6 +79,11 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+# The clients of MQTT that are no Python packages, for tests/interop, as far as we may.
+$(VENV)/.installed-interop: tests/interop/install tests/interop/node/package-lock.json | $(VENV)/.created
+	@tests/interop/install
+	@touch $@
 
 # Debian splits ensurepip out of python3, and `-m venv` then leaves half an environment behind.
 # So try, in order: venv; python3-venv from apt-get when we may; virtualenv, installed beside the

@@ -83,7 +83,7 @@ def durable(kind):
 
 async def topics(client, last):
     """The topics of what came, up to the message that is always let through."""
-    seen = []
+    seen: list[str] = []
     while not seen or seen[-1] != last:
         seen.append((await client.receive()).topic)
     return seen
