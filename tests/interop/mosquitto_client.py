@@ -160,11 +160,11 @@ class MosquittoClient(Client):
             "mosquitto_pub",
             *self._common(fresh_id()),
             *words,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE if data else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await asyncio.wait_for(process.communicate(data), GUARD_SECONDS)
+        said, _ = await asyncio.wait_for(process.communicate(data or None), GUARD_SECONDS)
         assert process.returncode == 0, said
         if b"failed: " in said:
             raise Refused(0x87 if b"Not authorized" in said else 0x80)
