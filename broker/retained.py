@@ -31,6 +31,7 @@ RETAINED = 6  # section kind; the others stand in state.py
 RETAINED_ENTITY = 0xFFFF_FFFF  # on disk
 _SECTION_TOPICS = 256
 _SEARCH_TOPICS = 64  # looked at in one go
+_SEARCH_BYTES = 8 * 1024 * 1024  # found in one go
 _EXPIRIES = 1_000  # handled in one go
 _DEADLINES_STALE = 1_024  # tolerated in the wheel
 
@@ -252,12 +253,16 @@ class RetainedSearch:
         """Whether a message is being read; ``more`` will be called."""
         return self._waiting or self._reader.loading
 
-    def take(self, most: int, now_ms: int) -> list[Found]:
-        """Up to ``most`` messages; fewer, even none, while ``done`` is false: ask again later."""
+    def take(self, most: int, now_ms: int, bytes_max: int = _SEARCH_BYTES) -> list[Found]:
+        """Up to ``most`` messages of about ``bytes_max``; one may be more.
+
+        Fewer, even none, while ``done`` is false: ask again later.
+        """
         found: list[Found] = []
+        size = 0
         store = self._store
         for _ in range(_SEARCH_TOPICS):
-            if len(found) >= most or self.loading or self.done:
+            if len(found) >= most or size >= bytes_max or self.loading or self.done:
                 break
             match = self._now or next(self._steps, _END)
             self._now = None
@@ -282,6 +287,7 @@ class RetainedSearch:
             message.expire_ms = store.expire_ms(number)
             if not 0 < message.expire_ms <= now_ms:
                 found.append((topic, lsn, message))
+                size += len(message.body)
         self._reader.rest()
         return found
 

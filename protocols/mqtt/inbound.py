@@ -267,6 +267,17 @@ class Inbound:
             )
         self._answer(level, acks, run.count)
 
+    def _is_beyond(self, qos: int, received: set[int] | None) -> bool:
+        """Whether a message is one too many, which has ended the connection."""
+        session = self._session
+        count = len(received or ()) if qos == 2 else self.unanswered
+        if count >= session.options.receive_maximum and self._exceeds():
+            return True
+        if qos == 2 and count >= session.limits.requests_in_flight_max:
+            session.fail(Reason.QUOTA_EXCEEDED, "too many messages of QoS 2 are not released")
+            return True
+        return False
+
     def _exceeds(self) -> bool:
         """The client sends more than its Receive Maximum; whether that is the end."""
         session = self._session
@@ -453,10 +464,7 @@ class Inbound:
             # Perhaps the first one is not kept yet: answer in turn.
             self._answer(_MEMORY if queue is None else queue.session.durability, answer, 1)
             return
-        if len(received) >= session.options.receive_maximum and self._exceeds():
-            return
-        if len(received) >= session.limits.requests_in_flight_max:
-            session.fail(Reason.QUOTA_EXCEEDED, "too many messages of QoS 2 are not released")
+        if self._is_beyond(2, received):
             return
         run.inbound = number
         try:
@@ -501,6 +509,8 @@ class Inbound:
         received = self.received if queue is None else queue.inbound
         if publish.qos == 2 and received is not None and publish.packet_id in received:
             self._answer(Durability.SYNC, encode_ack(PUBREC, session.version, publish.packet_id), 1)
+            return
+        if publish.qos and self._is_beyond(publish.qos, received):
             return
         try:
             level = send_special(session, topic, publish, now_ms)

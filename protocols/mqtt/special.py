@@ -6,6 +6,7 @@ All others that begin with ``$`` are the broker's own.
 from typing import TYPE_CHECKING
 
 from ...broker.errors import BraidError, InvalidArgument, PermissionDenied
+from ...broker.limits import DELAY_MS_MAX
 from ...broker.message import DEDUP_ID, GROUP_ID, Outgoing, pack_headers
 from ...broker.topic import QUEUE_PREFIX
 from ...storage.log import Durability
@@ -52,6 +53,8 @@ def send_special(session: "MqttSession", topic: Topic, publish: Publish, now_ms:
         seconds, _, name = topic.name.removeprefix(DELAYED_PREFIX).partition("/")
         if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= _DELAY_DIGITS_MAX):
             raise InvalidArgument("a delayed message goes to $delayed/SECONDS/TOPIC")
+        if int(seconds) * 1000 > DELAY_MS_MAX:  # sooner than asked for would be too soon
+            raise InvalidArgument(f"a delay is at most {DELAY_MS_MAX // 1000} seconds")
         target = session.server.topic(name.encode())
         attributes = session.server.attributes(target, publish.qos, publish.retain, headers)
         return core.delaying.publish(

@@ -2,16 +2,17 @@
 
 Each filter is answered on its own. A durable session's answer waits until its subscriptions are
 kept; retained messages follow the answer, as fast as the client takes them and never faster than
-they can be held here.
+they can be held here. Who subscribes by one filter again is given them from the beginning, once.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ...broker.errors import BraidError, InvalidArgument, LimitExceeded, NotFound, PermissionDenied
 from ...broker.publication import Match, PlainPublication, Subscription
 from ...broker.retained import RetainedSearch
 from ...broker.topic import QUEUE_PREFIX
 from ...broker.topics import merge
+from ...storage.log import Durability
 from .packets import (
     V5,
     Malformed,
@@ -52,7 +53,8 @@ class Subscribing:
 
     def __init__(self, session: "MqttSession") -> None:
         self._session = session
-        self._searches: list[tuple[RetainedSearch, Match]] = []
+        # By filter; so there are never more than subscriptions.
+        self._searches: dict[str, tuple[RetainedSearch, Match]] = {}
 
     @property
     def busy(self) -> bool:
@@ -106,11 +108,11 @@ class Subscribing:
             new = not before or not request.retain_handling
             if new and request.retain_handling < 2 and not request.filter.startswith("$"):
                 wanted.append((request.filter, merge([subscription])))
-        self._answer(packet, reasons, explanation)
-        for filter, match in wanted:
-            assert session.session is not None
-            search = session.topics.search_retained(session.session, filter, session.wake)
-            self._searches.append((search, match))
+        answer = self._suback(packet, reasons, explanation)
+        if session.queue is None:
+            self._answer(answer, wanted)
+        else:
+            session.core.when_kept(Durability.SYNC, self._on_kept, (answer, wanted))
         if any(request.filter.startswith("$SYS") for request in packet.requests):
             session.core.announcing.soon()
 
@@ -126,7 +128,29 @@ class Subscribing:
             return Reason.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
         return None
 
-    def _answer(self, packet: Subscribe, reasons: list[int], explanation: str) -> None:
+    def _on_kept(self, argument: object, error: BraidError | None) -> None:
+        session = self._session
+        if session.finished:
+            return
+        if error is not None:
+            session.fail_with(error)
+        else:
+            self._answer(*cast("tuple[bytes, list[tuple[str, Match]]]", argument))
+        session.wake()
+
+    def _answer(self, answer: bytes, wanted: list[tuple[str, Match]]) -> None:
+        session = self._session
+        if len(answer) > session.out.packet_bytes_max:
+            # [MQTT-3.1.2-25]: who cannot be told what was granted cannot go on
+            session.fail(Reason.PACKET_TOO_LARGE, "the answer is larger than you take")
+            return
+        session.out.send(answer)
+        for filter, match in wanted:
+            if session.session is not None and filter in session.session.subscriptions:
+                search = session.topics.search_retained(session.session, filter, session.wake)
+                self._searches[filter] = (search, match)
+
+    def _suback(self, packet: Subscribe, reasons: list[int], explanation: str) -> bytes:
         session = self._session
         properties = b""
         if explanation and session.explains:
@@ -134,7 +158,7 @@ class Subscribing:
         answer = encode_suback(session.version, packet.packet_id, reasons, properties)
         if len(answer) > session.out.packet_bytes_max:
             answer = encode_suback(session.version, packet.packet_id, reasons)
-        self._send(answer)
+        return answer
 
     def on_unsubscribe(self, packet: Unsubscribe, now_ms: int) -> None:
         """End subscriptions, and answer for each."""
@@ -146,12 +170,10 @@ class Subscribing:
                 # [MQTT-4.7.3-1]
                 raise Malformed("an empty filter", Reason.TOPIC_FILTER_INVALID)
             session.out.detach(filter, now_ms)
+            self._searches.pop(filter, None)
             found = session.core.clients.unsubscribe(session.session, filter)
             reasons.append(Reason.SUCCESS if found else Reason.NO_SUBSCRIPTION_EXISTED)
-        self._send(encode_unsuback(session.version, packet.packet_id, reasons))
-
-    def _send(self, answer: bytes) -> None:
-        session = self._session
+        answer = encode_unsuback(session.version, packet.packet_id, reasons)
         if session.queue is None:
             session.out.send(answer)
         else:
@@ -165,20 +187,30 @@ class Subscribing:
         out = session.out
         left = _RETAINED_PER_TURN
         while self._searches and left > 0 and not out.slow and out.out_bytes < _OUT_BYTES_MAX:
-            search, match = self._searches[0]
-            room = min(left, out.room) if match.qos else left
+            filter, (search, match) = next(iter(self._searches.items()))
+            room = min(left, self._room(match))
             if room <= 0:
                 return  # goes on when the client has acknowledged something
-            found = search.take(room, now_ms)
+            found = search.take(room, now_ms, _OUT_BYTES_MAX)
             for topic, lsn, message in found:
                 self._give(topic, lsn, message.attributes, message.body, message.expire_ms, match)
             left -= max(len(found), 1)
             if search.done:
-                self._searches.pop(0)
+                del self._searches[filter]
             elif not found and search.loading:
                 return  # it wakes us
         if self._searches and not out.slow:
             session.wake()
+
+    def _room(self, match: Match) -> int:
+        """How many retained messages may be on their way."""
+        session = self._session
+        if not match.qos:
+            return _RETAINED_PER_TURN
+        if session.queue is None:
+            return session.out.room
+        # In its queue they are behind what waits there, and must not push that out.
+        return session.out.window - session.queue.live
 
     def _give(
         self, topic: str, lsn: int, attributes: bytes, body: bytes, expire_ms: int, match: Match

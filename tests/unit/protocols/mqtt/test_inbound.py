@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braidmq.broker.limits import Limits
+from braidmq.broker.limits import DELAY_MS_MAX, Limits
 from braidmq.protocols.mqtt.inbound import Inbound
+from braidmq.storage.log import Durability
+from tests.broker_disk import DiskBroker
 from tests.conformance import packets as p
-from tests.conformance.packets import V5, V311
+from tests.conformance.packets import DURABLE, V5, V311
 from tests.mqtt_peer import World
 
 # --- runs ---
@@ -155,3 +157,164 @@ def test_it_does_not_matter_where_the_stream_is_cut(conversation, data):
     whole = _outcome(version, stream, [], {})
     parts = _outcome(version, stream, [cut for cut in cuts if cut < len(stream)], {})
     _check_same(_plain(parts), _plain(whole))
+
+
+# --- answers ---
+
+
+def test_acknowledgements_come_in_the_order_of_their_messages():
+    """Some wait for the log, others do not; neither overtakes. [MQTT-4.6.0-2], [MQTT-4.6.0-3]"""
+    broker = DiskBroker()
+    broker.declare("q")
+    broker.declare("m", durability=Durability.MEMORY)
+    broker.declare("o", durability=Durability.OS)
+    world = World(broker)
+    keeper = world.join("keeper", **DURABLE)
+    keeper.subscribe(("kept", 1))
+    keeper.lose()
+    live = world.join("live")
+    live.subscribe(("live", 1))
+    topics = ["live", "$queue/o", "live", "kept", "$queue/m", "live", "no", "$queue/q", "$x"]
+    client = world.join("c", options={"receive_maximum": 100})
+    numbers = list(range(1, 60))
+    broker.auto_commit = False
+    for at in range(0, len(numbers), 7):
+        turn = numbers[at : at + 7]
+        client.feed(
+            b"".join(
+                p.publish(topics[n % len(topics)], b"x", qos=1 + n % 2, packet_id=n) for n in turn
+            )
+        )
+    broker.auto_commit = True
+    acks = client.take()
+    assert [ack.packet_id for ack in acks] == numbers
+    assert [ack.kind for ack in acks] == [p.PUBREC if n % 2 else p.PUBACK for n in numbers]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("topic", ["kept", "$queue/q"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_more_than_receive_maximum(strict, topic, qos):
+    broker = DiskBroker()
+    broker.declare("q")
+    world = World(broker)
+    keeper = world.join("keeper", **DURABLE)
+    keeper.subscribe(("kept", 2))
+    keeper.lose()
+    options = {"receive_maximum": 3, "receive_maximum_strict": strict}
+    client = world.join("c", options=options)
+    assert client.connack.get(p.RECEIVE_MAXIMUM) == 3
+    broker.auto_commit = False
+    for number in (1, 2, 3):
+        client.feed(p.publish(topic, b"x" * number, qos=qos, packet_id=number))
+    assert not client.closed
+    client.feed(p.publish(topic, b"xxxx", qos=qos, packet_id=4))
+    broker.auto_commit = True
+    world.settle()
+    assert client.closed is strict
+    if strict:
+        assert client.take()[-1].reason == 0x93
+    else:
+        assert len(client.take()) == 4
+        assert world.server.over_receive_maximum == 1
+
+
+@pytest.mark.parametrize("fields", [{}, DURABLE])
+@pytest.mark.parametrize("topic", ["a", "$queue/q"])
+def test_quality_2_is_taken_once_however_often_it_comes(topic, fields):
+    world = World()
+    world.broker.declare("q")
+    other = world.join("other")
+    other.subscribe(("a", 0))
+    client = world.join("c", **fields)
+    for dup in (False, True, True):
+        client.send(p.publish(topic, b"x", qos=2, packet_id=7, dup=dup))
+    if fields:
+        client.lose()
+        client = world.join("c", **fields)
+        client.send(p.publish(topic, b"x", qos=2, packet_id=7, dup=True))
+    client.send(p.ack(p.PUBREL, 7), p.ack(p.PUBREL, 7))
+    codes = [(each.kind, each.reason) for each in client.take()][-2:]
+    assert codes == [(p.PUBCOMP, 0), (p.PUBCOMP, 0x92)]
+    client.send(p.publish(topic, b"y", qos=2, packet_id=7))
+    bodies = other.bodies() if topic == "a" else world.broker.bodies()
+    assert bodies == [b"x", b"y"]
+
+
+def test_messages_that_are_not_released_are_bounded():
+    world = World(limits=Limits(requests_in_flight_max=5))
+    client = world.join("c", V311)
+    for number in range(1, 7):
+        client.send(p.publish("a", qos=2, packet_id=number, version=V311))
+    assert client.closed
+    assert len(client.take()) == 5
+
+
+# --- topics that are none ---
+
+
+def test_a_delayed_message_is_never_early():
+    world = World()
+    client = world.join(keep_alive=0, version=V311)
+    client.subscribe(("a", 1))
+    for number, delay in enumerate(("0", "1", "007", str(DELAY_MS_MAX // 1000)), 1):
+        topic = f"$delayed/{delay}/a"
+        client.send(p.publish(topic, delay, qos=1, packet_id=number, version=V311))
+    assert not client.closed
+    assert sorted(client.kinds()) == ["PUBACK"] * 4 + ["PUBLISH"]
+    world.advance(999)
+    assert client.take() == []
+    world.advance(6_100)
+    assert client.bodies() == [b"1", b"007"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["$delayed", "$delayed/", "$delayed/1", "$delayed/1/", "$delayed//a", "$delayed/-1/a"]
+    + ["$delayed/1.5/a", "$delayed/9999999999/a", "$delayed/²/a", "$delayed/1/a/+"]
+    + [f"$delayed/{DELAY_MS_MAX // 1000 + 1}/a", "$delayed/1/$delayed/1/a", "$delayed/1/$queue/q"]
+    + ["$SYS/broker/version", "$queue", "$queue/no", "$share/g/a", "$", "$x"],
+)
+def test_topics_that_lead_nowhere_are_refused(topic):
+    world = World()
+    world.broker.declare("q")
+    client = world.join()
+    client.send(p.publish(topic, b"", qos=1, packet_id=1))
+    (answer,) = client.take()
+    assert answer.kind in (p.PUBACK, p.DISCONNECT) and answer.reason in (0x87, 0x90), answer
+    assert world.broker.bodies() == []
+    old = world.join("old", V311)
+    old.send(p.publish(topic, b"", qos=0, version=V311))  # nobody is told
+    assert old.take() == []
+
+
+# --- aliases ---
+
+
+def test_topic_aliases_of_a_client():
+    world = World()
+    client = world.join()
+    other = world.join("other")
+    other.subscribe(("+", 1))
+
+    def send(topic, alias, body, qos=0):
+        client.send(p.publish(topic, body, qos=qos, properties=[(p.TOPIC_ALIAS, alias)]))
+
+    send("a", 1, b"1")
+    send("", 1, b"2", qos=1)
+    send("b", 1, b"3", qos=2)
+    send("", 1, b"4")
+    send("a", 64, b"5")
+    got = [(each.topic, each.payload, each.get(p.TOPIC_ALIAS)) for each in other.take()]
+    assert got == [
+        (t, b, None) for t, b in [("a", b"1"), ("a", b"2"), ("b", b"3"), ("b", b"4")]
+    ] + [("a", b"5", None)]
+    assert not client.closed
+    send("", 2, b"")
+    assert client.closed and client.take()[-1].reason == 0x82
+    client = world.join()
+    send("", 1, b"")  # another connection, other aliases
+    assert client.closed
+    client = world.join()
+    send("a", 65, b"")
+    assert client.take()[-1].reason == 0x94
