@@ -80,6 +80,8 @@ class Clients:
             for subscription in session.subscriptions.values():
                 self._enter(session, subscription, now_ms)
             self._await_end(session)
+            if session.will is not None:
+                self._await(session.will_due_ms, session)
         for name, queue in list(self._engine.shares.items()):
             if name.startswith("$share/") and name not in self._shares:
                 self._end_entity(queue)
@@ -506,6 +508,7 @@ class Clients:
         if session.will is not None and session.will_due_ms <= now_ms:
             will, session.will = session.will, None
             self._publish_will(session, will, now_ms)
+            self._log(session)
         if session.ended_ms + session.expiry_ms <= now_ms:
             self.expired += 1
             self.end(session, now_ms)

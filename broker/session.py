@@ -41,6 +41,7 @@ __all__ = [
     "SessionDefinition",
     "SessionQueue",
     "SubscriptionDefinition",
+    "WillDefinition",
     "packet_id",
 ]
 
@@ -64,6 +65,18 @@ def packet_id(seq: int) -> int:
     return (seq - 1) % PACKET_ID_SEQUENCED_MAX + 1
 
 
+class WillDefinition(msgspec.Struct, kw_only=True):
+    """What is to be published unless the client comes back before ``due_ms``."""
+
+    topic: str
+    body: bytes
+    attributes: bytes
+    qos: int
+    retain: bool
+    lifetime_ms: int
+    due_ms: int
+
+
 class SessionDefinition(msgspec.Struct, kw_only=True):
     """The content of a session's DEFINITION record and of its QUEUE section."""
 
@@ -74,6 +87,7 @@ class SessionDefinition(msgspec.Struct, kw_only=True):
     ended_ms: int
     durability: Durability
     created_ms: int
+    will: WillDefinition | None = None
     id: int = 0
     lanes: dict[int, int] = {}
     subscriptions: list[Subscription] | None = None  # in sections only; records have their own
@@ -256,12 +270,35 @@ class Session:
             ended_ms=self.ended_ms,
             durability=self.durability,
             created_ms=self.created_ms,
+            will=self._will_definition(),
+        )
+
+    def _will_definition(self) -> WillDefinition | None:
+        will = self.will
+        if will is None:
+            return None
+        return WillDefinition(
+            topic=will.topic,
+            body=will.bodies[0],
+            attributes=will.attributes,
+            qos=will.qos,
+            retain=will.retain,
+            lifetime_ms=will.lifetime_ms,
+            due_ms=self.will_due_ms,
         )
 
     def restore(self, definition: SessionDefinition) -> None:
         """Apply: the session is as the definition says."""
         self.expiry_ms = definition.expiry_ms
         self.ended_ms = definition.ended_ms
+        will = definition.will
+        self.will = None
+        if will is not None:
+            self.will = PlainPublication(
+                will.topic, will.body, will.attributes, will.qos, will.retain
+            )
+            self.will.lifetime_ms = will.lifetime_ms
+            self.will_due_ms = will.due_ms
         for subscription in definition.subscriptions or ():
             self.subscriptions[subscription.filter] = subscription
         if self.queue is not None:

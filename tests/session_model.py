@@ -415,7 +415,6 @@ class SessionMachine(RuleBasedStateMachine):
         for name, session in list(self.sessions.items()):
             if session.client is not None:
                 session.client, session.ended_ms = None, self.now_ms
-            session.will = None
             session.live.clear()
             if not session.durable:
                 del self.sessions[name]
@@ -424,7 +423,7 @@ class SessionMachine(RuleBasedStateMachine):
             share.volatile.clear()
         for name, session in list(self.sessions.items()):
             if session.ended_ms + session.expiry_ms <= self.now_ms:
-                self.forget(name)
+                self.happen(name, self.now_ms)
         self.broker.settle()
         self.expire()
 

@@ -278,6 +278,35 @@ def test_will_is_published_when_the_session_ends_before_its_delay(broker, heirs)
     assert heir.take_live() == [b"3"]
 
 
+def test_delayed_will_is_not_forgotten_by_a_restart(broker, heirs):
+    """It is part of the session's state, as MQTT 5 (4.1) has it."""
+    client, _ = heirs
+    will = publication_of("will", b"x", 2, True)
+    will.lifetime_ms = 60_000
+    client.disconnect(will, 5_000)
+    broker.checkpoint()
+    for _ in range(2):
+        broker = broker.restarted()
+        heir = Client(broker, "heir")
+        heir.connect(expiry_ms=0)
+        heir.subscribe("will")
+        broker.advance(2_499)
+        assert heir.take_live() == []
+    broker.advance(2)
+    assert heir.take_live() == [b"x"] and heir.retained("#") == {"will": b"x"}
+    assert broker.core.retained.expire_ms(0) == broker.clock.ms + 60_000
+    broker = broker.restarted()
+    broker.advance(10_000)
+    assert broker.core.topics.published == 0  # once is enough
+    client = Client(broker, "dying")
+    assert client.connect(expiry_ms=HOUR_MS)
+    client.disconnect(will, 5_000)
+    client.connect(expiry_ms=HOUR_MS)
+    broker = broker.restarted()
+    broker.advance(HOUR_MS)
+    assert broker.core.topics.published == 0  # it came back in time
+
+
 def test_will_lives_from_when_it_is_published(broker, heirs):
     client, _ = heirs
     keeper = Client(broker, "keeper")

@@ -40,11 +40,6 @@ def unsubscription_not_logged(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Clients, "_log_subscription", log)
 
 
-def received_is_complete(patch: pytest.MonkeyPatch) -> None:
-    """Forget the identifier of a message that the client has."""
-    patch.setattr("braidmq.broker.session.RELEASED", 0)
-
-
 def clearing_not_logged(patch: pytest.MonkeyPatch) -> None:
     """A retained message comes back after a restart."""
     original = encode_ack
@@ -86,7 +81,6 @@ PLANTED = [
     connection_not_logged,
     disconnection_not_logged,
     unsubscription_not_logged,
-    received_is_complete,
     clearing_not_logged,
     old_one_not_released,
     delayed_will_of_who_came_back,
