@@ -39,7 +39,7 @@ def test_sessions_lose_their_oldest_messages_and_nothing_in_a_power_cut():
             msgspec.convert(wrong, SessionPolicy)
 
 
-# Those that concern queues; the others belong to the listeners, the log and the configuration.
+# Those of queues; what stands in neither list is of listeners, the log or the configuration.
 QUEUE_LIMITS = [
     "body_bytes_max",
     "headers_bytes_max",
@@ -64,8 +64,31 @@ QUEUE_LIMITS = [
 ]
 
 
-@pytest.mark.parametrize("name", QUEUE_LIMITS)
-def test_every_limit_on_queues_is_reached_by_a_test(name):
+# Those of topics, sessions, shares and retained messages.
+TOPIC_LIMITS = [
+    "topic_bytes_max",
+    "topic_levels_max",
+    "subscriptions_max",
+    "subscriptions_per_session_max",
+    "shared_groups_max",
+    "filter_shapes_max",
+    "filter_shapes_per_session_max",
+    "match_cache_topics_max",
+    "sessions_max",
+    "session_messages_max",
+    "session_bytes_max",
+    "session_expiry_ms_max",
+    "live_queue_messages_max",
+    "live_queue_bytes_max",
+    "retained_messages_max",
+    "retained_bytes_max",
+    "retained_message_bytes_max",
+    "retained_expiry_ms",
+]
+
+
+@pytest.mark.parametrize("name", QUEUE_LIMITS + TOPIC_LIMITS)
+def test_every_limit_of_the_core_is_reached_by_a_test(name):
     assert name in msgspec.structs.asdict(Limits())
     texts = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
     assert sum(f"{name}=" in text or f").{name}" in text for text in texts) or any(

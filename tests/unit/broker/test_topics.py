@@ -416,3 +416,15 @@ def test_counts_of_what_is_published_and_dropped(broker):
     for _ in range(10):
         client.send(rng.choice("tu"), b"x", rng.randrange(2))
     assert broker.core.topics.published == 10 and broker.core.topics.dropped == 0
+
+
+def test_limits_on_topics():
+    broker = Harness(limits=Limits(topic_bytes_max=10, topic_levels_max=3))
+    client = connected(broker, "c", 0)
+    for good, bad in (("a/b/c", "a/b/c/d"), ("x" * 10, "x" * 11)):
+        client.subscribe(good)
+        assert client.send(good, b"") == (Durability.MEMORY, 1)
+        with pytest.raises(InvalidArgument):
+            client.subscribe(bad)
+        with pytest.raises(InvalidArgument):
+            client.send(bad, b"")
