@@ -22,7 +22,7 @@ from braidmq.broker.session import SessionQueue
 from braidmq.storage.log import Durability
 from tests.broker_harness import Harness
 
-__all__ = ["Client", "publication_of"]
+__all__ = ["Client", "publication_of", "search_all"]
 
 
 def publication_of(
@@ -195,7 +195,7 @@ class Client:
         return search_all(self.broker, search, most)
 
 
-def search_all(broker: Harness, search: RetainedSearch, most: int = 100) -> dict[str, bytes]:
+def search_all(broker: Any, search: RetainedSearch, most: int = 100) -> dict[str, bytes]:
     """All that a search finds; each topic once."""
     found: dict[str, bytes] = {}
     for _ in range(100_000):

@@ -52,12 +52,21 @@ class World:
         self.jobs: Iterator[Job] | None = None
         self.job: Job = None
         self.begin(self.start)
+        self.populate()
+
+    def populate(self) -> None:
+        """Who lives here."""
         for queue in QUEUES:
             for number in range(2):
                 self.clients.append(Producer(self, f"{queue}-p{number}", queue))
                 self.clients.append(Puller(self, f"{queue}-r{number}", queue))
             self.clients.append(Pusher(self, f"{queue}-c", queue))
         self.clients.append(Puller(self, "dead-r", "dead"))
+
+    def declare(self) -> None:
+        """What is there from the beginning; asked for at every start."""
+        for name, settings in QUEUES.items():
+            self.core.declare_queue(SYSTEM, name, settings, self.clock.ms)
 
     # --- lives ---
 
@@ -89,8 +98,7 @@ class World:
         self.core = Core(log, limits, Access(), self._ask, MemoryLog(1 << 61))
         log.open(self.core)
         self.core.start(self.clock)
-        for name, settings in QUEUES.items():
-            self.core.declare_queue(SYSTEM, name, settings, self.clock.ms)
+        self.declare()
 
     def _worker(self, name: str) -> StepWorker:
         worker = StepWorker(name)

@@ -1,0 +1,75 @@
+"""A world (``world.py``) whose people publish, subscribe and retain."""
+
+from braidmq.broker.access import SYSTEM
+from tests.sim.topic_audit import TopicAudit
+from tests.sim.topic_clients import Member, Publisher, Retainer, message
+from tests.sim.world import World
+from tests.topic_client import search_all
+
+__all__ = ["TopicWorld"]
+
+TOPICS = ["r/1", "r/2", "r/3"]  # that retain something now and then
+
+
+class TopicWorld(World):
+    """See the module."""
+
+    def __init__(self, seed: int, crash_at: int = -1) -> None:
+        self.topic_audit = TopicAudit()
+        self.members: list[Member] = []
+        super().__init__(seed, crash_at)
+
+    def populate(self) -> None:
+        self.members = [
+            Publisher(self, "one", 1),
+            Publisher(self, "two", 2),
+            Publisher(self, "reckless", 1, reckless=True),
+            Retainer(self, "keeper", TOPICS),
+            Member(self, "all", "t/+", 2),
+            Member(self, "some", "t/#", 2),
+            Member(self, "third", "t/+", 2),
+        ]
+        self.clients = list(self.members)
+
+    def declare(self) -> None:
+        """Nothing is there before somebody comes."""
+
+    def look(self) -> None:
+        """Whoever comes now is given what was retained last."""
+        client = self.members[-1]
+        if client.session is not None:
+            search = self.core.topics.search_retained(client.session, "r/#", self._ask)
+            self.topic_audit.check_retained(search_all(self, search))
+
+    def finish(self) -> None:
+        """Stop publishing, let all exchanges end, and close the books."""
+        for client in self.clients:
+            client.leave()
+        self.guarded(self.settle)
+        if self.rng.random() < 0.5:
+            self.crash(True)
+        for _ in range(1_000):
+            self.guarded(self.go_on)
+            if all(member.rests for member in self.members):
+                break
+        else:
+            raise AssertionError("the exchanges do not end")
+        self.guarded(self.look)
+        self.topic_audit.close()
+        self.check_rest()
+
+    def go_on(self) -> None:
+        for client in self.clients:
+            client.act()
+        self.clock.ms += 10
+        self.settle()
+
+    def check_rest(self) -> None:
+        """Nothing is left of what is over: neither identifiers nor messages."""
+        for member in self.members:
+            assert member.session is not None and member.session.queue is not None
+            assert not member.session.queue.inbound and not member.received, member.name
+        for topic in TOPICS:
+            self.core.topics.publish(SYSTEM, message(topic, b"", 0, True), self.clock.ms)
+        self.settle()
+        assert self.core.log.statistics().bytes_live_estimate == 0
