@@ -149,6 +149,15 @@ class Client(ABC):
     async def vanish(self) -> None:
         """End as a network that fails: no DISCONNECT."""
 
+    async def settle(self) -> None:
+        """Return when all that was received is acknowledged, also by a library with a thread.
+
+        When the first answer is handled, the acknowledgements are queued; when the second has come,
+        they are sent.
+        """
+        for _ in range(2):
+            await self.subscribe("settled")
+
     async def receive(self) -> Message:
         """The next message."""
         return await asyncio.wait_for(self.inbox.get(), GUARD_SECONDS)

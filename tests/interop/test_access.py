@@ -247,6 +247,7 @@ async def test_a_durable_session_keeps_no_right(kind, world, when):
     client = await world.join(kind, **options)
     assert await topics(client, "open") == ["open"]
     # What was held back is gone and does not come when the right does.
+    await client.settle()
     await world.clients.leave(client)
     world.now_may(eve(allow("*")))
     client = await world.join(kind, **options)
@@ -295,7 +296,7 @@ async def test_a_queue_that_may_not_be_received_from_any_more(kind, world):
     publisher = await world.administrator()
     await publisher.publish("$queue/orders", b"1", 1)
     assert (await client.receive()).payload == b"1"
-    await client.publish("barrier", b"", 1)  # it has acknowledged by now
+    await client.settle()
     world.now_may(eve(allow("open")))
     await publisher.publish("$queue/orders", b"2", 1)
     await client.subscribe("open", 1)
@@ -337,6 +338,7 @@ async def test_nobody_takes_over_the_session_of_another_user(kind, world):
             assert refused.value.code == (0x87 if kind.version == V5 else 5)
     await publisher.publish("mine/1", b"x", 1)
     assert (await client.receive()).topic == "mine/1"
+    await client.settle()
     # Nor while nobody is connected.
     await world.clients.vanish(client)
     await publisher.publish("mine/2", b"x", 1)

@@ -71,6 +71,7 @@ async def test_properties_are_kept_with_what_is_retained_and_what_waits(subscrib
         if not options:
             await client.subscribe("a/#", 1)
         assert (await client.receive()).properties == PROPERTIES
+        await client.settle()
         await clients.leave(client)
 
 

@@ -126,6 +126,7 @@ async def test_a_durable_session_keeps_what_comes_meanwhile(kind, join, clients)
     # It goes on with what is published now, and all was acknowledged.
     await publisher.publish("offline/live", b"live", 1)
     assert (await client.receive()).payload == b"live"
+    await client.settle()
     await clients.leave(client)
     client = await join(kind, **durable(kind, name))
     await publisher.publish("offline/last", b"last", 1)
