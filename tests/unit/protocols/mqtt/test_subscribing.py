@@ -209,6 +209,7 @@ def test_rights_are_looked_at_for_what_is_retained():
     world.core.access.replace([User("u", secret, rules)])
     peer = world.dial()
     peer.connect("c", username="u", password="x")
+    assert peer.login is not None
     peer.login[2](world.core.access.principal("u"))
     peer.take()
     peer.send(p.subscribe(("r/#", 1)))
