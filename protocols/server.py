@@ -13,10 +13,9 @@ from types import TracebackType
 from ..broker.config import Listener
 from ..broker.errors import InvalidArgument
 from ..broker.jwt import JwtSettings
+from ..broker.limits import Limits
 from ..broker.runtime import Broker
 from ..broker.schemes import SCHEMES
-from .http.handshake import Subprotocol, WebSocketOffer
-from .http.session import Route, Site, http_sessions, tell_health
 from .listener import Acceptor, Dialect
 from .mqtt.server import MqttServer
 from .mqtt.session import MqttSession
@@ -122,13 +121,19 @@ class Server:
             return lambda host, now_ms: MqttSession(core, host, now_ms, options, mqtt_server)
 
         def http(listener: Listener) -> SessionFactory:
-            return http_sessions(_site(mqtt(listener), listener.origins), core.limits)
+            return _http_sessions(listener, mqtt(listener), core.limits)
 
         return {"native": native, "mqtt": mqtt, "http": http}
 
 
-def _site(mqtt: SessionFactory, origins: tuple[str, ...]) -> Site:
-    """What the HTTP port has."""
+def _http_sessions(listener: Listener, mqtt: SessionFactory, limits: Limits) -> SessionFactory:
+    """What the HTTP port has. Raises InvalidArgument without what a core installation lacks."""
+    try:
+        from .http.handshake import Subprotocol, WebSocketOffer
+        from .http.session import Route, Site, http_sessions, tell_health
+    except ImportError:
+        text = f"{listener.url}: HTTP and WebSocket need httptools: pip install 'braidmq[server]'"
+        raise InvalidArgument(text) from None
     # [MQTT-6.0.0-3] names the subprotocol; mqttv3.1 is what clients of 3.1 ask for.
     offer = WebSocketOffer(dict.fromkeys(("mqtt", "mqttv3.1"), Subprotocol(mqtt)))
     routes = {
@@ -136,7 +141,7 @@ def _site(mqtt: SessionFactory, origins: tuple[str, ...]) -> Site:
         "/mqtt": Route(websocket=offer),
         "/health": Route(answer=tell_health),
     }
-    return Site(routes, origins)
+    return http_sessions(Site(routes, listener.origins), limits)
 
 
 def serve(
@@ -158,8 +163,8 @@ def serve(
         grace: seconds that connections get at the end to finish what they began.
 
     Raises:
-        InvalidArgument: a URL is wrong; it needs a certificate; other machines could reach it while
-            no user is defined; or a key for tokens is of no use.
+        InvalidArgument: a URL is wrong; it needs a certificate, or what is not installed; other
+            machines could reach it while no user is defined; or a key for tokens is of no use.
         ConfigInvalid: a listener's certificate cannot be used.
         OSError: the port is in use.
     """

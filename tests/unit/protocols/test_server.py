@@ -5,6 +5,7 @@
 import asyncio
 import errno
 import ssl
+import sys
 
 import pytest
 import trustme
@@ -244,3 +245,15 @@ async def test_a_page_of_another_site_gets_in_where_it_is_allowed(broker):
         request = UPGRADE.format(path="/mqtt", name="mqtt", more=more).encode()
         statuses = [(await exchange(url, request)).split()[1] for url in server.urls]
         assert statuses == [b"403", b"101"]
+
+
+async def test_only_http_needs_what_the_core_does_not_bring(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("braidmq.protocols.http.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    async with Broker() as broker:
+        async with serve(broker, "mqtt://127.0.0.1:0", "braid://127.0.0.1:0") as server:
+            assert len(server.urls) == 2
+        with pytest.raises(InvalidArgument, match=r"ws://.*pip install 'braidmq\[server\]'"):
+            async with serve(broker, "ws://127.0.0.1:0"):
+                pass
