@@ -78,6 +78,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 	$(PIP) --editable '.[dev]'
+	@rm -rf $(VENV)/lib/python3*/site-packages/tests # gmqtt's own tests: they would hide ours
 	@touch $@ $(VENV)/.installed
 
 # The clients of MQTT that are no Python packages, for tests/interop, as far as we may.
