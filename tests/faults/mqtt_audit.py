@@ -183,7 +183,8 @@ class MqttJournal:
         holds = entry.holds.setdefault(at, [])
         if not at.durable and holds and holds[0].connection != connection:
             holds.clear()  # each connection is a session of its own
-        if not holds and not at.shared:
+        # Who was not there when it was first sent may get it, sent again, behind later ones.
+        if not holds and not at.shared and (at.durable or entry.sent == 1):
             self._check_order(at, entry, connection, name)
         hold = Hold(message.packet_id, connection, self.run)
         if not message.qos:

@@ -11,7 +11,7 @@ import pytest
 from .campaign import DRAINED_SHARE, figures
 from .daemon import Daemon
 from .mqtt_audit import Destination, MqttJournal
-from .mqtt_load import Client, Publisher, Retained, Subscriber, until
+from .mqtt_load import GUARD_SECONDS, Client, Publisher, Retained, Subscriber, until
 from .mqtt_wire import V5, V311, Gone, Refused
 
 __all__ = ["FAN_SESSIONS", "LISTEN", "MqttCampaign"]
@@ -37,6 +37,7 @@ class MqttCampaign:
         self.scratch = scratch
         self.rng = random.Random(seed)
         self.journal = MqttJournal()
+        self.guard_seconds = GUARD_SECONDS  # what did not come by then never comes
         self.recovered_seconds: list[float] = []
         self.replayed_bytes = 0
         self.publishers = self._publishers()
@@ -131,8 +132,8 @@ class MqttCampaign:
             elif subscriber.destination.shared and subscriber.wire is None:
                 await subscriber.subscribe(port)  # the second member
             subscriber.hang_up()
-        least = self.journal.retained_for_sure()
-        self.journal.check_retained(await Retained().ask(port, "kept/#", least))
+        least, guard = self.journal.retained_for_sure(), self.guard_seconds
+        self.journal.check_retained(await Retained().ask(port, "kept/#", least, guard))
 
     async def under_load(self, daemon: Daemon, fault: Fault) -> None:
         """Have every client do what it does until ``fault`` has happened."""
@@ -162,7 +163,8 @@ class MqttCampaign:
             if publisher.durable:
                 await publisher.connect(port)
         speaking = [publisher for publisher in self.publishers if publisher.durable]
-        if not await until(lambda: not any(publisher.pending for publisher in speaking)):
+        guard = self.guard_seconds
+        if not await until(lambda: not any(each.pending for each in speaking), guard):
             names = [publisher.name for publisher in speaking if publisher.pending]
             journal.find("lost", f"no answers for {names}")
         durable = [each for each in self.subscribers if each.durable]
@@ -172,15 +174,17 @@ class MqttCampaign:
         await self._last.connect(port)
         for topic in self._last.topics:
             self._last.publish(topic)
-        if await until(lambda: not self._last.pending):
-            await until(lambda: not journal.missing() and not any(s.received for s in durable))
+        if await until(lambda: not self._last.pending, guard):
+            await until(
+                lambda: not journal.missing() and not any(s.received for s in durable), guard
+            )
         for subscriber in durable:
             await subscriber.settle()
             if subscriber.received:
                 text = f"{subscriber.name}: {sorted(subscriber.received)} are not released"
                 journal.find("forgotten", text)
         self._last.publish(self._last.topics[0])  # when it is kept, the acknowledgements are
-        await until(lambda: not self._last.pending and not journal.missing())
+        await until(lambda: not self._last.pending and not journal.missing(), guard)
         for subscriber in durable:
             await subscriber.settle()
         journal.emptied()

@@ -29,11 +29,10 @@ from .mqtt_wire import (
     MqttWire,
 )
 
-__all__ = ["Client", "Publisher", "Retained", "Subscriber", "until"]
+__all__ = ["GUARD_SECONDS", "Client", "Publisher", "Retained", "Subscriber", "until"]
 
 EXPIRY_SECONDS = 24 * 3600
 GUARD_SECONDS = 60.0  # a hang, not a measure
-RETAINED_SECONDS = 20.0  # the same, for a few messages
 _numbers = itertools.count(1)  # of connections and messages, in the whole process
 
 
@@ -330,11 +329,13 @@ class Retained(Listener):
     def __init__(self) -> None:
         self.found: dict[str, bytes] = {}
 
-    async def ask(self, port: int, filter: str, least: set[str]) -> dict[str, bytes]:
+    async def ask(
+        self, port: int, filter: str, least: set[str], seconds: float = GUARD_SECONDS
+    ) -> dict[str, bytes]:
         """Every retained message that matches, by topic; ``least`` must be there. Raises Gone."""
         wire = await MqttWire.open(port, "", V311, listener=self)
         await wire.subscribe({filter: 0})
-        await until(lambda: wire.gone or least <= self.found.keys(), RETAINED_SECONDS)
+        await until(lambda: wire.gone or least <= self.found.keys(), seconds)
         await wire.ping()
         wire.close()
         return self.found

@@ -228,6 +228,18 @@ def test_the_order_of_a_publisher():
     assert story.found() == {"misordered"}
 
 
+@pytest.mark.parametrize(("sent", "kinds"), [(1, {"misordered"}), (2, set())])
+def test_the_order_of_what_was_sent_again_to_who_was_not_there_before(sent, kinds):
+    story = Story()
+    story.at.durable = story.other.durable = False
+    for _ in range(sent):
+        story.send(1)
+    story.send(2)
+    story.finish(2, 2)
+    story.finish(1, 1)
+    assert story.found() == kinds
+
+
 def test_what_comes_again_may_be_out_of_order():
     story = Story()
     story.send(1)
