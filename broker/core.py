@@ -85,13 +85,14 @@ class Core(TopicCore):
         self.changed(queue)
         return consumer
 
-    def link(self, lsn: int, queue: Queue, attributes: bytes) -> None:
-        """Put a message that stands in the log into a session's queue as well."""
+    def link(self, lsn: int, queue: Queue, attributes: bytes, size: int) -> None:
+        """Put a message of ``size`` bytes that stands in the log into a session's queue as well."""
         seq = queue.lane(0).next
-        record = encode_link(0, 0, queue.id, seq, lsn, self.now_ms, 0, attributes)
+        # It comes from no queue: where its sequence there would stand is the size.
+        record = encode_link(0, size, queue.id, seq, lsn, self.now_ms, 0, attributes)
         link = queue.log.append((record,), 1)
         queue.log.adopt(lsn)
-        queue.put_linked(seq, lsn, 0, 0, link)
+        queue.put_linked(seq, lsn, size, 0, link)
         self.changed(queue)
 
     def hand_over(self, source: Queue, receipt: Receipt, target: Queue) -> None:

@@ -238,7 +238,11 @@ class Registry:
             self._apply_move(target, link.target_seq, link.replaces, lsn)
             return
         source = self._by_id.get(link.source)
-        size = source.remove(link.source_seq)[2] if source is not None else 0
+        size = 0
+        if source is not None:
+            size = source.remove(link.source_seq)[2]
+        elif not link.source:
+            size = link.source_seq  # see Core.link
         if target is not None:
             target.put_linked(link.target_seq, link.message_lsn, size, link.group, lsn)
 

@@ -219,7 +219,8 @@ class Subscribing:
         head = session.server.head(attributes)
         qos = min(match.qos, head.qos)
         if qos and session.queue is not None:
-            session.core.link(lsn, session.queue, RETAINED_OVERLAY)
+            size = len(attributes) + len(body)
+            session.core.link(lsn, session.queue, RETAINED_OVERLAY, size)
             return
         publication = PlainPublication(topic, body, attributes, qos, True, expire_ms)
         session.out.publish(publication, Match(qos, match.ids, True))

@@ -397,3 +397,54 @@ def test_fifty_thousand_topics_are_found_again(broker):
     store = broker.core.retained
     assert len(store) == 50_000
     assert len(connected(broker).retained("site/17/+/temp", 64)) == 10
+
+
+# --- given to a durable session ---
+
+
+def give(client: Client, topic: str) -> None:
+    """Put a retained message into the session's queue, as MQTT does for QoS 1 and 2."""
+    core = client.broker.core
+    number = core.retained.tree.get(topic)
+    core.link(core.retained.lsn(number), client.queue, b"", core.retained.size(number))
+    client.broker.settle()
+
+
+def test_retained_message_in_a_queue_stays_there_when_it_is_replaced():
+    broker = DiskBroker(segment_bytes=2_048)
+    client = connected(broker)
+    away = connected(broker, "away")
+    away.disconnect()
+    for number in range(12):
+        client.send(f"r/{number}", b"%d" % number * 90, retain=True)
+        give(client, f"r/{number}")
+        give(away, f"r/{number}")
+    bodies = client.bodies()
+    assert client.queue.bytes == away.queue.bytes > 12 * 90
+    for number in range(0, 12, 2):
+        client.send(f"r/{number}", b"", retain=True)
+        client.send(f"r/{number + 1}", b"new" * 90, retain=True)
+    for _ in range(3):
+        while broker.compact():
+            pass
+        broker.checkpoint()
+        broker = broker.restarted()
+        client, away = connected(broker), Client(broker, "away")
+        assert client.bodies() == bodies and away.queue.live == 12
+    assert client.ack() == bodies
+    away.connect()
+    assert away.ack() == bodies
+    assert client.queue.bytes == away.queue.bytes == 0
+    for number in range(1, 12, 2):
+        client.send(f"r/{number}", b"", retain=True)
+    assert live_bytes(broker) == 0
+
+
+def test_search_ends_early_at_a_number_of_bytes(broker):
+    client = connected(broker)
+    for number in range(6):
+        client.send(f"t/{number}", bytes(100), retain=True)
+    search = broker.core.topics.search_retained(client.session, "#", lambda: None)
+    assert len(search.take(10, broker.clock.ms, 250)) == 3
+    assert len(search.take(10, broker.clock.ms, 1)) == 1
+    assert len(search_all(broker, search)) == 2
