@@ -6,6 +6,7 @@ a bug is not noticed, its method may have another name by now, or the audit has 
 """
 
 import asyncio
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,11 +84,15 @@ BUGS = {
 }
 
 
+def _python_path() -> list[str]:
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.replace(" ", "-"))
 async def test_a_daemon_with_a_bug_is_caught(tmp_path: Path, request, bug: str) -> None:
     code, kinds = BUGS[bug]
     (tmp_path / "sitecustomize.py").write_text(code)
-    environment = {"PYTHONPATH": str(tmp_path)}
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *_python_path()])}
     campaign = MqttCampaign(tmp_path / "data", tmp_path, seed=37)
     campaign.guard_seconds = 5.0  # something is missing: there is nothing to wait for
     rng, journal = campaign.rng, campaign.journal

@@ -42,15 +42,15 @@ class Passing:
             self.count += 1
             name = f"passing/{self.count}"
             recorder = Recorder()
-            await MqttWire.open(self.port, name, V5, False, 1, listener=recorder)
-            wire = recorder.wire
-            await wire.subscribe({f"{name}/#": 1, f"$share/{self.count}/{name}/+": 1})
-            for number, body in enumerate((b"kept", b"x" * rng.choice([10, 5_000]), b""), 1):
-                wire.publish(f"{name}/x", body, 1, number, retain=True)
-            assert await until(lambda: len(recorder.reasons) == 3)  # noqa: B023
-            if rng.random() < 0.5:
-                wire.close()
-            else:
+            wire = await MqttWire.open(self.port, name, V5, False, 1, listener=recorder)
+            try:
+                await wire.subscribe({f"{name}/#": 1, f"$share/{self.count}/{name}/+": 1})
+                for number, body in enumerate((b"kept", b"x" * rng.choice([10, 5_000]), b""), 1):
+                    wire.publish(f"{name}/x", body, 1, number, retain=True)
+                assert await until(lambda: len(recorder.reasons) == 3)  # noqa: B023
+                if rng.random() < 0.5:
+                    wire.close()
+            finally:
                 wire.abort()
             await asyncio.sleep(0.02)
 
