@@ -14,7 +14,8 @@ from braidmq.broker.lease import Consumer
 from braidmq.broker.message import MQTT_QOS, TOPIC, Delivery, unpack_headers
 from braidmq.broker.publication import Match, PlainPublication, Publication, Subscription
 from braidmq.broker.queue import Queue
-from braidmq.broker.session import Session, packet_id
+from braidmq.broker.session import Session, SessionQueue, packet_id
+from braidmq.broker.topic import parse_shared
 from tests.sim.clients import Client
 
 if TYPE_CHECKING:
@@ -34,9 +35,11 @@ class Member(Client):
         self.topics = world
         self.filter = filter
         self.qos = qos
+        shared = parse_shared(filter) if filter else None
+        self.application, self.interest = (name, filter) if shared is None else shared
         self.session: Session | None = None
-        self.consumer: Consumer | None = None
-        self.held: list[Delivery] = []
+        self.consumers: list[Consumer] = []
+        self.held: list[tuple[Consumer, Delivery]] = []
         self.received: set[int] = set()  # packet identifiers of QoS 2; survives everything
         self.done = False
 
@@ -46,19 +49,19 @@ class Member(Client):
         """QoS 0 is none of our business."""
 
     def attach(self, queue: Queue, subscription: Subscription | None) -> None:
-        self.consumer = self.world.core.attach(queue, self, 4, subscription)
+        self.consumers.append(self.world.core.attach(queue, self, 4, subscription))
 
     def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        if consumer is not self.consumer:
+        if consumer not in self.consumers:
             return  # of an earlier life
         for delivery in deliveries:
             self.world.note(f"{self.name} got {delivery.seq} {delivery.receives}")
             if not _is_exact(delivery):
-                self.topics.topic_audit.got(self.name, delivery.body, delivery.id)
+                self.topics.topic_audit.got(self.application, delivery.body, delivery.id)
             elif packet_id(delivery.seq) not in self.received:
                 self.received.add(packet_id(delivery.seq))
-                self.topics.topic_audit.got(self.name, delivery.body, delivery.id)
-        self.held += deliveries
+                self.topics.topic_audit.got(self.application, delivery.body, delivery.id)
+            self.held.append((consumer, delivery))
 
     def closed(self, consumer: Consumer, error: Exception) -> None:
         raise AssertionError(f"{self.name}: {error}")
@@ -74,30 +77,35 @@ class Member(Client):
     def connect(self) -> None:
         core, now_ms = self.world.core, self.world.clock.ms
         self.session, _ = core.clients.open(SYSTEM, self.name, self, False, _EXPIRY_MS, now_ms)
+        for each, subscription in core.clients.sources(self.session):
+            self.attach(each, subscription)
+        if self.filter and self.filter not in self.session.subscriptions:
+            core.clients.subscribe(self.session, Subscription(self.filter, self.qos), now_ms)
+        if self.filter:
+            self.when_kept(self.on_subscribed)
         queue = self.session.queue
         assert queue is not None
-        self.attach(queue, None)
-        if self.filter and self.filter not in self.session.subscriptions:
-            subscription = Subscription(self.filter, self.qos)
-            core.clients.subscribe(self.session, subscription, now_ms)
-        if self.filter:
-            self.when_kept(lambda: self.topics.topic_audit.subscribed.add(self.name))
         for number in list(queue.released):
             self.when_kept(self.on_release(number))
+
+    def on_subscribed(self) -> None:
+        """SUBACK came."""
+        self.topics.topic_audit.subscribed[self.application] = self.interest
 
     def hang_up(self) -> None:
         session, self.session = self.session, None
         if session is None:
             return
         core, now_ms = self.world.core, self.world.clock.ms
-        if self.consumer is not None:
-            core.cancel(self.consumer, [], now_ms)
+        for consumer in self.consumers:
+            core.cancel(consumer, [], now_ms)
         self.disconnected()
         core.clients.close(session, self, None, 0, now_ms)
 
     def disconnected(self) -> None:
         super().disconnected()
-        self.session = self.consumer = None
+        self.session = None
+        self.consumers.clear()
         self.held.clear()
 
     def act(self) -> None:
@@ -110,21 +118,21 @@ class Member(Client):
             else:
                 self.connect()  # its other connection has not noticed yet
         elif self.held:
-            self.settle_one(self.held.pop(0))
+            self.settle_one(*self.held.pop(0))
 
-    def settle_one(self, delivery: Delivery) -> None:
+    def settle_one(self, consumer: Consumer, delivery: Delivery) -> None:
         """Acknowledge a message, or say that it was received."""
-        assert self.session is not None and self.session.queue is not None
-        assert self.consumer is not None
-        queue = self.session.queue
+        queue = consumer.queue
+        assert queue is not None
         id, number = delivery.id, packet_id(delivery.seq)
         if _is_exact(delivery):
+            assert isinstance(queue, SessionQueue)
             assert queue.release(*delivery.receipt)
             self.when_kept(self.on_release(number))
         else:
             assert queue.ack([delivery.receipt]) == [None]
-            self.when_kept(lambda: self.topics.topic_audit.acknowledged(self.name, id))
-        self.world.core.credit(self.consumer, 1)
+            self.when_kept(lambda: self.topics.topic_audit.acknowledged(self.application, id))
+        self.world.core.credit(consumer, 1)
 
     def on_release(self, number: int) -> Any:
         """The broker will not send it again: its identifier is free."""
@@ -143,7 +151,9 @@ class Member(Client):
     def rests(self) -> bool:
         """Whether it has nothing to do any more."""
         queue = self.session.queue if self.session is not None else None
-        return queue is not None and not queue.live and not queue.released and not self.held
+        if queue is None or queue.released or self.held:
+            return False
+        return not any(each.queue.live for each in self.consumers if each.queue is not None)
 
 
 class Publisher(Member):
@@ -182,10 +192,11 @@ class Publisher(Member):
             self.release(number)
             return
         queue = self.session.queue
-        self.topics.topic_audit.invoked(body, self.name, number, self.qos)
+        topic = f"t/{self.name}"
+        self.topics.topic_audit.invoked(topic, body, self.name, number, self.qos)
         self.world.note(f"{self.name} sends {number}")
         if self.qos == 1 or number not in queue.inbound:
-            publication = message(f"t/{self.name}", body, self.qos)
+            publication = message(topic, body, self.qos)
             publication.session = self.session
             publication.inbound = number if self.qos == 2 else 0
             self.world.core.topics.publish(SYSTEM, publication, self.world.clock.ms)

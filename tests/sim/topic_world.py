@@ -8,6 +8,7 @@ from tests.topic_client import search_all
 
 __all__ = ["TopicWorld"]
 
+SHARED = "$share/both/t/one"
 TOPICS = ["r/1", "r/2", "r/3"]  # that retain something now and then
 
 
@@ -27,6 +28,8 @@ class TopicWorld(World):
             Retainer(self, "keeper", TOPICS),
             Member(self, "all", "t/+", 2),
             Member(self, "some", "t/#", 2),
+            Member(self, "left", SHARED, 1),
+            Member(self, "right", SHARED, 1),
             Member(self, "third", "t/+", 2),
         ]
         self.clients = list(self.members)
