@@ -118,7 +118,9 @@ class Exchange:
         if not user or packet.properties.authentication_method != SCRAM:
             raise Malformed("there is nothing to prove again", Reason.PROTOCOL_ERROR)
         data = packet.properties.authentication_data or b""
-        if packet.reason == Reason.RE_AUTHENTICATE and not self._begun:
+        if not self._begun:
+            if packet.reason != Reason.RE_AUTHENTICATE:
+                raise Malformed("there is no exchange to go on with", Reason.PROTOCOL_ERROR)
             return self.begin(data)
         self.check(packet)
         answer = self.go_on(data, now_ms)
