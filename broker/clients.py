@@ -530,3 +530,9 @@ class Clients:
         if share is None:
             raise Conflict(f"nobody shares {name} any more")
         return share
+
+    def members(self, name: str) -> list[Session]:
+        """The connected members of a share."""
+        share = self._shares.get(name)
+        members = share.members if share is not None else ()
+        return [member for member in members if member.sink is not None]

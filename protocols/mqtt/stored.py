@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from .outbound import Outbound
     from .session import MqttSession
 
-__all__ = ["LEASED_BYTES_MAX", "Held", "Source", "Stored"]
+__all__ = ["LEASED_BYTES_MAX", "PASSED_OVER_MS", "Held", "Source", "Stored"]
 
 LEASED_BYTES_MAX = 1024 * 1024  # of bodies that wait here and packets that wait to be sent, about
+PASSED_OVER_MS = 100  # before a message that one member may not have is tried on another
 
 
 class Source:
@@ -192,8 +193,7 @@ class Stored:
             head = session.server.head(delivery.attributes)
             match = self._match(source, head)
             if match is None:
-                source.settle([delivery.receipt])
-                self._out.drop(1)
+                session.core.later(partial(self._pass_over, source, delivery.receipt, head.name))
                 continue
             qos = min(match.qos, 1 if source.is_queue else head.qos)
             if qos == 2 and self._hand_over(source, delivery):
@@ -213,6 +213,22 @@ class Stored:
             self.is_paused = False
             for source in self._sources:
                 source.go_on()
+
+    def _pass_over(self, source: Source, receipt: Receipt, topic: str) -> None:
+        """A message of a share that this member may not have: for another, or for nobody."""
+        session = self._session
+        topics, now_ms = session.topics, session.core.now_ms
+        if source not in self._sources:
+            return  # all of it went back
+        if any(
+            member is not session.session and topics.may_receive(member, topic)
+            for member in session.core.clients.members(source.filter or "")
+        ):
+            source.queue.nack([receipt], PASSED_OVER_MS, True, now_ms)
+            source.credit(1)
+        else:
+            source.settle([receipt])
+            self._out.drop(1)
 
     def _give_back(self, source: Source) -> None:
         """Consume no more from a queue that the user may not receive from any more."""

@@ -170,9 +170,6 @@ async def test_a_will_needs_the_right_to_publish(kind, world):
     assert refused.value.code == (0x87 if kind.version == V5 else 5)
 
 
-@pytest.mark.xfail(
-    reason="of a share, a member who may not see a message destroys it", strict=False
-)
 @eves
 async def test_a_share_gives_it_to_a_member_who_may_see_it(kind, world):
     world = await world(DENIED)
@@ -183,10 +180,11 @@ async def test_a_share_gives_it_to_a_member_who_may_see_it(kind, world):
     await other.subscribe("$share/g/#", 1)
     for number in range(6):
         await publisher.publish(f"secret/{number}", b"x", 1)
-    await publisher.publish("open/last", b"x", 1)
-    await publisher.publish("open/last", b"x", 1)
-    assert await topics(other, "open/last") == [f"secret/{n}" for n in range(6)] + ["open/last"]
-    assert client.inbox.empty() or (await client.receive()).topic == "open/last"
+    expected = {f"secret/{number}" for number in range(6)}
+    came = set()
+    while came != expected:  # in any order: some were tried on the other member first
+        came.add((await other.receive()).topic)
+    assert client.inbox.empty()
 
 
 @eves
