@@ -50,7 +50,7 @@ _KEEP_ALIVE_GRACE = 1.5  # [MQTT-3.1.2-22]
 _EXPIRY_NEVER = 0xFFFF_FFFF
 
 
-class Refused(Exception):
+class _Refused(Exception):
     """The client is not let in."""
 
     def __init__(self, reason: Reason, text: str) -> None:
@@ -58,18 +58,18 @@ class Refused(Exception):
         self.reason = reason
 
 
-def _refusal(error: BraidError) -> Refused:
+def _refusal(error: BraidError) -> _Refused:
     if isinstance(error, Unauthenticated):
-        return Refused(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
+        return _Refused(Reason.BAD_USER_NAME_OR_PASSWORD, str(error))
     if isinstance(error, PermissionDenied):
-        return Refused(Reason.NOT_AUTHORIZED, str(error))
+        return _Refused(Reason.NOT_AUTHORIZED, str(error))
     if isinstance(error, InvalidArgument):
-        return Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, str(error))
+        return _Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, str(error))
     if isinstance(error, LimitExceeded):
-        return Refused(Reason.QUOTA_EXCEEDED, str(error))
+        return _Refused(Reason.QUOTA_EXCEEDED, str(error))
     if isinstance(error, Unavailable):
-        return Refused(Reason.SERVER_BUSY, str(error))
-    return Refused(Reason.SERVER_UNAVAILABLE, str(error))
+        return _Refused(Reason.SERVER_BUSY, str(error))
+    return _Refused(Reason.SERVER_UNAVAILABLE, str(error))
 
 
 class Exchange:
@@ -207,7 +207,7 @@ class Connecting:
             self._choose_client_id()
             self._check_will()
             self._authenticate()
-        except Refused as refused:
+        except _Refused as refused:
             session.refuse(refused.reason, str(refused))
         except BraidError as error:
             refusal = _refusal(error)
@@ -216,9 +216,9 @@ class Connecting:
     def _check_options(self) -> None:
         options = self._session.options
         if options.redirect == "use-another":
-            raise Refused(Reason.USE_ANOTHER_SERVER, "use another server")
+            raise _Refused(Reason.USE_ANOTHER_SERVER, "use another server")
         if options.redirect == "moved":
-            raise Refused(Reason.SERVER_MOVED, "the server has moved")
+            raise _Refused(Reason.SERVER_MOVED, "the server has moved")
 
     def _choose_keep_alive(self) -> None:
         connect = self._connect
@@ -240,13 +240,13 @@ class Connecting:
             # [MQTT-3.1.3-8] of 3.1.1; 3.1 has no clients without an identifier
             possible = connect.level == V5 or (connect.level == V311 and connect.clean_start)
             if not possible or not session.options.allow_zero_length_client_id:
-                raise Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a client identifier is needed")
+                raise _Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a client identifier is needed")
             # [MQTT-3.1.3-6]
             self._client_id = session.server.new_id()
             self._assigned = True
         elif connect.level == V31 and len(connect.client_id) > _CLIENT_ID_V31_MAX:
             text = f"a client identifier of MQTT 3.1 has at most {_CLIENT_ID_V31_MAX} characters"
-            raise Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, text)
+            raise _Refused(Reason.CLIENT_IDENTIFIER_NOT_VALID, text)
         session.core.clients.check_client_id(self._client_id)
 
     def _check_will(self) -> None:
@@ -257,16 +257,16 @@ class Connecting:
         # [MQTT-3.2.2-12], [MQTT-3.2.2-13]
         if will.qos > options.maximum_qos:
             text = f"QoS is at most {options.maximum_qos} here"
-            raise Refused(Reason.QOS_NOT_SUPPORTED, text)
+            raise _Refused(Reason.QOS_NOT_SUPPORTED, text)
         if will.retain and not options.retain_available:
-            raise Refused(Reason.RETAIN_NOT_SUPPORTED, "messages are not retained here")
+            raise _Refused(Reason.RETAIN_NOT_SUPPORTED, "messages are not retained here")
         limits = self._session.limits
         try:
             check_topic(will.topic, limits.topic_bytes_max, limits.topic_levels_max)
         except InvalidArgument as error:
-            raise Refused(Reason.TOPIC_NAME_INVALID, str(error)) from None
+            raise _Refused(Reason.TOPIC_NAME_INVALID, str(error)) from None
         if will.topic.startswith("$"):
-            raise Refused(Reason.NOT_AUTHORIZED, "a will cannot go to a topic that begins with $")
+            raise _Refused(Reason.NOT_AUTHORIZED, "a will cannot go to a topic that begins with $")
 
     # Who is it? -------------------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ class Connecting:
             try:
                 self._admit(session.core.access.anonymous(host.loopback))
             except Unauthenticated as error:
-                raise Refused(Reason.NOT_AUTHORIZED, str(error)) from None
+                raise _Refused(Reason.NOT_AUTHORIZED, str(error)) from None
 
     def _on_authenticated(self, who: Principal | BraidError) -> None:
         session = self._session
@@ -299,7 +299,7 @@ class Connecting:
             if isinstance(who, BraidError):
                 raise _refusal(who)
             self._admit(who)
-        except Refused as refused:
+        except _Refused as refused:
             session.refuse(refused.reason, str(refused))
         except BraidError as error:
             refusal = _refusal(error)
@@ -309,7 +309,7 @@ class Connecting:
     def _begin_scram(self, method: str, data: bytes) -> None:
         # [MQTT-4.12.0-1]
         if method != SCRAM:
-            raise Refused(Reason.BAD_AUTHENTICATION_METHOD, f"only {SCRAM} is known here")
+            raise _Refused(Reason.BAD_AUTHENTICATION_METHOD, f"only {SCRAM} is known here")
         self._session.wait_for_proof(exchange=True)
         self._exchange = Exchange(self._session.host.scram())
         self._session.out.send(self._exchange.begin(data))

@@ -213,6 +213,7 @@ class MqttSession:
             return
         self.server.count_refused(reason)
         self.finished = True
+        self._will = None  # it was never let in
         if not self.version:
             return  # [MQTT-3.1.0-1]: it never spoke MQTT
         text = text if self.explains else ""

@@ -12,7 +12,9 @@ from ...broker.publication import Match, PlainPublication, Subscription
 from ...broker.retained import RetainedSearch
 from ...broker.topic import QUEUE_PREFIX
 from ...broker.topics import merge
+from ...storage.errors import StorageError
 from ...storage.log import Durability
+from ...storage.record import MessageContent
 from .packets import (
     V5,
     Malformed,
@@ -192,8 +194,12 @@ class Subscribing:
             if room <= 0:
                 return  # goes on when the client has acknowledged something
             found = search.take(room, now_ms, _OUT_BYTES_MAX)
-            for topic, lsn, message in found:
-                self._give(topic, lsn, message.attributes, message.body, message.expire_ms, match)
+            try:
+                for topic, lsn, message in found:
+                    self._give(topic, lsn, message, match)
+            except StorageError as error:
+                session.fail_with(session.core.fail(error))
+                return
             left -= max(len(found), 1)
             if search.done:
                 del self._searches[filter]
@@ -212,15 +218,16 @@ class Subscribing:
         # In its queue they are behind what waits there, and must not push that out.
         return session.out.window - session.queue.live
 
-    def _give(
-        self, topic: str, lsn: int, attributes: bytes, body: bytes, expire_ms: int, match: Match
-    ) -> None:
+    def _give(self, topic: str, lsn: int, message: MessageContent, match: Match) -> None:
         session = self._session
+        attributes = message.attributes
         head = session.server.head(attributes)
         qos = min(match.qos, head.qos)
         if qos and session.queue is not None:
             size = len(attributes) + len(body)
             session.core.link(lsn, session.queue, RETAINED_OVERLAY, size)
             return
-        publication = PlainPublication(topic, body, attributes, qos, True, expire_ms)
+        publication = PlainPublication(
+            topic, message.body, attributes, qos, True, message.expire_ms
+        )
         session.out.publish(publication, Match(qos, match.ids, True))

@@ -157,6 +157,15 @@ def test_a_connack_beyond_maximum_packet_size_is_not_sent():
     assert peer.connack.reason == 0x9D and not peer.connack.properties
 
 
+def test_who_is_not_let_in_has_no_will():
+    world = World()
+    watcher = world.join("watcher")
+    watcher.subscribe(("will", 0))
+    peer = world.dial()
+    peer.connect("c", will=p.Will("will"), properties=[(p.MAXIMUM_PACKET_SIZE, 5)])
+    assert peer.closed and watcher.take() == []
+
+
 # --- how long ---
 
 

@@ -1,5 +1,7 @@
 """SUBSCRIBE and UNSUBSCRIBE, and the retained messages that follow."""
 
+import errno
+
 import pytest
 
 from braidmq.broker.access import Rule, User
@@ -174,6 +176,20 @@ def test_the_expiry_of_a_retained_message_counts_down(version):
     peer = world.join("d", version)
     peer.send(p.subscribe(("r/#", 1), version=version))
     assert received(peer) == []
+
+
+def test_retained_messages_end_with_the_log():
+    broker = DiskBroker()
+    world = World(broker)
+    retain(world, 5)
+    peer = world.join(clean=False, properties=[(p.SESSION_EXPIRY, 300), (p.RECEIVE_MAXIMUM, 1)])
+    peer.send(p.subscribe(("r/#", 1)))
+    (message,) = [each for each in peer.take() if each.kind == p.PUBLISH]
+    broker.disk.fail_at = dict.fromkeys(range(broker.disk.calls, 9_999), errno.EIO)
+    other = world.join("other")
+    other.send(p.publish("x", b"", qos=1, retain=True))
+    peer.send(p.ack(p.PUBACK, message.packet_id))
+    assert world.core.failed is not None and peer.closed
 
 
 # --- options ---
