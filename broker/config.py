@@ -267,11 +267,26 @@ def flat(config: Config) -> dict[Path, object]:
             found[path] = SECRET_SHOWN if value else ""
         elif isinstance(value, IntEnum):
             found[path] = value.name.lower()
+        elif path == ("listeners",):
+            found[path] = [_shown(listener, config.mqtt) for listener in config.listeners]
         else:
             found[path] = json.loads(msgspec.json.encode(value))
 
     walk(config, ())
     return found
+
+
+def _shown(listener: Listener, common: MqttOptions) -> dict[str, object]:
+    """A listener, with those MQTT options that are its own."""
+    shown: dict[str, object] = json.loads(msgspec.json.encode(listener))
+    shown.pop("mqtt", None)
+    if listener.speaks_mqtt:
+        options = msgspec.structs.asdict(common)
+        own = msgspec.structs.asdict(listener.mqtt)
+        differing = {name: value for name, value in own.items() if value != options[name]}
+        if differing:
+            shown["mqtt"] = differing
+    return shown
 
 
 def changes(old: Config, new: Config) -> list[str]:

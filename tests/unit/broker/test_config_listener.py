@@ -2,7 +2,7 @@
 
 import pytest
 
-from braidmq.broker.config import Config, ConfigInvalid, file_layer, load
+from braidmq.broker.config import Config, ConfigInvalid, changes, file_layer, flat, load
 from braidmq.broker.config_listener import LISTEN_DEFAULT, Listener
 from braidmq.broker.mqtt_options import MqttOptions
 from braidmq.broker.schemes import SCHEMES
@@ -32,6 +32,14 @@ def test_every_scheme_can_be_listened_on(scheme):
     more = f", {TLS}" if SCHEMES[scheme].tls else ""
     [listener] = from_text(f"listeners = [{{url = '{scheme}://127.0.0.1'{more}}}]").listeners
     assert listener.scheme == SCHEMES[scheme]
+
+
+def test_a_listener_is_shown_with_the_options_that_are_its_own():
+    text = "listeners = ['mqtt://127.0.0.1', {url = 'ws://127.0.0.1', mqtt = {maximum_qos = 1}}]\n"
+    before, after = from_text(text), from_text(f"{text}[mqtt]\nreceive_maximum = 5")
+    shown = [{"url": "mqtt://127.0.0.1"}, {"url": "ws://127.0.0.1", "mqtt": {"maximum_qos": 1}}]
+    assert flat(before)["listeners",] == flat(after)["listeners",] == shown
+    assert changes(before, after) == ["mqtt.receive_maximum: 256 -> 5"]
 
 
 def test_options_for_mqtt_go_over_those_in_common():
