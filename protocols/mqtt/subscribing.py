@@ -224,7 +224,7 @@ class Subscribing:
         head = session.server.head(attributes)
         qos = min(match.qos, head.qos)
         if qos and session.queue is not None:
-            size = len(attributes) + len(body)
+            size = len(attributes) + len(message.body)
             session.core.link(lsn, session.queue, RETAINED_OVERLAY, size)
             return
         publication = PlainPublication(
