@@ -22,9 +22,10 @@ class Reader:
 
     Attributes:
         loading: a read is under way; nothing else is read until ``loaded(error)`` was called.
+        renews: what came by a link lives anew, as a dead letter does.
     """
 
-    __slots__ = ("_extent", "_link_extent", "_loaded", "_log", "loading")
+    __slots__ = ("_extent", "_link_extent", "_loaded", "_log", "loading", "renews")
 
     def __init__(self, log: Log, loaded: Callable[[StorageError | None], None]) -> None:
         self._log = log
@@ -33,12 +34,13 @@ class Reader:
         self._extent = _NOWHERE
         self._link_extent = _NOWHERE
         self.loading = False
+        self.renews = True
 
     def read(self, lsn: int, link_lsn: int = 0, retention_ms: int = 0) -> MessageContent | None:
         """The message at ``lsn``, or None: then it is being read and ``loaded`` will be called.
 
         ``expire_ms`` says when it ends, by its own time to live or by ``retention_ms`` since it
-        came. One that came by a link carries the link's headers over its own, and lives anew.
+        came. One that came by a link carries the link's headers over its own.
         """
         extent = self._extent
         if not extent.start <= lsn < extent.end:
@@ -68,7 +70,7 @@ class Reader:
             link = decode_link(extent.buffer, at, link_lsn)
             message.attributes = overlay(message.attributes, link.attributes)
             came_ms = link.time_ms
-            if link.source:  # a move to another queue; what was only linked keeps its end
+            if self.renews:
                 message.expire_ms = 0
         if retention_ms:
             end_ms = came_ms + retention_ms

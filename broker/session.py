@@ -113,6 +113,7 @@ class SessionQueue(Queue):
         self.session = session
         self.inbound: set[int] = set()
         self.released: set[int] = set()
+        self.reader.renews = False  # links bring what a share handed over, or what is retained
         self.may_deliver: Callable[[Session, bytes], bool] = _always
 
     # Apply ------------------------------------------------------------------------------------

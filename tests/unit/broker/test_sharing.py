@@ -216,3 +216,15 @@ def test_many_shares_with_deadlines_cost_no_more_than_they_should():
     assert len(core._alarms) <= 1_000 and len(lists) < 10
     broker.advance(100_000)
     assert sum(share.volatile.live for share in core.clients._shares.values()) == 0
+
+
+def test_message_that_is_handed_over_to_a_member_keeps_its_end(broker):
+    """QoS 2: it moves into the session of the member that it was sent to."""
+    client = member(broker, "a", 60_000)
+    publisher(broker).send("t/1", b"x", 2, expire_ms=broker.clock.ms + 5_000)
+    ((consumer, delivery),) = client.held
+    client.held.clear()
+    broker.core.hand_over(consumer.queue, delivery.receipt, client.queue)
+    broker.settle()
+    assert client.bodies() == [b"x"] and broker.core.shares[SHARED].live == 0
+    assert client.held[0][1].expire_ms == delivery.expire_ms
