@@ -123,7 +123,7 @@ class Peer:
         self.woken = False
         self.closed = False
         self.known = False
-        self.login: tuple[str, bytes, Callable[[Principal | BraidError], None]] | None = None
+        self.login: Any = None  # user, password and callback of the login that was asked for
         self.verifier: Any = None
         self.connack: Any = None  # a Packet, once it came
         self.inbox: list[Packet] = []
