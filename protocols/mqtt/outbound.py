@@ -187,6 +187,7 @@ class Outbound:
     def drop(self, count: int) -> None:
         self._dropped += count
         self._session.server.dropped += count
+        self._session.topics.dropped += count  # what operators look at, whatever the dialect
 
     def _publish_own(self, publication: Publication, match: Match, retain: bool) -> None:
         """QoS 0 packets that are this client's only: with its identifiers or aliases."""
