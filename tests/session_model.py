@@ -43,9 +43,10 @@ class Message:
 
     body: bytes
     expire_ms: int
+    sent: bool = False  # to a session: from then on it does not expire
 
     def is_over(self, now_ms: int) -> bool:
-        return 0 < self.expire_ms <= now_ms
+        return 0 < self.expire_ms <= now_ms and not self.sent
 
 
 @dataclass
@@ -115,7 +116,8 @@ class SessionMachine(RuleBasedStateMachine):
                 and not (each.no_local and session is sender)
             ]
             if wanted and session.durable and qos and max(wanted):
-                session.queue.append(Message(body, publication.expire_ms))
+                sent = session.client is not None
+                session.queue.append(Message(body, publication.expire_ms, sent))
             elif wanted and session.client is not None:
                 session.live.append(body)
         for name, share in self.shares.items():
@@ -160,7 +162,6 @@ class SessionMachine(RuleBasedStateMachine):
             if tag is not None:
                 self.shares[tag.filter].take(delivery.body)
         session.client = None
-        session.queue = [each for each in session.queue if not each.is_over(self.now_ms)]
         session.ended_ms = self.now_ms
         ends = not session.durable or not session.expiry_ms
         if will is not None and delay_ms and not ends:
@@ -243,8 +244,10 @@ class SessionMachine(RuleBasedStateMachine):
         assert present == (session is not None)
         if session is None:
             session = self.sessions[name] = ModelSession(expiry_ms > 0, expiry_ms, client)
-        session.client, session.expiry_ms, session.will = client, expiry_ms, None
         self.expire()
+        session.client, session.expiry_ms, session.will = client, expiry_ms, None
+        for message in session.queue:
+            message.sent = True
 
     @rule(pick=PICKS, delay_ms=st.sampled_from([-1, 0, 400, 5_000]))
     def disconnect(self, pick: int, delay_ms: int) -> None:
