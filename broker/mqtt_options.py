@@ -64,7 +64,7 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         server_reference: the other server, told to MQTT 5 clients with it.
         response_information: prefix of response topics, for MQTT 5 clients that ask.
         user_properties_max: user properties of one packet.
-        filters_per_subscribe_max: filters of one SUBSCRIBE or UNSUBSCRIBE.
+        filters_per_subscribe_max: filters of one SUBSCRIBE; those beyond it are refused with 0x97.
     """
 
     receive_maximum: int = 256
@@ -88,7 +88,7 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     server_reference: str = ""
     response_information: str = ""
     user_properties_max: int = 64
-    filters_per_subscribe_max: int = 64
+    filters_per_subscribe_max: int = 1_000
 
     def __post_init__(self) -> None:
         for name, (least, most) in OPTION_RANGES.items():

@@ -50,7 +50,7 @@ KEYS: dict[str, str] = {
     "mqtt.server_reference": "The other server, told to MQTT 5 clients.",
     "mqtt.response_information": "Prefix of response topics, for MQTT 5 clients that ask.",
     "mqtt.user_properties_max": "User properties of one packet.",
-    "mqtt.filters_per_subscribe_max": "Filters of one SUBSCRIBE or UNSUBSCRIBE.",
+    "mqtt.filters_per_subscribe_max": "Filters of one SUBSCRIBE.",
     "log.level": "`debug`, `info`, `warning` or `error`.",
     "log.format": "`text`, `json`, or `auto`: text on a terminal, JSON lines otherwise.",
     "storage.segment_bytes": "Size of one file of the log.",

@@ -14,6 +14,7 @@ Rules:
 
 import enum
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from ...broker.errors import BraidError, BrokerFailed
@@ -552,7 +553,8 @@ class MqttSession:
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        self.out.on_room()
+        with suppress(StorageError):  # a log that has failed tells everybody itself
+            self.out.on_room()
 
     def shut_down(self, now_ms: int) -> None:
         """The server stops: answer what was taken, then say so."""
