@@ -181,7 +181,7 @@ async def test_a_share_gives_it_to_a_member_who_may_see_it(kind, world):
     for number in range(6):
         await publisher.publish(f"secret/{number}", b"x", 1)
     expected = {f"secret/{number}" for number in range(6)}
-    came = set()
+    came: set[str] = set()
     while came != expected:  # in any order: some were tried on the other member first
         came.add((await other.receive()).topic)
     assert client.inbox.empty()
