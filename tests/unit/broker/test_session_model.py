@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from braidmq.broker.clients import Clients
-from braidmq.broker.publication import Subscription
 from braidmq.broker.retained import RetainedStore
 from braidmq.broker.session import Session
 from braidmq.storage.record import encode_ack
@@ -28,16 +27,6 @@ def connection_not_logged(patch: pytest.MonkeyPatch) -> None:
 def disconnection_not_logged(patch: pytest.MonkeyPatch) -> None:
     """Time away begins anew at every start."""
     patch.setattr(Clients, "_log", lambda self, session: None)
-
-
-def unsubscription_not_logged(patch: pytest.MonkeyPatch) -> None:
-    original = Clients._log_subscription
-
-    def log(self: Clients, session: Session, filter: str, made: Subscription | None) -> None:
-        if made is not None:
-            original(self, session, filter, made)
-
-    patch.setattr(Clients, "_log_subscription", log)
 
 
 def clearing_not_logged(patch: pytest.MonkeyPatch) -> None:
@@ -80,7 +69,6 @@ def _publish_and_end(self: Clients, session: Session, now_ms: int) -> None:
 PLANTED = [
     connection_not_logged,
     disconnection_not_logged,
-    unsubscription_not_logged,
     clearing_not_logged,
     old_one_not_released,
     delayed_will_of_who_came_back,
