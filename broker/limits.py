@@ -43,7 +43,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     body_bytes_max: int = 4 * 1024 * 1024
     headers_bytes_max: int = 64 * 1024
-    headers_count_max: int = 64
+    headers_count_max: int = 128
     batch_messages_max: int = 10_000
     receive_messages_max: int = 10_000
     receive_bytes_max: int = 8 * 1024 * 1024  # one message may be more

@@ -57,7 +57,6 @@ class Outbound:
 
     __slots__ = (
         "_aliases",
-        "_dropped",
         "_live",
         "_next_id",
         "_session",
@@ -92,7 +91,6 @@ class Outbound:
         self._waiting_bytes = 0
         self.stored: Stored | None = None
         self._aliases: dict[bytes, int] | None = None
-        self._dropped = 0
 
     # Bytes ------------------------------------------------------------------------------------
 
@@ -185,7 +183,6 @@ class Outbound:
         return False
 
     def drop(self, count: int) -> None:
-        self._dropped += count
         self._session.server.dropped += count
         self._session.topics.dropped += count  # what operators look at, whatever the dialect
 
