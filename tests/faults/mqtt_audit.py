@@ -45,6 +45,7 @@ class Destination:
         prefix: of the topics that it subscribed to. qos: the subscription's.
         durable: it outlives connections. shared: several clients take from it.
         since: the journal's clock when its subscription was acknowledged; 0: not yet.
+        leaving, left: the clock when it was asked to end, and when that was acknowledged.
     """
 
     name: str
@@ -53,6 +54,13 @@ class Destination:
     durable: bool = True
     shared: bool = False
     since: int = 0
+    leaving: int = 0
+    left: int = 0
+
+    def covers(self, entry: "Entry") -> bool:
+        """Whether the broker had its subscription, for certain, when it took a message."""
+        came = 0 < self.since < entry.invoked_at
+        return came and (not self.leaving or 0 < entry.ok_at < self.leaving)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +90,7 @@ class Entry:
     sent: int = 0  # how often
     refused: int = 0
     ok: bool = False
+    ok_at: int = 0  # first acknowledged
     holds: dict[Destination, list[Hold]] = field(default_factory=dict)
 
     @property
@@ -154,6 +163,7 @@ class MqttJournal:
         """PUBACK or PUBREC: the broker has it, in this run."""
         if not entry.ok:
             self.counts["acked"] += 1
+            entry.ok_at = self.tick()
         entry.ok = True
         self._proofs[self.run] = max(self._proofs.get(self.run, 0), entry.sent_at)
 
@@ -184,7 +194,8 @@ class MqttJournal:
         if not at.durable and holds and holds[0].connection != connection:
             holds.clear()  # each connection is a session of its own
         # Who was not there when it was first sent may get it, sent again, behind later ones.
-        if not holds and not at.shared and (at.durable or entry.sent == 1):
+        was_there = at.durable and at.since < entry.invoked_at
+        if not holds and not at.shared and (was_there or entry.sent == 1):
             self._check_order(at, entry, connection, name)
         hold = Hold(message.packet_id, connection, self.run)
         if not message.qos:
@@ -206,7 +217,7 @@ class MqttJournal:
             self.find("corrupt", f"{name} came as {message[:1] + message[2:]}")
         elif message.qos != min(entry.qos, at.qos):
             self.find("corrupt", f"{name} came with QoS {message.qos}")
-        elif not message.topic.startswith(at.prefix):
+        elif not message.topic.startswith(at.prefix) or 0 < at.left < entry.invoked_at:
             self.find("phantom", f"{name} belongs to {entry.topic}")
 
     def _before(
@@ -221,25 +232,25 @@ class MqttJournal:
             if hold.connection not in self.connections
             and (at.shared or hold.packet_id == message.packet_id)
         ]
-        open_ones = [hold for hold in same if not hold.acked]
-        if open_ones:
-            return open_ones[0]
-        if at.shared and len(holds) < entry.copies_max:
+        if at.shared and len(holds) < entry.copies_max and not message.dup:
             return None
-        return same[0] if same else None
+        # Copies look alike where several clients take them: take it for the one that may come.
+        return min(same, key=lambda hold: (hold.acked, self._is_kept(hold)), default=None)
+
+    def _is_kept(self, hold: Hold) -> bool:
+        """Whether its acknowledgement was handled, and is certainly not forgotten."""
+        if not hold.handled_at:
+            return False
+        return hold.run == self.run or hold.handled_at < self._proofs.get(hold.run, 0)
 
     def _again(self, at: Destination, message: Message, before: Hold, name: str) -> None:
         self.counts["redelivered"] += 1
-        same_run = before.run == self.run
         if not message.dup:
-            if same_run:
+            if before.run == self.run:
                 self.find("unmarked", name)
             else:
                 self.counts["redelivered without DUP after a restart"] += 1
-        if not before.handled_at:
-            return
-        kept = same_run or before.handled_at < self._proofs.get(before.run, 0)
-        if kept:
+        if self._is_kept(before):
             self.find("resurrected", f"{name} was acknowledged with packet {before.packet_id}")
 
     def _check_order(self, at: Destination, entry: Entry, connection: int, name: str) -> None:
@@ -267,7 +278,7 @@ class MqttJournal:
             if each.durable
             and each.qos
             and entry.topic.startswith(each.prefix)
-            and 0 < each.since < entry.invoked_at
+            and each.covers(entry)
         ]
 
     def missing(self) -> list[tuple[Destination, Entry]]:

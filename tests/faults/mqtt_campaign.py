@@ -86,6 +86,7 @@ class MqttCampaign:
         session("leaving-two", 2, receive_maximum=10, hang_up=0.1)
         session("seldom-two", 2, version=V311, offline=0.5, hang_up=0.02)
         session("lazy-one", 1, lazy=True, hang_up=0.1, receive_maximum=100)
+        session("fickle-two", 2, fickle=0.1)
         session("live-one", 1, durable=False, hang_up=0.02)
         session("live-zero", 0, durable=False, version=V311)
         share = Destination("share", _LOAD, 2, shared=True)
@@ -132,6 +133,7 @@ class MqttCampaign:
             elif subscriber.destination.shared and subscriber.wire is None:
                 await subscriber.subscribe(port)  # the second member
             subscriber.hang_up()
+            subscriber.prompt = False
         least, guard = self.journal.retained_for_sure(), self.guard_seconds
         self.journal.check_retained(await Retained().ask(port, "kept/#", least, guard))
 
@@ -159,39 +161,49 @@ class MqttCampaign:
         Nobody publishes meanwhile, except for what was not acknowledged yet. Raises Gone.
         """
         journal = self.journal
-        for publisher in self.publishers:
-            if publisher.durable:
-                await publisher.connect(port)
         speaking = [publisher for publisher in self.publishers if publisher.durable]
-        guard = self.guard_seconds
-        if not await until(lambda: not any(each.pending for each in speaking), guard):
+        durable = [each for each in self.subscribers if each.durable]
+        for publisher in speaking:
+            await publisher.connect(port)
+        if not await self._until(lambda: not any(each.pending for each in speaking), speaking):
             names = [publisher.name for publisher in speaking if publisher.pending]
             journal.find("lost", f"no answers for {names}")
-        durable = [each for each in self.subscribers if each.durable]
         for subscriber in durable:
             subscriber.prompt = True
             await subscriber.connect(port)
         await self._last.connect(port)
         for topic in self._last.topics:
             self._last.publish(topic)
-        if await until(lambda: not self._last.pending, guard):
-            await until(
-                lambda: not journal.missing() and not any(s.received for s in durable), guard
-            )
+        everybody: list[Client] = [self._last, *durable]
+
+        def all_came() -> bool:
+            open_ones = self._last.pending or any(each.received for each in durable)
+            return not open_ones and not journal.missing()
+
+        await self._until(all_came, everybody)
         for subscriber in durable:
             await subscriber.settle()
             if subscriber.received:
                 text = f"{subscriber.name}: {sorted(subscriber.received)} are not released"
                 journal.find("forgotten", text)
         self._last.publish(self._last.topics[0])  # when it is kept, the acknowledgements are
-        await until(lambda: not self._last.pending and not journal.missing(), guard)
+        await self._until(all_came, everybody)
         for subscriber in durable:
             await subscriber.settle()
         journal.emptied()
-        for client in [*speaking, self._last, *durable]:
+        for client in [*speaking, *everybody]:
             client.hang_up()
-        for subscriber in durable:
-            subscriber.prompt = False
+
+    async def _until(self, done: Callable[[], bool], clients: Sequence[Client]) -> bool:
+        """Wait until something is so; False: it never was. Raises Gone when the broker went."""
+
+        def over() -> bool:
+            return done() or any(each.wire is None or each.wire.gone for each in clients)
+
+        was_over = await until(over, self.guard_seconds)
+        for client in clients:
+            client.link()
+        return was_over
 
     async def finish(self) -> MqttJournal:
         """Deliver all that waits, stop in peace, and give the verdict."""

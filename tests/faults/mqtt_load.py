@@ -221,6 +221,7 @@ class Subscriber(Client):
         offline: the share of runs in which it does not come.
         hang_up: how probable it is, after each rest, that it goes without a word and comes back.
         lazy: it acknowledges now and then, and not at once.
+        fickle: how probable it is, after each rest, that it ends its subscription or makes it.
     """
 
     def __init__(
@@ -235,6 +236,7 @@ class Subscriber(Client):
         offline: float = 0.0,
         hang_up: float = 0.0,
         lazy: bool = False,
+        fickle: float = 0.0,
     ) -> None:
         super().__init__(journal, rng, name, version)
         self.destination = destination
@@ -244,6 +246,7 @@ class Subscriber(Client):
         self.offline = offline
         self._hang_up = hang_up
         self._lazy = lazy
+        self._fickle = fickle
         self.prompt = False
         self.holds: dict[int, Hold] = {}  # of this connection, not acknowledged, by identifier
         self.received: dict[int, bytes] = {}  # QoS 2, PUBREL has not come
@@ -259,7 +262,21 @@ class Subscriber(Client):
             while self.rng.random() >= self._hang_up:
                 await asyncio.sleep(self.rng.random() * 0.05)
                 await self.settle()
+                if self.rng.random() < self._fickle:
+                    await self._change(wire)
             self.hang_up()
+
+    async def _change(self, wire: MqttWire) -> None:
+        """End the subscription; or, once that is certain, make it again."""
+        at, journal = self.destination, self.journal
+        if at.leaving and at.left:
+            at.left = 0  # from when it is asked for, messages may come
+            await wire.subscribe({self.filter: at.qos})
+            at.since, at.leaving = journal.tick(), 0
+        else:
+            at.leaving = at.leaving or journal.tick()
+            await wire.unsubscribe([self.filter])
+            at.left = journal.tick()
 
     async def subscribe(self, port: int) -> None:
         """Make the session and its subscription, for the first time."""

@@ -24,13 +24,15 @@ __all__ = [
     "packet",
     "publish_packet",
     "subscribe_packet",
+    "unsubscribe_packet",
     "varint",
 ]
 
 V311, V5 = 4, 5
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 2, 3, 4, 5, 6, 7
-SUBACK, PINGRESP, DISCONNECT = 9, 13, 14
+SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 9, 11, 13, 14
 SESSION_EXPIRY, RECEIVE_MAXIMUM, REASON_STRING = 0x11, 0x21, 0x1F
+NO_SUBSCRIPTION_EXISTED = 0x11
 _PING = b"\xc0\0"
 
 
@@ -142,6 +144,12 @@ def subscribe_packet(version: int, packet_id: int, filters: dict[str, int]) -> b
     body = _u16(packet_id) + (b"\0" if version == V5 else b"")
     body += b"".join(_text(filter) + bytes([qos]) for filter, qos in filters.items())
     return packet(0x82, body)
+
+
+def unsubscribe_packet(version: int, packet_id: int, filters: list[str]) -> bytes:
+    """UNSUBSCRIBE."""
+    body = _u16(packet_id) + (b"\0" if version == V5 else b"")
+    return packet(0xA2, body + b"".join(map(_text, filters)))
 
 
 # --- reading ---
@@ -264,7 +272,7 @@ class MqttWire(asyncio.Protocol):
                 self._listener.connected(self, bool(body[0]))
             if not self._connack.done():
                 self._connack.set_result(body[1])
-        elif kind == SUBACK:
+        elif kind in (SUBACK, UNSUBACK):
             answer = self._subacks.pop(int.from_bytes(body[:2], "big"))
             length, at = _read_varint(body, 2) if self.version == V5 else (0, 2)
             if not answer.done():
@@ -311,11 +319,21 @@ class MqttWire(asyncio.Protocol):
     async def ask_to_subscribe(self, filters: dict[str, int]) -> bytes:
         """The reason for each filter in SUBACK. Raises Gone."""
         self._next_id += 1
+        return await self._ask(subscribe_packet(self.version, self._next_id, filters))
+
+    async def unsubscribe(self, filters: list[str]) -> None:
+        """End subscriptions, whether they are there or not. Raises Refused, Gone."""
+        self._next_id += 1
+        for reason in await self._ask(unsubscribe_packet(self.version, self._next_id, filters)):
+            if reason not in (0, NO_SUBSCRIPTION_EXISTED):  # in 3.1.1 there is none
+                raise Refused(reason)
+
+    async def _ask(self, asking: bytes) -> bytes:
         answer: asyncio.Future[bytes] = self._loop.create_future()
         self._subacks[self._next_id] = answer
         if self.gone:
             raise Gone("before SUBSCRIBE")
-        self.send(subscribe_packet(self.version, self._next_id, filters))
+        self.send(asking)
         return await answer
 
     def post_ping(self) -> "asyncio.Future[None]":

@@ -98,6 +98,20 @@ def test_who_subscribed_later_or_gets_qos_0_is_owed_nothing(qos):
     assert story.found() == set()
 
 
+def test_who_ended_its_subscription_is_owed_what_was_sent_before_and_gets_nothing_later():
+    story = Story()
+    story.send(1)
+    story.at.leaving = story.journal.tick()
+    story.send(2)
+    story.at.left = story.journal.tick()
+    story.finish(1, 1)
+    story.finish(2, 2)
+    assert story.found() == set()
+    story.send(3)
+    story.finish(3, 3)
+    assert story.found() == {"phantom"}
+
+
 def test_a_message_that_nobody_confirmed_is_for_all_or_none():
     story = Story()
     story.send(1, ok=False)
@@ -295,3 +309,20 @@ def test_a_share_gives_a_message_to_one_member_at_a_time():
             story.connect()
         story.finish(1, 9, dup=True)
         assert story.found() - {"vanished"} == kinds
+
+
+def test_copies_in_a_share_are_not_taken_for_each_other():
+    story = Story()
+    story.at.shared = story.other.shared = True
+    story.send(1, ok=False)
+    story.send(1)
+    story.finish(1, 1)
+    story.send(2)  # the first copy is settled for good
+    story.finish(2, 2)
+    story.connect()
+    story.deliver(1, 3).acked = True  # type: ignore[union-attr]  # the second, for the first time
+    story.restart()
+    story.finish(1, 4, dup=True)  # its acknowledgement was not kept
+    story.restart()
+    story.finish(1, 5, dup=True)
+    assert story.found() == set()
