@@ -87,6 +87,7 @@ class Client(Listener):
 
     def connected(self, wire: MqttWire, present: bool) -> None:
         self.wire = wire
+        self.journal.began(self.connection)  # until now the one before may have been served
         if self._known and not present:
             self.journal.find("forgotten", f"the session of {self.name}")
         self._known = self.durable
