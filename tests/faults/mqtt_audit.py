@@ -70,6 +70,7 @@ class Hold:
     packet_id: int
     connection: int
     run: int
+    dup: bool = False
     acked: bool = False  # the bytes of its acknowledgement are on their way
     handled_at: int = 0  # the clock when the broker had certainly handled that
 
@@ -197,12 +198,16 @@ class MqttJournal:
         was_there = at.durable and at.since < entry.invoked_at
         if not holds and not at.shared and (was_there or entry.sent == 1):
             self._check_order(at, entry, connection, name)
-        hold = Hold(message.packet_id, connection, self.run)
+        hold = Hold(message.packet_id, connection, self.run, message.dup)
         if not message.qos:
             if len(holds) >= entry.copies_max:
                 self.find("duplicates", f"{name} came with QoS 0 {len(holds) + 1} times")
             hold.acked = True
         elif before := self._before(at, message, entry, holds):
+            if at.shared and before.dup and not message.dup:
+                # It went to this client first, and was read from its socket last.
+                self.counts["redelivered"] += 1
+                return hold
             self._again(at, message, before, name)
             holds.remove(before)
         elif len(holds) >= entry.copies_max:

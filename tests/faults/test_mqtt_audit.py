@@ -326,3 +326,15 @@ def test_copies_in_a_share_are_not_taken_for_each_other():
     story.restart()
     story.finish(1, 5, dup=True)
     assert story.found() == set()
+
+
+@pytest.mark.parametrize(("first", "kinds"), [(True, set()), (False, {"unmarked"})])
+def test_what_went_from_one_member_to_another_may_be_read_in_the_other_order(first, kinds):
+    story = Story()
+    story.at.shared = True
+    story.send(1)
+    story.finish(1, 1, dup=first)
+    story.journal.entries["p", 1].holds[story.at][0].handled_at = 0
+    story.connect()
+    story.deliver(1, 2).acked = True  # type: ignore[union-attr]
+    assert story.found() == kinds
