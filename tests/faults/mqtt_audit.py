@@ -14,7 +14,8 @@ duplicates    QoS 2: it came twice. QoS 1: it came more often than it was sent w
               connection that it came by before is alive
 resurrected   it came again although its acknowledgement was handled, and kept with what came later
 misordered    first deliveries of a publisher's messages on a topic are not in the order of sending
-unmarked      it came again in the same run of the broker, and DUP was not set
+unmarked      it came again in the same run of the broker, and DUP was not set; in a share, where
+              the sockets of two clients are read in any order, this is only counted
 mismarked     DUP is set on what cannot have been sent before
 collision     a packet identifier was used for two messages at a time
 stale         a retained message is older than the last that was acknowledged
@@ -251,7 +252,9 @@ class MqttJournal:
     def _again(self, at: Destination, message: Message, before: Hold, name: str) -> None:
         self.counts["redelivered"] += 1
         if not message.dup:
-            if before.run == self.run:
+            if before.run == self.run and at.shared:
+                self.counts["unmarked in a share"] += 1
+            elif before.run == self.run:
                 self.find("unmarked", name)
             else:
                 self.counts["redelivered without DUP after a restart"] += 1
@@ -366,5 +369,6 @@ class MqttJournal:
     def figures(self) -> str:
         """The line of figures."""
         told = ["QoS 0", *"messages acked unknown delivered redelivered recovered refused".split()]
-        told += ["sent again", "redelivered without DUP after a restart", "retained checked"]
+        told += ["sent again", "redelivered without DUP after a restart", "unmarked in a share"]
+        told += ["retained checked"]
         return ", ".join(f"{kind} {self.counts[kind]}" for kind in [*told, *self.BROKEN])
