@@ -470,8 +470,8 @@ class Inbound:
         try:
             level, matched = self._publish(run.shape, run, now_ms)
         except BraidError as error:
-            if session.version != V5:
-                received.add(number)  # it is acknowledged like any other, or the connection ends
+            if session.version != V5 and isinstance(error, PermissionDenied):
+                received.add(number)  # it is acknowledged like any other
             self._refuse_topic(PUBREC, number.to_bytes(2, "big"), error)
             return
         received.add(number)

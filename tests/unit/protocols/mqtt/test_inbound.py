@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from braidmq.broker.limits import DELAY_MS_MAX, Limits
 from braidmq.protocols.mqtt.inbound import Inbound
+from braidmq.storage.errors import DiskFull
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.conformance import packets as p
@@ -319,3 +320,23 @@ def test_topic_aliases_of_a_client():
     client = world.join()
     send("a", 65, b"")
     assert client.take()[-1].reason == 0x94
+
+
+def test_a_message_of_quality_2_that_found_no_room_can_be_sent_again(monkeypatch):
+    """Before MQTT 5 the connection ends; the session must not remember what it did not take."""
+    world = World(DiskBroker())
+    receiver = world.join("receiver", V311, clean=False)
+    receiver.subscribe(("a", 2))
+    sender = world.join("sender", V311, clean=False)
+
+    def full():
+        raise DiskFull("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.core.log, "admit", full)
+        sender.send(p.publish("a", b"1", qos=2, packet_id=7, version=V311))
+    assert sender.closed and sender.kinds() == []
+    sender = world.join("sender", V311, clean=False)
+    sender.send(p.publish("a", b"1", qos=2, packet_id=7, version=V311, dup=True))
+    assert sender.kinds() == ["PUBREC"]
+    assert receiver.bodies() == [b"1"]
