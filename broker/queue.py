@@ -162,6 +162,7 @@ class Queue(QueueState):
             self.selective -= 1
         if consumer.credit > 0:
             self.hungry.remove(consumer)
+            consumer.credit = 0
 
     # Dispatch ---------------------------------------------------------------------------------
 

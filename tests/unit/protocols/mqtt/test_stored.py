@@ -114,6 +114,22 @@ def test_large_messages_are_not_all_fetched_for_one_client(slow):
     assert seen == 200 and queue.live == 0
 
 
+def test_a_queue_that_was_left_while_a_message_is_in_flight_is_not_paused():
+    world = World()
+    world.broker.declare("q")
+    peer = world.join("c", **durable(10))
+    peer.subscribe(("$queue/q", 1), ("a", 1))
+    publish_many(world, "$queue/q", 1)
+    assert len(messages(peer)) == 1
+    peer.send(p.unsubscribe("$queue/q"))
+    peer.take()
+    peer.session.pause_writing()
+    publish_many(world, "a", 8, size=LEASED_BYTES_MAX // 4)
+    peer.session.resume_writing()
+    peer.flush()
+    assert len(messages(peer)) == 8
+
+
 # --- identifiers ---
 
 
