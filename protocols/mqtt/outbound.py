@@ -83,7 +83,7 @@ class Outbound:
         self.alias_maximum = 0
         self.slow = False  # the transport holds much
         self.lagging = False  # publishers have waited in vain: not again until it caught up
-        self.publishers: list[MqttSession] = []  # who waits for it
+        self.publishers: set[MqttSession] = set()  # who waits for it
         self._live: set[int] = set()  # identifiers of live QoS 1 messages
         self.held: dict[int, Held] = {}
         self._next_id = 0  # offset of the next live identifier
@@ -340,15 +340,15 @@ class Outbound:
         numbers = range(_LIVE_FIRST + begin, _LIVE_FIRST + end)
         if not self._live.isdisjoint(numbers) or not self.held.keys().isdisjoint(numbers):
             return None
-        self._next_id = end
+        self._next_id = end % _LIVE_COUNT
         self._live.update(numbers)
         return _LIVE_ALL[2 * begin : 2 * end]
 
     def take_id(self) -> int:
         """One identifier that is free."""
         while True:
-            self._next_id = (self._next_id + 1) % _LIVE_COUNT
             number = _LIVE_FIRST + self._next_id
+            self._next_id = (self._next_id + 1) % _LIVE_COUNT
             if number not in self._live and number not in self.held:
                 return number
 
@@ -380,7 +380,7 @@ class Outbound:
     def _caught_up(self) -> None:
         """Publishers need not wait any longer."""
         self.lagging = False
-        publishers, self.publishers = self.publishers, []
+        publishers, self.publishers = self.publishers, set()
         for publisher in publishers:
             publisher.go_on()
 

@@ -172,7 +172,7 @@ class MqttSession:
         """Read nothing more until the subscribers that were slow have caught up, or for a while."""
         for subscriber in self.topics.slow:
             if subscriber is not self and isinstance(subscriber, MqttSession):
-                subscriber.out.publishers.append(self)
+                subscriber.out.publishers.add(self)
                 self._waits_for.append(subscriber.out)
                 self._slow_until_ms = self._now_ms + SLOW_WAIT_MS
         self.topics.slow.clear()

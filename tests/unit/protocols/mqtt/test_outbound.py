@@ -98,6 +98,20 @@ def test_identifiers_never_run_out():
     assert all(number > 32_767 for number in numbers)
 
 
+def test_a_run_stays_one_write_behind_a_message_that_is_not_acknowledged():
+    """Else a busy subscriber, which always owes something, would never get a run again."""
+    world = World()
+    peer, sender = world.join("c"), world.join("s", V311)
+    peer.subscribe(("a", 1))
+    packet = p.publish("a", b"", qos=1, version=V311)
+    sender.send(packet)
+    (first,) = messages(peer)
+    sender.feed(packet * 5)
+    assert len(peer.session.out.out) == 1
+    numbers = {each.packet_id for each in messages(peer)}
+    assert len(numbers) == 5 and first.packet_id not in numbers
+
+
 # --- who is slow ---
 
 
@@ -129,6 +143,22 @@ def test_a_publisher_waits_for_a_slow_subscriber_a_little_and_only_once(version)
     slow.session.resume_writing()
     world.settle()
     assert sender.session.reading  # at once, without waiting for the time
+
+
+def test_who_waits_is_noted_once_however_often_another_catches_up():
+    world = World()
+    slow, other, sender = world.join("slow"), world.join("other"), world.join("s")
+    for each in (slow, other):
+        each.subscribe(("a", 0))
+    slow.session.pause_writing()
+    for _ in range(5):
+        other.session.pause_writing()
+        sender.send(p.publish("a", b""))
+        assert not sender.session.reading
+        other.session.resume_writing()
+        world.settle()
+        assert sender.session.reading
+    assert slow.session.out.publishers == {sender.session}
 
 
 def test_a_publisher_that_waits_is_let_go_when_the_slow_one_leaves():
