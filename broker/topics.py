@@ -61,16 +61,18 @@ class Route:
 
     Attributes:
         sessions: each with how its messages come. shares: shared subscriptions that match.
+        by_session: the same sessions, to be found by stored messages; made when it is asked for.
         count: how many these are. live: nobody of them keeps anything.
         audience: the sessions, if they are all and few, and nothing about them is special.
         reserved: the topic is the broker's own; clients may not publish to it.
     """
 
-    __slots__ = ("audience", "count", "live", "reserved", "sessions", "shares")
+    __slots__ = ("audience", "by_session", "count", "live", "reserved", "sessions", "shares")
 
     def __init__(self, topic: str) -> None:
         self.reserved = topic.startswith("$")
         self.sessions: list[tuple[Session, Match]] = []
+        self.by_session: dict[Session, Match] | None = None
         self.shares: list[Share] = []
         self.count = 0
         self.live = True
@@ -154,10 +156,10 @@ class Topics:
 
     def match(self, session: Session, topic: str) -> Match | None:
         """How ``topic`` comes to a session now; None when it does not."""
-        for each, match in self.route(topic).sessions:
-            if each is session:
-                return match
-        return None
+        route = self.route(topic)
+        if route.by_session is None:
+            route.by_session = dict(route.sessions)
+        return route.by_session.get(session)
 
     def may_receive(self, session: Session, topic: str) -> bool:
         """Whether the session's user may have messages of this topic."""
