@@ -140,9 +140,10 @@ class Stored:
         session = self._session
         if any(source.queue is queue and not source.ended for source in self._sources):
             return  # subscribed again, with other options
-        source = Source(session, queue, filter, self._out.window)
+        window = min(self._out.window, session.limits.credit_max)
+        source = Source(session, queue, filter, window)
         self._sources.append(source)
-        source.consumer = session.core.attach(queue, session, self._out.window, source)
+        source.consumer = session.core.attach(queue, session, window, source)
 
     def detach(self, filter: str, now_ms: int) -> None:
         """A subscription ended: consume no more from its queues.

@@ -114,6 +114,20 @@ def test_large_messages_are_not_all_fetched_for_one_client(slow):
     assert seen == 200 and queue.live == 0
 
 
+def test_a_window_beyond_the_largest_credit_is_cut_to_it():
+    world = World(limits=Limits(credit_max=10))
+    peer = world.join("c", **durable(100))
+    peer.subscribe(("a", 1))
+    publish_many(world, "a", 50)
+    seen = 0
+    while got := messages(peer):
+        assert len(got) <= 10
+        seen += len(got)
+        for each in got:
+            peer.send(p.ack(p.PUBACK, each.packet_id))
+    assert seen == 50
+
+
 def test_a_queue_that_was_left_while_a_message_is_in_flight_is_not_paused():
     world = World()
     world.broker.declare("q")
