@@ -7,6 +7,7 @@ The names are those that monitoring for other brokers knows. Values are publishe
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .errors import InvalidArgument
 from .publication import PlainPublication
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ class Announcing:
         heard = False
         for name, gauge in self.gauges.items():
             topic = _PREFIX + name
-            route = topics.route(topic)
+            try:
+                route = topics.route(topic)
+            except InvalidArgument:
+                continue  # longer, or deeper, than topics may be here
             if route.count:
                 heard = True
                 publication = PlainPublication(topic, str(gauge()).encode(), b"", 0)

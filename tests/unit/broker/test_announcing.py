@@ -3,6 +3,7 @@
 import pytest
 
 from braidmq.broker.announcing import INTERVAL_MS
+from braidmq.broker.limits import Limits
 from tests.broker_harness import Harness
 from tests.topic_client import Client, publication_of
 
@@ -99,3 +100,13 @@ def test_its_alarm_may_be_at_the_moment_of_another(broker, client):
     client.take_live()
     broker.advance(INTERVAL_MS)
     assert not other.present and client.take_live() == [b"BraidMQ "]
+
+
+def test_values_whose_topics_are_deeper_than_topics_may_be_are_left_out():
+    """The broker must not stop because of who subscribed."""
+    broker = Harness(limits=Limits(topic_levels_max=3))
+    client = Client(broker)
+    client.connect(expiry_ms=0)
+    listen(client, "$SYS/#")
+    topics = {topic.removeprefix("$SYS/broker/") for topic, _, _ in client.live}
+    assert topics == {"version", "uptime"}
