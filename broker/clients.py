@@ -502,7 +502,7 @@ class Clients:
         if self._deadlines:
             next_ms = min(next_ms or self._deadlines[0][0], self._deadlines[0][0])
         if next_ms is not None:
-            self.alarm_at(max(next_ms, now_ms + 1) if next_ms <= now_ms else next_ms)
+            self.alarm_at(max(next_ms, now_ms + 1))
 
     def _on_deadline(self, session: Session, now_ms: int) -> None:
         if session.will is not None and session.will_due_ms <= now_ms:

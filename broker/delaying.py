@@ -36,7 +36,6 @@ class Delaying:
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._consumer: Consumer | None = None
 
     def start(self) -> None:
         """Everything is recovered: go on with what waits."""
@@ -45,8 +44,7 @@ class Delaying:
             self._consume(queue)
 
     def _consume(self, queue: Queue) -> None:
-        self._consumer = Consumer(queue.name, self, _CREDIT, 0, None, None)
-        queue.add(self._consumer)
+        queue.add(Consumer(queue.name, self, _CREDIT, 0, None, None))
         self._engine.changed(queue)
 
     def publish(
@@ -118,4 +116,3 @@ class Delaying:
 
     def closed(self, consumer: Consumer, error: BraidError) -> None:
         """The broker has failed."""
-        self._consumer = None

@@ -31,7 +31,7 @@ class Consumer:
         credit: how many messages more it may be given.
         lease_ms: how long it holds each; 0: as long as it lives.
         one_shot: a receive: it gets one delivery and is gone.
-        position: where the search for messages that match its selector goes on.
+        positions: by lane, where the search for messages that match its selector goes on.
     """
 
     __slots__ = (
@@ -48,7 +48,6 @@ class Consumer:
         "selector",
         "sink",
         "tag",
-        "waiting",
     )
 
     def __init__(
@@ -70,7 +69,6 @@ class Consumer:
         self.one_shot = False
         self.deadline_ms = 0  # of a one-shot: when it stops waiting
         self.attempt = ""
-        self.waiting = False  # its deadline is noted
         self.closed = False
         self.held: set[int] = set()  # sequences it holds without a deadline
         self.positions: dict[int, int] = {}  # lane base -> number, with a selector
