@@ -153,26 +153,32 @@ class Inbound:
         if shape.stamp != stamp or shape.who is not session.who or route is None:
             return 0
         qos = shape.qos
-        if qos and not route.live:
+        if route.audience is None or (qos and not route.live):
             return 0
+        # All of the audience has to be able to take it, which is asked before looking for it.
         count_max = STRETCH_PACKETS_MAX
+        size_max = session.options.maximum_packet_size_bytes
         if session.version == V5 and qos:
             count_max = min(count_max, session.options.receive_maximum - self.unanswered)
+        outs: list[Outbound] = []
+        for member, match in route.audience.members:
+            sink = member.sink
+            if sink is None:
+                continue
+            if not isinstance(sink, type(session)) or not sink.out.can_pass(shape, match):
+                return 0
+            if qos:
+                count_max = min(count_max, sink.out.room)
+            size_max = min(size_max, sink.out.packet_bytes_max)
+            outs.append(sink.out)
+        if count_max < 2 or shape.size > size_max:
+            return 0
         shapes = session.server.shapes(session.version)
-        size_max = session.options.maximum_packet_size_bytes
         stretch = find_stretch(
             data, at, end, shape, shapes, session.who, stamp, count_max, size_max
         )
         if stretch is None:
             return 0
-        outs: list[Outbound] = []
-        for member, match in stretch.audience.members:
-            sink = member.sink
-            if sink is None:
-                continue
-            if not isinstance(sink, type(session)) or not sink.out.can_pass(stretch, match):
-                return 0
-            outs.append(sink.out)
         ids = stretch.ids() if qos else b""
         if b"\0\0" in ids and _has_zero(ids):
             return 0  # the general way says what is wrong

@@ -37,7 +37,7 @@ from .packets import (
     encode_hop_properties,
     publish_head,
 )
-from .runs import PACKET_IDS, Run, write_packet_ids
+from .runs import PACKET_IDS, Run, Shape, write_packet_ids
 from .server import MqttServer
 from .stored import Held, Source, Stored
 from .stretches import Stretch
@@ -300,19 +300,19 @@ class Outbound:
         self._session.wake()
         return True
 
-    def can_pass(self, stretch: Stretch, match: Match) -> bool:
-        """Whether the client can be sent a stretch as it is, now."""
-        if stretch.qos and (not match.qos or self._waiting or stretch.count > self.room):
+    def can_pass(self, shape: Shape, match: Match) -> bool:
+        """Whether the client can be sent packets of this kind as they are, now."""
+        if shape.qos and (not match.qos or self._waiting):
             return False
+        session = self._session
         return (
             not (self.slow or self.alias_maximum)
-            and self._session.is_open
-            and stretch.fits(self._session.version)
-            and stretch.largest <= self.packet_bytes_max
+            and session.is_open
+            and (session.version == V5) is (shape.version == V5)
         )
 
     def pass_on(self, stretch: Stretch) -> None:
-        """Send a stretch; :meth:`can_pass` has just said that it can be."""
+        """Send a stretch of what :meth:`can_pass` allows, for which there is room."""
         if stretch.qos:
             count = stretch.count
             ids = self._take_ids(count)

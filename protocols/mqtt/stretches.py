@@ -7,14 +7,9 @@ a packet belongs to a stretch only if that was decided for its topic, and is sti
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ...broker.access import Principal
-from .packets import V5
 from .runs import PACKET_IDS, Shape
-
-if TYPE_CHECKING:
-    from ...broker.topics import Audience
 
 __all__ = ["STRETCH_PACKETS_MAX", "Stretch", "find_stretch"]
 
@@ -26,31 +21,15 @@ class Stretch:
 
     Attributes:
         places: where in ``packets`` the packet identifiers stand; none with QoS 0.
-        largest: the size of the largest packet, bytes.
     """
 
-    __slots__ = ("audience", "count", "largest", "packets", "places", "qos", "version")
+    __slots__ = ("count", "packets", "places", "qos")
 
-    def __init__(
-        self,
-        packets: bytes,
-        count: int,
-        places: list[int],
-        largest: int,
-        first: Shape,
-        audience: "Audience",
-    ) -> None:
+    def __init__(self, packets: bytes, count: int, places: list[int], qos: int) -> None:
         self.packets = packets
         self.count = count
         self.places = places
-        self.largest = largest
-        self.qos = first.qos
-        self.version = first.version
-        self.audience = audience
-
-    def fits(self, version: int) -> bool:
-        """Whether a client of that version takes these very packets."""
-        return (version == V5) is (self.version == V5)
+        self.qos = qos
 
     def ids(self) -> bytes:
         """The packet identifiers, two bytes each."""
@@ -82,13 +61,10 @@ def find_stretch(
     """
     assert first.route is not None
     audience = first.route.audience
-    if audience is None:
-        return None
     first_byte = data[at]
     qos = first.qos
     places: list[int] = []
     begin = at
-    largest = first.size
     shape: Shape | None = first
     known = shapes.get
     count = 0
@@ -109,12 +85,6 @@ def find_stretch(
         if shape is None or shape.stamp != stamp or shape.who is not who:
             break
         assert shape.route is not None
-        if shape.route.audience is not audience:
+        if shape.route.audience is not audience or shape.size > size_max:
             break
-        if shape.size > largest:
-            largest = shape.size
-            if largest > size_max:
-                break
-    if count < 2:
-        return None
-    return Stretch(data[begin:at], count, places, largest, first, audience)
+    return Stretch(data[begin:at], count, places, qos) if count > 1 else None

@@ -149,3 +149,18 @@ def test_whatever_is_sent_at_once_is_as_if_it_was_sent_one_by_one(data):
             + [[(packet.kind, packet.packet_id, packet.reason) for packet in writer.take()]]
         )
     assert results[0] == results[1]
+
+
+def test_nothing_is_looked_for_that_the_audience_could_not_take(monkeypatch):
+    """Or every packet of a chunk would look at all that follow it."""
+    calls = []
+    monkeypatch.setattr(
+        "braidmq.protocols.mqtt.inbound.find_stretch", lambda *arguments: calls.append(arguments)
+    )
+    world = World()
+    reader, writer = world.join("r"), world.join("w")
+    reader.send(p.subscribe(("t/#", 0)))  # QoS 1 becomes QoS 0: other packets
+    for _ in range(3):
+        writer.send(chunk(50, 1))
+    assert not calls
+    assert len(bodies(reader.take())) == 150
