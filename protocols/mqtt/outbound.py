@@ -59,6 +59,7 @@ class Outbound:
         "_aliases",
         "_live",
         "_next_id",
+        "_releases",
         "_session",
         "_waiting",
         "_waiting_bytes",
@@ -87,6 +88,7 @@ class Outbound:
         self._live: set[int] = set()  # identifiers of live QoS 1 messages
         self.held: dict[int, Held] = {}
         self._next_id = 0  # offset of the next live identifier
+        self._releases = 0  # first PUBRELs that wait until what they speak of is kept
         self._waiting: deque[_Waiting] | None = None  # live, with QoS 1 or 2
         self._waiting_bytes = 0
         self.stored: Stored | None = None
@@ -483,14 +485,21 @@ class Outbound:
         held.released = True
         release = encode_ack(PUBREL, session.version, number)
         if source is None:
-            self.send(release)
+            if not self._releases:
+                self.send(release)
+                return
         elif own and isinstance(source.queue, SessionQueue):
             source.queue.release(*held.receipt)
             source.credit(1)
-            self.send_when_kept(release)
         else:
             source.settle([held.receipt])
-            self.send_when_kept(release)
+        # [MQTT-4.6.0-4]: those of live messages wait behind it
+        self._releases += 1
+        session.core.when_kept(Durability.SYNC, self._on_release_kept, release)
+
+    def _on_release_kept(self, packet: object, error: BraidError | None) -> None:
+        self._releases -= 1
+        self._on_kept(packet, error)
 
     def on_pubcomp(self, number: int) -> None:
         """The client has forgotten the identifier."""

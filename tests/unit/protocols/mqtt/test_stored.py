@@ -326,6 +326,23 @@ def test_a_member_does_not_draw_all_of_a_share_to_itself():
     assert seen >= 20
 
 
+def test_the_release_of_a_live_message_waits_for_one_that_waits_for_the_disk():
+    """[MQTT-4.6.0-4]"""
+    world = World(DiskBroker())
+    keeper = world.join("keeper", **durable())
+    keeper.subscribe(("$share/g/a", 2))
+    keeper.lose()
+    peer = world.join("c")
+    peer.subscribe(("$share/g/a", 2), ("live", 2))
+    publish_many(world, "a", 1, qos=2)
+    publish_many(world, "live", 2, qos=2)
+    numbers = [each.packet_id for each in messages(peer)]
+    peer.send(b"".join(p.ack(p.PUBREC, number) for number in numbers))
+    assert [(each.kind, each.packet_id) for each in peer.take()] == [
+        (p.PUBREL, number) for number in numbers
+    ]
+
+
 # --- time ---
 
 
