@@ -133,7 +133,7 @@ class Clients:
             self._check_room()
         if engine.failed is not None:
             raise engine.failed
-        if expiry_ms and (session is None or clean):
+        if expiry_ms and (session is None or session.queue is None or clean):
             engine.admit()  # who comes back may drain its session, however full the disk is
         if session is not None and session.sink is not None:
             session.sink.replaced()

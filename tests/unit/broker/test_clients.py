@@ -183,12 +183,16 @@ def test_a_session_is_its_users(broker):
 
 def test_takeover_that_is_refused_harms_nobody(broker):
     """A full disk stops what is new. Who was connected stays, and who comes back can drain."""
-    one = Client(broker)
+    one, live = Client(broker), Client(broker, "live")
     one.connect()
+    live.connect(expiry_ms=0)
     broker.log.admit = full
     with pytest.raises(StorageFull):
         Client(broker).connect(clean=True)
     assert one.session.sink is one and not one.ends
+    with pytest.raises(StorageFull):
+        Client(broker, "live").connect()
+    assert live.session.sink is live and not live.ends
     with pytest.raises(StorageFull):
         Client(broker, "new").connect()
     assert "new" not in broker.core.sessions
