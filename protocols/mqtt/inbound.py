@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING
 from ...broker.errors import (
     BraidError,
     InvalidArgument,
-    LimitExceeded,
-    NotFound,
     PermissionDenied,
-    TooLarge,
-    Unavailable,
 )
 from ...storage.log import Durability
 from .headers import headers_from
@@ -37,8 +33,19 @@ from .packets import (
 )
 from .packets import Properties as PacketProperties
 from .reasons import ALLOWED
-from .runs import SHAPES_CACHED_MAX, Run, Shape, Topic, ack_run, packet_ids, run_length
-from .server import TOPIC_CACHED_BYTES_MAX
+from .runs import (
+    SHAPES_CACHED_MAX,
+    Run,
+    Shape,
+    Topic,
+    ack_run,
+    has_zero,
+    length_bytes,
+    packet_ids,
+    run_length,
+    topic_bytes,
+)
+from .server import TOPIC_CACHED_BYTES_MAX, reason_of
 from .special import send_special
 from .stretches import STRETCH_PACKETS_MAX, find_stretch
 
@@ -46,25 +53,10 @@ if TYPE_CHECKING:
     from .outbound import Outbound
     from .session import MqttSession
 
-__all__ = ["Inbound", "reason_of"]
+__all__ = ["Inbound"]
 
 _MEMORY = Durability.MEMORY
 _SYNC = Durability.SYNC
-
-
-def reason_of(error: BraidError) -> Reason:
-    """What MQTT 5 calls an error of the broker."""
-    if isinstance(error, PermissionDenied):
-        return Reason.NOT_AUTHORIZED
-    if isinstance(error, TooLarge):
-        return Reason.PACKET_TOO_LARGE
-    if isinstance(error, LimitExceeded):
-        return Reason.QUOTA_EXCEEDED
-    if isinstance(error, InvalidArgument | NotFound):
-        return Reason.TOPIC_NAME_INVALID
-    if isinstance(error, Unavailable):
-        return Reason.SERVER_BUSY
-    return Reason.UNSPECIFIED_ERROR
 
 
 class Inbound:
@@ -72,6 +64,7 @@ class Inbound:
 
     __slots__ = (
         "_aliases",
+        "_keeps",
         "_os",
         "_os_count",
         "_session",
@@ -79,6 +72,7 @@ class Inbound:
         "_sync",
         "_sync_count",
         "_synced",
+        "is_held",
         "received",
         "unanswered",
     )
@@ -88,6 +82,8 @@ class Inbound:
         self._shape: Shape | None = None  # of the last run
         self._aliases: dict[int, Topic] | None = None
         self.received: set[int] | None = None  # QoS 2, not released; without a durable session
+        self._keeps = False  # it has published what the log keeps
+        self.is_held = False  # too much waits to be written: nothing more is read
         self.unanswered = 0  # messages whose acknowledgements wait for the log
         self._os = self._sync = b""  # acknowledgements of this turn, by what they wait for
         self._os_count = self._sync_count = 0
@@ -173,14 +169,14 @@ class Inbound:
             outs.append(sink.out)
         if count_max < 2 or shape.size > size_max:
             return 0
-        shapes = session.server.shapes(session.version)
         stretch = find_stretch(
-            data, at, end, shape, shapes, session.who, stamp, count_max, size_max
+            *(data, at, end, shape, session.server.shapes(session.version)),
+            *(session.who, stamp, count_max, size_max),
         )
         if stretch is None:
             return 0
         ids = stretch.ids() if qos else b""
-        if b"\0\0" in ids and _has_zero(ids):
+        if b"\0\0" in ids and has_zero(ids):
             return 0  # the general way says what is wrong
         for out in outs:
             out.pass_on(stretch)
@@ -256,7 +252,7 @@ class Inbound:
         session = self._session
         if self.unanswered + run.count > session.options.receive_maximum and self._exceeds():
             return
-        if b"\0\0" in ids and _has_zero(ids):
+        if b"\0\0" in ids and has_zero(ids):
             raise Malformed("the packet identifier is 0", Reason.PROTOCOL_ERROR)
         try:
             level, matched = self._publish(run.shape, run, now_ms)
@@ -303,6 +299,7 @@ class Inbound:
         if level is _MEMORY and not self.unanswered:
             self._session.out.send(packets)
             return
+        self._keeps = True
         self.unanswered += count
         if level is not _SYNC and not self._sync_count and not self._synced:
             self._os += packets
@@ -324,6 +321,14 @@ class Inbound:
             self._sync, self._sync_count = b"", 0
             self._synced += answer[1]
             core.when_kept(_SYNC, self._on_synced, answer)
+        most = core.limits.pending_bytes_max // 2
+        if self._keeps and not self.is_held and core.log.pending_bytes > most:
+            self.is_held = True
+            core.when_kept(_SYNC, self._on_drained, None)
+
+    def _on_drained(self, argument: object, error: BraidError | None) -> None:
+        self.is_held = False
+        self._session.wake()
 
     def _on_synced(self, answer: object, error: BraidError | None) -> None:
         assert isinstance(answer, tuple)
@@ -395,7 +400,7 @@ class Inbound:
         size = end - at
         payload_at = size - len(publish.payload)
         body = data[at : at + payload_at]
-        topic_end = 1 + _length_bytes(body) + 2 + _topic_bytes(body)
+        topic_end = 1 + length_bytes(body) + 2 + topic_bytes(body)
         if publish.qos:
             prefix, after = body[:topic_end], body[topic_end + 2 :]
         else:
@@ -576,19 +581,3 @@ class Inbound:
             self._session.fail(reason_of(error), str(error))
         else:
             self._session.server.dropped += count
-
-
-def _has_zero(ids: bytes) -> bool:
-    return any(ids[at : at + 2] == b"\0\0" for at in range(0, len(ids), 2))
-
-
-def _length_bytes(packet: bytes) -> int:
-    at = 1
-    while packet[at] > 127:
-        at += 1
-    return at
-
-
-def _topic_bytes(packet: bytes) -> int:
-    at = 1 + _length_bytes(packet)
-    return packet[at] << 8 | packet[at + 1]

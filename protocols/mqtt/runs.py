@@ -27,9 +27,12 @@ __all__ = [
     "Shape",
     "Topic",
     "ack_run",
+    "has_zero",
+    "length_bytes",
     "packet_ids",
     "puback_run",
     "run_length",
+    "topic_bytes",
     "write_packet_ids",
 ]
 
@@ -268,3 +271,22 @@ def ack_run(first: int, ids: bytes) -> bytes:
     acks[2::4] = ids[0::2]
     acks[3::4] = ids[1::2]
     return bytes(acks)
+
+
+def has_zero(ids: bytes) -> bool:
+    """Whether one of these packet identifiers is 0, which none may be."""
+    return any(ids[at : at + 2] == b"\0\0" for at in range(0, len(ids), 2))
+
+
+def length_bytes(packet: bytes) -> int:
+    """How many bytes the remaining length of a packet takes."""
+    at = 1
+    while packet[at] > 127:
+        at += 1
+    return at
+
+
+def topic_bytes(packet: bytes) -> int:
+    """How long the topic of a PUBLISH is."""
+    at = 1 + length_bytes(packet)
+    return packet[at] << 8 | packet[at + 1]

@@ -6,6 +6,15 @@ Everything here is a cache with a limit, or a number.
 from collections.abc import Callable
 
 from ...broker.core import Core
+from ...broker.errors import (
+    BraidError,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    TooLarge,
+    Unavailable,
+)
 from ...broker.limits import Limits
 from ...broker.message import MQTT_QOS, MQTT_RETAIN, TOPIC, Headers, pack_headers, unpack_headers
 from .headers import properties_from
@@ -19,6 +28,7 @@ __all__ = [
     "TOPIC_CACHED_BYTES_MAX",
     "MqttServer",
     "StoredHead",
+    "reason_of",
 ]
 
 TOPICS_CACHED_MAX = 16_384
@@ -28,6 +38,21 @@ _HEAD_BYTES_MAX = 512  # packed headers that are longer are not remembered
 _NO_LIMITS = Limits()
 
 RETAINED_ALWAYS = "always"
+
+
+def reason_of(error: BraidError) -> Reason:
+    """What MQTT 5 calls an error of the broker."""
+    if isinstance(error, PermissionDenied):
+        return Reason.NOT_AUTHORIZED
+    if isinstance(error, TooLarge):
+        return Reason.PACKET_TOO_LARGE
+    if isinstance(error, LimitExceeded):
+        return Reason.QUOTA_EXCEEDED
+    if isinstance(error, InvalidArgument | NotFound):
+        return Reason.TOPIC_NAME_INVALID
+    if isinstance(error, Unavailable):
+        return Reason.SERVER_BUSY
+    return Reason.UNSPECIFIED_ERROR
 
 
 class StoredHead:

@@ -27,7 +27,7 @@ from ...storage.errors import StorageError
 from ..session import Host
 from .connecting import Connecting, Exchange, greet, prove_again
 from .farewell import goodbye, refusal
-from .inbound import Inbound, reason_of
+from .inbound import Inbound
 from .outbound import Outbound
 from .packets import (
     AUTH,
@@ -51,6 +51,7 @@ from .packets import (
 )
 from .reasons import ALLOWED
 from .runs import packet_ids, puback_run
+from .server import reason_of
 from .subscribing import Subscribing
 
 if TYPE_CHECKING:
@@ -314,12 +315,10 @@ class MqttSession:
         """Whether more input is welcome now."""
         if self._slow_until_ms or self._state in _DEAF or self.backlog:
             return False
-        if not self.inbound.unanswered or self.out.is_full:
-            return not self.out.is_full
-        return (
-            self.inbound.unanswered <= self.limits.requests_in_flight_max
-            and self.core.log.pending_bytes <= self.limits.pending_bytes_max // 2
-        )
+        inbound = self.inbound
+        if inbound.is_held or self.out.is_full:
+            return False
+        return inbound.unanswered <= self.limits.requests_in_flight_max
 
     @property
     def backlog(self) -> bool:
