@@ -24,8 +24,15 @@ CYCLES_MAX = 40
 # What is wrong, and what of it the audit may notice first.
 BUGS = {
     "acknowledges before it is kept": (
+        "import time\n"
         "from braidmq.broker.engine import Engine\n"
-        "Engine.when_kept = lambda self, level, callback, argument: callback(argument, None)\n",
+        "from braidmq.storage.writer import LogWriter\n"
+        "Engine.when_kept = lambda self, level, callback, argument: callback(argument, None)\n"
+        "commit = LogWriter.commit\n"
+        "def late(self, *what):\n"
+        "    time.sleep(0.02)  # a quick disk would leave no time to be killed in\n"
+        "    commit(self, *what)\n"
+        "LogWriter.commit = late\n",
         {"lost", "stale", "forgotten", "vanished", "collision", "misordered"},
     ),
     "forgets subscriptions at a restart": (
