@@ -40,10 +40,8 @@ from .runs import (
     Topic,
     ack_run,
     has_zero,
-    length_bytes,
     packet_ids,
     run_length,
-    topic_bytes,
 )
 from .server import TOPIC_CACHED_BYTES_MAX, reason_of
 from .special import send_special
@@ -67,13 +65,13 @@ class Inbound:
         "_keeps",
         "_os",
         "_os_count",
+        "_received",
         "_session",
         "_shape",
         "_sync",
         "_sync_count",
         "_synced",
         "is_held",
-        "received",
         "unanswered",
     )
 
@@ -81,7 +79,7 @@ class Inbound:
         self._session = session
         self._shape: Shape | None = None  # of the last run
         self._aliases: dict[int, Topic] | None = None
-        self.received: set[int] | None = None  # QoS 2, not released; without a durable session
+        self._received: set[int] | None = None  # see _unreleased
         self._keeps = False  # it has published what the log keeps
         self.is_held = False  # too much waits to be written: nothing more is read
         self.unanswered = 0  # messages whose acknowledgements wait for the log
@@ -120,10 +118,7 @@ class Inbound:
                 return stop
         session = self._session
         session.server.received += count
-        expire_ms = 0
-        if shape.expiry_seconds is not None:
-            expire_ms = now_ms + shape.expiry_seconds * 1000
-        run = Run(shape, data, at, count, expire_ms, session.session)
+        run = Run(shape, data, at, count, now_ms, session.session)
         if shape.qos:
             id_at = at + shape.id_at
             if count == 1:
@@ -269,10 +264,10 @@ class Inbound:
             )
         self._answer(level, acks, run.count)
 
-    def _is_beyond(self, qos: int, received: set[int] | None) -> bool:
+    def _is_beyond(self, qos: int) -> bool:
         """Whether a message is one too many, which has ended the connection."""
         session = self._session
-        count = len(received or ()) if qos == 2 else self.unanswered
+        count = len(self._unreleased()) if qos == 2 else self.unanswered
         if count >= session.options.receive_maximum and self._exceeds():
             return True
         if qos == 2 and count >= session.limits.requests_in_flight_max:
@@ -371,7 +366,7 @@ class Inbound:
             self._take_special(topic, publish, now_ms)
             return
         try:
-            shape = self._shape_of(topic, publish, data, at, end)
+            shape = self._shape_of(topic, publish, data, at, body_at, end)
         except BraidError as error:  # more headers than the broker takes
             if publish.qos:
                 kind = PUBACK if publish.qos == 1 else PUBREC
@@ -379,9 +374,13 @@ class Inbound:
             else:
                 self._refuse_quietly(error, 1)
             return
+        run = Run(shape, data, at, 1, now_ms, session.session)
         if publish.properties is None or publish.properties.topic_alias is None:
             self._shape = shape if publish.qos < 2 and not publish.dup else None
-        run = self._run_of(shape, publish, data, at, end, now_ms)
+        else:
+            run.rewrite()
+        if publish.dup:
+            run.rewrite()
         if publish.qos == 2:
             self._publish_once(run, publish, now_ms)
         elif publish.qos:
@@ -394,18 +393,18 @@ class Inbound:
         if session.topics.slow:
             session.wait_for_slow()
 
-    def _shape_of(self, topic: Topic, publish: Publish, data: bytes, at: int, end: int) -> Shape:
+    def _shape_of(
+        self, topic: Topic, publish: Publish, data: bytes, at: int, body_at: int, end: int
+    ) -> Shape:
         """The shape of any packet. Its prefix and what is after are taken from it."""
         session = self._session
-        size = end - at
-        payload_at = size - len(publish.payload)
-        body = data[at : at + payload_at]
-        topic_end = 1 + length_bytes(body) + 2 + topic_bytes(body)
+        payload_at = end - len(publish.payload)
         if publish.qos:
-            prefix, after = body[:topic_end], body[topic_end + 2 :]
+            topic_end = body_at + 2 + (data[body_at] << 8 | data[body_at + 1])
+            prefix, after = data[at:topic_end], data[topic_end + 2 : payload_at]
         else:
-            prefix, after = body, b""
-        shape = Shape(topic, session.version, publish.qos, publish.retain, prefix, after, size)
+            prefix, after = data[at:payload_at], b""
+        shape = Shape(topic, session.version, publish.qos, publish.retain, prefix, after, end - at)
         properties = publish.properties
         headers = {}
         if properties is not None:
@@ -414,19 +413,6 @@ class Inbound:
             headers = headers_from(properties)
         shape.attributes = session.server.attributes(topic, publish.qos, publish.retain, headers)
         return shape
-
-    def _run_of(
-        self, shape: Shape, publish: Publish, data: bytes, at: int, end: int, now_ms: int
-    ) -> Run:
-        expire_ms = 0
-        if shape.expiry_seconds is not None:
-            expire_ms = now_ms + shape.expiry_seconds * 1000
-        properties = publish.properties
-        aliased = properties is not None and properties.topic_alias is not None
-        run = Run(shape, data, at, 1, expire_ms, self._session.session)
-        if aliased or publish.dup:
-            run.rewrite()
-        return run
 
     def _check_options(self, publish: Publish) -> None:
         """Raise Malformed for a message that the listener does not take."""
@@ -462,20 +448,27 @@ class Inbound:
 
     # QoS 2 ------------------------------------------------------------------------------------
 
+    def _unreleased(self) -> set[int]:
+        """Identifiers of messages that were taken and not released; a durable session has them."""
+        queue = self._session.queue
+        if queue is not None:
+            return queue.inbound
+        if self._received is None:
+            self._received = set()
+        return self._received
+
     def _publish_once(self, run: Run, publish: Publish, now_ms: int) -> None:
         """A QoS 2 message: taken once, however often it comes. [MQTT-4.3.3-10]"""
         session = self._session
         number = publish.packet_id
         queue = session.queue
-        received = self.received if queue is None else queue.inbound
-        if received is None:
-            received = self.received = set()
+        received = self._unreleased()
         answer = encode_ack(PUBREC, session.version, number)
         if number in received:
             # Perhaps the first one is not kept yet: answer in turn.
             self._answer(_MEMORY if queue is None else queue.session.durability, answer, 1)
             return
-        if self._is_beyond(2, received):
+        if self._is_beyond(2):
             return
         run.inbound = number
         try:
@@ -494,18 +487,16 @@ class Inbound:
         """PUBREL: the client will not send the message again."""
         session = self._session
         queue = session.queue
+        received = self._unreleased()
         reason = Reason.SUCCESS
         level = _MEMORY
-        if queue is not None:
-            if number in queue.inbound:
-                queue.release_inbound(number)
-                level = queue.session.durability
-            else:
-                reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
-        elif self.received is not None and number in self.received:
-            self.received.remove(number)
-        else:
+        if number not in received:
             reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
+        elif queue is not None:
+            queue.release_inbound(number)
+            level = queue.session.durability
+        else:
+            received.remove(number)
         # Not before it is kept: the client may use the identifier for another message then.
         self._answer(level, encode_ack(PUBCOMP, session.version, number, reason), 1)
 
@@ -517,11 +508,10 @@ class Inbound:
         kind = {0: 0, 1: PUBACK, 2: PUBREC}[publish.qos]
         ids = publish.packet_id.to_bytes(2, "big")
         queue = session.queue
-        received = self.received if queue is None else queue.inbound
-        if publish.qos == 2 and received is not None and publish.packet_id in received:
+        if publish.qos == 2 and publish.packet_id in self._unreleased():
             self._answer(Durability.SYNC, encode_ack(PUBREC, session.version, publish.packet_id), 1)
             return
-        if publish.qos and self._is_beyond(publish.qos, received):
+        if publish.qos and self._is_beyond(publish.qos):
             return
         try:
             level = send_special(session, topic, publish, now_ms)
@@ -538,9 +528,7 @@ class Inbound:
                 queue.receive_inbound(publish.packet_id)
                 level = max(level, queue.session.durability)
             else:
-                if self.received is None:
-                    self.received = set()
-                self.received.add(publish.packet_id)
+                self._unreleased().add(publish.packet_id)
         self._answer(level, encode_ack(kind, session.version, publish.packet_id), 1)
 
     # Refusing ---------------------------------------------------------------------------------

@@ -28,11 +28,9 @@ __all__ = [
     "Topic",
     "ack_run",
     "has_zero",
-    "length_bytes",
     "packet_ids",
     "puback_run",
     "run_length",
-    "topic_bytes",
     "write_packet_ids",
 ]
 
@@ -142,14 +140,15 @@ class Run(Publication):
         data: bytes,
         start: int,
         count: int,
-        expire_ms: int,
+        now_ms: int,
         session: Session | None,
     ) -> None:
         # All that the base has, without a call: this is made for every message that is alone.
         self.topic = shape.topic.name
         self.qos = shape.qos
         self.retain = shape.retain
-        self.expire_ms = expire_ms
+        seconds = shape.expiry_seconds
+        self.expire_ms = 0 if seconds is None else now_ms + seconds * 1000
         self.count = count
         self.session = session
         self.inbound = 0
@@ -276,17 +275,3 @@ def ack_run(first: int, ids: bytes) -> bytes:
 def has_zero(ids: bytes) -> bool:
     """Whether one of these packet identifiers is 0, which none may be."""
     return any(ids[at : at + 2] == b"\0\0" for at in range(0, len(ids), 2))
-
-
-def length_bytes(packet: bytes) -> int:
-    """How many bytes the remaining length of a packet takes."""
-    at = 1
-    while packet[at] > 127:
-        at += 1
-    return at
-
-
-def topic_bytes(packet: bytes) -> int:
-    """How long the topic of a PUBLISH is."""
-    at = 1 + length_bytes(packet)
-    return packet[at] << 8 | packet[at + 1]
