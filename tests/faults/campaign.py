@@ -8,36 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import figures
+
 from .audit import QUEUES, Journal
 from .daemon import Daemon
 from .load import Load, declare, drain, message_counts
 from .wire import Gone, Refusal
 
-__all__ = ["Campaign", "cycles", "figures", "print_figures"]
+__all__ = ["DRAINED_SHARE", "Campaign", "cycles"]
 
 Fault = Callable[[Daemon], Awaitable[None]]
 
 DRAINED_SHARE = 0.2  # of the runs begin with that, so that a long campaign does not pile up
-LINES = pytest.StashKey[list[str]]()
 
 
 def cycles(default: int) -> int:
     """How often to do it: BRAIDMQ_FAULT_CYCLES, or ``default`` in `make test`."""
     return int(os.environ.get("BRAIDMQ_FAULT_CYCLES", "0")) or default
-
-
-def figures(request: pytest.FixtureRequest, text: str) -> None:
-    """Have a line of figures printed at the end of the test run."""
-    request.config.stash.setdefault(LINES, []).append(f"{request.node.name}: {text}")
-
-
-def print_figures(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the lines, once."""
-    lines = config.stash.get(LINES, [])
-    if lines:
-        terminalreporter.section("figures")
-    while lines:
-        terminalreporter.write_line(lines.pop(0))
 
 
 class Campaign:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .campaign import DRAINED_SHARE, figures
+from tests.figures import figures
+
+from .campaign import DRAINED_SHARE
 from .daemon import Daemon
 from .mqtt_audit import Destination, MqttJournal
 from .mqtt_load import GUARD_SECONDS, Client, Publisher, Retained, Subscriber, until

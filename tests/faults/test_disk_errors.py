@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import figures
+
 from .audit import Entry, Journal, body_of
-from .campaign import Campaign, cycles, figures
+from .campaign import Campaign, cycles
 from .daemon import Daemon, NotStarted
 from .load import Load, drain
 from .powercut import LossyDisk, lossy_disk, tmpfs, why_no_mount, why_not

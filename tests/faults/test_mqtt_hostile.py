@@ -12,7 +12,8 @@ from contextlib import suppress
 
 import pytest
 
-from .campaign import figures
+from tests.figures import figures
+
 from .daemon import Daemon
 from .mqtt_campaign import LISTEN
 from .mqtt_load import until

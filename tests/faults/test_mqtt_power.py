@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .campaign import cycles, figures
+from tests.figures import figures
+
+from .campaign import cycles
 from .daemon import Daemon, NotStarted
 from .mqtt_campaign import MqttCampaign
 from .powercut import LossyDisk, lossy_disk, lying_disk, why_no_lies, why_not

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from .campaign import figures
+from tests.figures import figures
+
 from .daemon import Daemon
 from .mqtt_campaign import MqttCampaign
 from .mqtt_wire import Gone

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import figures
+
 from .audit import QUEUES
-from .campaign import Campaign, cycles, figures
+from .campaign import Campaign, cycles
 from .daemon import Daemon, NotStarted
 from .powercut import LossyDisk, lossy_disk, lying_disk, why_no_lies, why_not
 

@@ -25,9 +25,10 @@ from braidmq.broker.errors import NotFound
 from braidmq.broker.limits import Limits
 from braidmq.broker.runtime import Broker
 from braidmq.storage import Corrupt, FormatUnknown
+from tests.figures import figures
 
 from .audit import body_of, parse_body
-from .campaign import cycles, figures
+from .campaign import cycles
 from .daemon import Daemon, NotStarted
 from .wire import DECLARE_QUEUE, QUEUE_INFO, SEND, Wire
 

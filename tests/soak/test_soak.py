@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.campaign import figures
 from tests.faults.daemon import Daemon
 from tests.faults.wire import ACK, CONSUME, DECLARE_QUEUE, NACK, QUEUE_INFO, SEND, Gone, Wire
+from tests.figures import figures
 from tests.soak.samples import (
     SAMPLE_SECONDS,
     SECONDS,
