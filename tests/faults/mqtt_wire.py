@@ -223,9 +223,12 @@ class MqttWire(asyncio.Protocol):
                 client_id, version, clean, expiry_seconds, receive_maximum, keep_alive_seconds
             )
         )
-        if reason := await wire._connack:
+        try:
+            if reason := await wire._connack:
+                raise Refused(reason)
+        except BaseException:  # also when nobody waits any more: who has no wire cannot hang up
             wire.abort()
-            raise Refused(reason)
+            raise
         return wire
 
     # What the loop calls ----------------------------------------------------------------------

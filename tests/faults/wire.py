@@ -18,6 +18,7 @@ __all__ = [
     "CONSUME",
     "CREDIT",
     "DECLARE_QUEUE",
+    "LIST_SESSIONS",
     "NACK",
     "PURGE",
     "QUEUE_INFO",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 HELLO, PING, SEND, RECEIVE, CONSUME, CREDIT, CANCEL, ACK, NACK = 1, 2, 3, 4, 5, 6, 7, 8, 9
-PURGE, DECLARE_QUEUE, QUEUE_INFO, BROKER_INFO = 13, 16, 19, 24
+PURGE, DECLARE_QUEUE, QUEUE_INFO, BROKER_INFO, LIST_SESSIONS = 13, 16, 19, 24, 30
 WELCOME, ERROR, DELIVER = 65, 67, 71
 
 _LENGTH = struct.Struct(">I")
@@ -78,7 +79,11 @@ class Wire(asyncio.Protocol):
             _, wire = await loop.create_connection(cls, "127.0.0.1", port)
         except OSError as error:
             raise Gone(str(error)) from None
-        wire.welcome = await wire.call(HELLO, 1, 1, "audit", 60_000)
+        try:
+            wire.welcome = await wire.call(HELLO, 1, 1, "audit", 60_000)
+        except BaseException:  # also when nobody waits any more: who has no wire cannot hang up
+            wire.abort()
+            raise
         return wire
 
     # --- what the loop calls ---
