@@ -35,6 +35,7 @@ __all__ = [
     "PURGE",
     "RECEIVE",
     "RECORD_BYTES_MIN",
+    "STREAM",
     "AckRecord",
     "DefinitionRecord",
     "DelayRecord",
@@ -77,6 +78,7 @@ RECEIVE = 4
 DELAY = 5
 PURGE = 6
 DEFINITION = 7
+STREAM = 8  # see block.py
 
 _PREFIX = Struct("<II")
 _U64 = Struct("<Q")
