@@ -11,12 +11,14 @@ Rules:
 - A session that was connected when the broker stopped counts as disconnected at its next start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..storage.errors import StorageError
 from ..storage.log import Durability
 from ..storage.record import encode_definition
 from .access import Principal
@@ -66,6 +68,7 @@ class Clients:
         self._deadlines: list[tuple[int, str]] = []  # heap: when to look at which session
         self.subscriptions = 0
         self._unnamed = 0
+        self._failing: set[Subscriber] = set()  # who has to go, as soon as that can be
         self.alarm_ms = 0
         self.expired = 0
 
@@ -136,7 +139,7 @@ class Clients:
         if expiry_ms and (session is None or session.queue is None or clean):
             engine.admit()  # who comes back may drain its session, however full the disk is
         if session is not None and session.sink is not None:
-            session.sink.replaced()
+            self._part(session, session.sink.replaced)
             assert session.sink is None
             session = engine.sessions.get(name)
         if session is not None and clean:
@@ -247,7 +250,7 @@ class Clients:
         if session is None:
             return False
         if session.sink is not None:
-            session.sink.ended("an operator ended the connection")
+            self.hang_up(session, "an operator ended the connection")
         if discard and self._engine.sessions.get(name) is session:
             self.end(session, now_ms)
         return True
@@ -256,8 +259,50 @@ class Clients:
         """End the connections of users that are gone, or have a new password."""
         for session in list(self._engine.sessions.values()):
             if session.revoked:
-                assert session.sink is not None
-                session.sink.ended("log in again")
+                self.hang_up(session, "log in again")
+
+    def hang_up(self, session: Session, reason: str) -> None:
+        """End a client's connection."""
+        assert session.sink is not None
+        self._part(session, partial(session.sink.ended, reason))
+
+    def sink_failed(self, session: Session, error: Exception) -> None:
+        """What stands behind a session raised what it should not: it has to go, but not now.
+
+        Its subscriptions, and what waits for it in queues, stay for whoever comes back.
+        """
+        if isinstance(error, StorageError):
+            raise error
+        sink = session.sink
+        if sink is not None and sink not in self._failing:
+            self._failing.add(sink)
+            self._engine.later(partial(self._dismiss, session, sink))
+            self._engine.on_fault(error)
+
+    def _dismiss(self, session: Session, sink: Subscriber) -> None:
+        self._failing.discard(sink)
+        if session.sink is sink:
+            self.hang_up(session, "an error of the broker")
+
+    def _part(self, session: Session, leave: Callable[[], None]) -> None:
+        """Have a connection leave its session; one that fails to is taken off."""
+        sink = session.sink
+        assert sink is not None
+        try:
+            leave()
+        except StorageError:
+            raise
+        except Exception as error:
+            self._engine.on_fault(error)
+            self._take_off(session, sink, self._engine.now_ms)
+
+    def _take_off(self, session: Session, sink: Subscriber, now_ms: int) -> None:
+        """Do for a connection what it should have done when it left."""
+        same: object = sink  # it is the sink of its consumers, too
+        for queue, _ in self.sources(session):
+            for consumer in [each for each in queue.consumers if each.sink is same]:
+                self._engine.cancel(consumer, (), now_ms)
+        self.close(session, sink, None, 0, now_ms)
 
     def _end_entity(self, queue: Queue) -> None:
         engine = self._engine
@@ -400,10 +445,17 @@ class Clients:
             share.durable = self._durable_queue(share.name, now_ms)
             for member, options in share.members.items():
                 if member is not session and member.sink is not None:
-                    member.sink.attach(share.durable, options)
+                    self._attach(member, share.durable, options)
         if session.sink is not None and not known:
             for queue in share.queues:
                 session.sink.attach(queue, subscription)
+
+    def _attach(self, member: Session, queue: Queue, options: Subscription) -> None:
+        assert member.sink is not None
+        try:
+            member.sink.attach(queue, options)
+        except Exception as error:
+            self.sink_failed(member, error)
 
     def _volatile_queue(self, name: str, now_ms: int) -> Queue:
         engine = self._engine

@@ -269,6 +269,7 @@ class Core(TopicCore):
         consumer.attempt = attempt
         held = queue.repeat(attempt, lease_ms, now_ms) if attempt else []
         if held:
+            consumer.queue = queue
             seqs = iter([seq for seq, _ in held])
             ReadMany(queue, seqs, self.later, self._repeat, (consumer, dict(held))).start()
         else:
@@ -282,13 +283,13 @@ class Core(TopicCore):
             return
         consumer.closed = True
         if isinstance(found, BraidError):
-            consumer.sink.closed(consumer, found)
+            consumer.end(found)
             return
         deliveries = [
             Delivery(m.seq, tokens[m.seq], m.receives, m.id, m.time_ms, m.attributes, m.body)
             for m in found
         ]
-        consumer.sink.deliver(consumer, deliveries)
+        consumer.deliver(deliveries)
 
     def consume(
         self,
@@ -315,22 +316,6 @@ class Core(TopicCore):
             raise InvalidArgument(f"credit is between 0 and {self.limits.credit_max}")
         if not consumer.closed and consumer.queue is not None and self.failed is None:
             consumer.queue.feed(consumer, count)
-
-    def cancel(self, consumer: Consumer, unprocessed: Sequence[Receipt], now_ms: int) -> None:
-        """End a consumer. What it holds goes back, ``unprocessed`` as if never received."""
-        queue = consumer.queue
-        if queue is None or self.failed is not None:
-            consumer.closed = True
-            return
-        queue.drop(consumer)
-        consumer.closed = True
-        queue.nack(unprocessed, 0, False, now_ms)
-        for seq in sorted(consumer.held):
-            lease = queue.leases.by_seq.get(seq)
-            if lease is not None and lease.consumer is consumer:
-                queue.leases.drop(seq, lease)
-                queue.give_back(seq, lease, 0, True, now_ms)
-        self.wake(queue)
 
     def ack(self, who: Principal, name: str, receipts: Sequence[Receipt], now_ms: int) -> Results:
         """Settle messages for good."""

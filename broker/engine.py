@@ -4,7 +4,8 @@ The queues turn to the engine (see ``host.py``); whoever runs the broker calls :
 after ``on_work`` and :meth:`Engine.tick` at :meth:`Engine.next_deadline`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import cast
 
@@ -18,6 +19,7 @@ from .delaying import Delaying
 from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
 from .host import Alarmed, Host
 from .index import LSN_MASK
+from .lease import Consumer
 from .limits import Limits, SessionPolicy
 from .message import (
     DEAD_LETTER_QUEUE,
@@ -25,6 +27,7 @@ from .message import (
     DEAD_LETTER_RECEIVES,
     DEAD_LETTER_TIME,
     OWN_HEADERS,
+    Receipt,
     pack_headers,
 )
 from .queue import Queue
@@ -45,12 +48,19 @@ def _nothing(queue: str, seq: int, error: StorageError) -> None:
     """Nobody asked to hear of damage."""
 
 
+def _raise(error: Exception) -> None:
+    """Nobody asked to hear of faults: then they stop the broker."""
+    raise error
+
+
 class Engine(Registry):
     """A broker's moving parts.
 
     Attributes:
         on_work: called when :meth:`run` should be called soon, or the next deadline is earlier.
         on_damage: called with (queue, sequence, error) when a message cannot be read back.
+        on_fault: called with what a sink or a subscriber has raised by mistake, which then costs
+            only that one its consumer or its connection.
         failed: set once the log has failed; nothing is accepted or delivered any more.
     """
 
@@ -68,6 +78,7 @@ class Engine(Registry):
         self.access = access
         self.on_work = on_work
         self.on_damage: Callable[[str, int, StorageError], None] = _nothing
+        self.on_fault: Callable[[Exception], None] = _raise
         self.failed: BrokerFailed | None = None
         self.instance = 0  # names this broker's log; with a message's id, the message
         self.version = ""
@@ -209,6 +220,40 @@ class Engine(Registry):
         return alarm
 
     # Ends -------------------------------------------------------------------------------------
+
+    def cancel(self, consumer: Consumer, unprocessed: Sequence[Receipt], now_ms: int) -> None:
+        """End a consumer. What it holds goes back, ``unprocessed`` as if never received."""
+        queue = consumer.queue
+        if queue is None or self.failed is not None:
+            consumer.closed = True
+            return
+        queue.drop(consumer)
+        consumer.closed = True
+        queue.nack(unprocessed, 0, False, now_ms)
+        for seq in sorted(consumer.held):
+            lease = queue.leases.by_seq.get(seq)
+            if lease is not None and lease.consumer is consumer:
+                queue.leases.drop(seq, lease)
+                queue.give_back(seq, lease, 0, True, now_ms)
+        self.wake(queue)
+
+    def evict(self, consumer: Consumer, receipts: Sequence[Receipt]) -> None:
+        """End a consumer whose sink is broken; what it was given, these too, goes back.
+
+        It is given nothing more at once. The rest is put off, for it may be in the middle of a
+        dispatch.
+        """
+        if consumer.queue is not None:
+            consumer.queue.drop(consumer)
+        self.later(partial(self._evict, consumer, receipts))
+
+    def _evict(self, consumer: Consumer, receipts: Sequence[Receipt]) -> None:
+        queue = consumer.queue
+        if queue is not None and self.failed is None:
+            # Counted, or a message that no sink can take would come again for ever.
+            queue.nack(receipts, 0, True, self.now_ms)
+        self.cancel(consumer, (), self.now_ms)
+        consumer.end(BraidError("this consumer was ended by an error of the broker"))
 
     def take_id(self) -> int:
         """A number for a new entity."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ..storage.log import Durability
-from .errors import BraidError, BrokerFailed, Conflict, Unavailable
+from .errors import BraidError, Conflict, NotFound, Unavailable
 from .host import DROPPED
 from .lease import Consumer
 from .message import Delivery, Receipt
@@ -147,7 +147,8 @@ class Feed:
         queue = consumer.queue
         if queue is not None:
             self._consumers.pop(queue, None)
-        if isinstance(error, BrokerFailed) or (queue is not None and queue is self.session.queue):
+        own = queue is not None and queue is self.session.queue
+        if own or not isinstance(error, NotFound):
             self._end(error)
 
     def replaced(self) -> None:

@@ -1,11 +1,14 @@
 """What a queue needs of the broker around it, and what it counts."""
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..storage.errors import StorageError
 from .limits import Limits
+from .message import Receipt
 
 if TYPE_CHECKING:
+    from .lease import Consumer
     from .queue import Queue
 
 __all__ = ["ACKED", "DROPPED", "EXPIRED", "RELEASED", "Alarmed", "Counters", "Host"]
@@ -31,6 +34,7 @@ class Host(Protocol):
     """What a queue needs of the broker around it."""
 
     limits: Limits
+    on_fault: Callable[[Exception], None]  # what a sink has raised by mistake
 
     def wake(self, queue: "Queue") -> None:
         """Have the queue dispatched soon."""
@@ -43,6 +47,9 @@ class Host(Protocol):
 
     def damaged(self, queue: "Queue", seq: int, error: StorageError) -> None:
         """A message cannot be read back. It is kept, and held."""
+
+    def evict(self, consumer: "Consumer", receipts: Sequence[Receipt]) -> None:
+        """End a consumer whose sink is broken; what it was given, these too, goes back."""
 
 
 class Counters:

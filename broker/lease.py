@@ -3,6 +3,9 @@
 A lease ends by being settled (ack, nack, dead letter), by its deadline, or with its consumer when
 it has no deadline (pushed messages). Deadlines are kept in buckets of 64 ms, so that settling one
 costs no more than taking it; an expiry is never early and at most a bucket late.
+
+What a sink raises by mistake is reported, and costs the sink its consumer; nobody else. The log's
+errors are no mistake of a sink's: they go on to whoever called.
 """
 
 from collections.abc import Iterable
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from ..storage.errors import StorageError
 from .errors import BraidError
 from .message import Delivery
 from .selectors import Selector
@@ -79,6 +83,28 @@ class Consumer:
             self.credit = credit
             if credit <= 0 and self.queue is not None:
                 self.queue.hungry.remove(self)
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """Give the sink messages, now leased; an empty list ends a receive that waited."""
+        try:
+            self.sink.deliver(self, deliveries)
+        except StorageError:
+            raise
+        except Exception as error:
+            assert self.queue is not None
+            host = self.queue.host
+            host.on_fault(error)
+            host.evict(self, [delivery.receipt for delivery in deliveries])
+
+    def end(self, error: BraidError) -> None:
+        """Tell the sink that the broker has ended it."""
+        try:
+            self.sink.closed(self, error)
+        except StorageError:
+            raise
+        except Exception as fault:
+            assert self.queue is not None
+            self.queue.host.on_fault(fault)
 
 
 def rewind(consumers: Iterable[Consumer], returned: dict[int, int]) -> None:

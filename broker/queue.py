@@ -200,7 +200,7 @@ class Queue(QueueState):
                 continue
             if consumer.deadline_ms <= now_ms:
                 self.drop(consumer)
-                consumer.sink.deliver(consumer, [])
+                consumer.deliver([])
             else:
                 self._turn += 1
                 heappush(self.waits, (consumer.deadline_ms, self._turn, consumer))
@@ -221,7 +221,7 @@ class Queue(QueueState):
             self.hungry.rotate(-1)
         if consumer.attempt:
             self._remember_attempt(consumer, deliveries)
-        consumer.sink.deliver(consumer, deliveries)
+        consumer.deliver(deliveries)
 
     def _remember_attempt(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
         """A receive that may be repeated got these (FIFO)."""
@@ -508,7 +508,7 @@ class Queue(QueueState):
             consumer = heappop(self.waits)[2]
             if not consumer.closed:
                 self.drop(consumer)
-                consumer.sink.deliver(consumer, [])
+                consumer.deliver([])
         self._settled()
         self.set_alarm()
 
@@ -587,7 +587,7 @@ class Queue(QueueState):
         """The queue is going: tell everyone who waits."""
         for consumer in list(self.consumers):
             self.drop(consumer)
-            consumer.sink.closed(consumer, error())
+            consumer.end(error())
 
     def not_found(self) -> BraidError:
         """What a consumer of a deleted queue is told."""

@@ -192,6 +192,7 @@ class Broker(BrokerFace):
         core.instance = self._log.instance or secrets.randbits(63)
         core.version = _version()
         core.on_damage = _report_damage
+        core.on_fault = self._report_fault
         self._running = True
         core.start(self._scheduler)
         self._verbs = LocalVerbs(core, self.principal, self._scheduler.now_ms, self.connections)
@@ -263,6 +264,11 @@ class Broker(BrokerFace):
         self._timer_ms = deadline
         seconds = max(0, deadline - self.now_ms()) / 1000
         self._timer = self._loop.call_later(seconds, self._on_timer)
+
+    def _report_fault(self, error: Exception) -> None:
+        """A bug of ours in a dialect or a face: only its own connection suffers for it."""
+        what = {"message": "a connection or consumer failed", "exception": error}
+        self._loop.call_exception_handler(what)
 
     def _fail(self, error: BaseException) -> None:
         """Whatever it was: nothing after it can be trusted."""

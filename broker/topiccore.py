@@ -147,7 +147,7 @@ class TopicCore(Engine):
         if session.user != who.name or name.startswith("$"):
             raise NotFound(f"there is no session {name!r} of yours")
         if session.sink is not None:
-            session.sink.ended("its owner ended the session")
+            self.clients.hang_up(session, "its owner ended the session")
         if self.sessions.get(name) is session:
             self.clients.end(session, now_ms)
 

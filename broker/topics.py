@@ -235,7 +235,10 @@ class Topics:
                     if match.foreign:
                         self._deliver(session, publication, match)
                     else:
-                        session.sink.publish(publication, match)
+                        try:
+                            session.sink.publish(publication, match)
+                        except Exception as error:
+                            self._engine.clients.sink_failed(session, error)
             for share in route.shares:
                 self._deliver_shared(share, publication)
             return _MEMORY, route.count
@@ -266,8 +269,14 @@ class Topics:
             if match.own is None:
                 return
             match = match.own
+        self._hand(session, publication, match)
+
+    def _hand(self, session: Session, publication: Publication, match: Match) -> None:
         assert session.sink is not None
-        session.sink.publish(publication, match)
+        try:
+            session.sink.publish(publication, match)
+        except Exception as error:
+            self._engine.clients.sink_failed(session, error)
 
     def _deliver_shared(self, share: Share, publication: Publication) -> None:
         topic = publication.topic
@@ -280,8 +289,7 @@ class Topics:
             if member is None:
                 self.dropped += single.count
                 continue
-            assert member.sink is not None
-            member.sink.publish(single, merge([share.members[member]]))
+            self._hand(member, single, merge([share.members[member]]))
 
     # Keeping ----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from ...broker.errors import BraidError, BrokerFailed
+from ...broker.errors import BraidError, NotFound
 from ...broker.lease import Consumer
 from ...broker.message import Delivery
 from ...broker.publication import Match, PlainPublication, Publication, Subscription
@@ -271,11 +271,11 @@ class MqttSession:
         self.out.deliver(consumer, deliveries)
 
     def closed(self, consumer: Consumer, error: BraidError) -> None:
-        """A queue that the client consumes from was deleted, or the broker has failed.
+        """A queue that the client consumes from was deleted, or something has failed.
 
         MQTT has no other way to say that a subscription has ended.
         """
-        if isinstance(error, BrokerFailed):
+        if not isinstance(error, NotFound):
             self.fail_with(error)
         else:
             filter = self.out.filter_of(consumer)

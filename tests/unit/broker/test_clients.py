@@ -538,3 +538,90 @@ def test_queue_needs_the_right_to_receive_and_none_for_topics():
     client.subscribe("$queue/mine")
     with pytest.raises(PermissionDenied):
         client.subscribe("$queue/other")
+
+
+# --- clients that are broken ---
+
+
+class BrokenClient(Client):
+    """One with a bug, which shows in these methods."""
+
+    broken: tuple[str, ...] = ()
+
+    def _fail(self, method: str) -> None:
+        if method in self.broken:
+            raise ZeroDivisionError(method)
+
+    def publish(self, publication, match):
+        self._fail("publish")
+        super().publish(publication, match)
+
+    def attach(self, queue, subscription):
+        self._fail("attach")
+        super().attach(queue, subscription)
+
+    def replaced(self):
+        self._fail("replaced")
+        super().replaced()
+
+    def ended(self, reason):
+        self._fail("ended")
+        super().ended(reason)
+
+
+@pytest.fixture
+def faults(broker):
+    found: list[str] = []
+    broker.core.on_fault = lambda fault: found.append(str(fault))
+    return found
+
+
+@pytest.mark.parametrize("broken", [("publish",), ("publish", "ended")])
+@pytest.mark.parametrize("filter", ["t", "$share/g/t"])
+def test_a_broken_subscriber_costs_only_its_connection(broker, faults, broken, filter):
+    client, other = BrokenClient(broker, "broken"), Client(broker, "other")
+    client.connect()
+    client.subscribe(filter)
+    client.subscribe("kept/#")
+    other.connect(expiry_ms=0)
+    other.subscribe("t")
+    client.broken = broken
+    # In the middle of one publish after the other, before the broker's next turn.
+    for body in (b"1", b"2"):
+        broker.core.topics.publish(SYSTEM, publication_of("t", body, 0), broker.clock.ms)
+    broker.settle()
+    assert other.take_live() == [b"1", b"2"] and faults == list(broken)
+    session = broker.core.sessions["broken"]
+    assert session.sink is None and len(session.subscriptions) == 2
+    assert not client.queue.consumers
+    other.send("kept/1", b"3")
+    again = Client(broker, "broken")
+    assert again.connect() and again.bodies() == [b"3"]
+
+
+def test_who_cannot_even_hang_up_is_taken_off(broker, faults):
+    client = BrokenClient(broker, "c")
+    client.connect()
+    client.subscribe("t")
+    Client(broker, "p").connect()
+    broker.core.topics.publish(SYSTEM, publication_of("t", b"1"), broker.clock.ms)
+    broker.settle()
+    assert client.bodies() == [b"1"]
+    client.broken = ("replaced",)
+    again = Client(broker, "c")
+    assert again.connect() and faults == ["replaced"]
+    assert again.bodies() == [b"1"] and len(client.queue.consumers) == 1
+
+
+def test_a_share_that_becomes_durable_is_not_held_up_by_a_broken_member(broker, faults):
+    client, durable = BrokenClient(broker, "broken"), Client(broker, "durable")
+    client.connect(expiry_ms=0)
+    client.subscribe("$share/g/t")
+    client.broken = ("attach",)
+    durable.connect()
+    assert not durable.subscribe("$share/g/t")
+    assert faults == ["attach"] and not client.present
+    assert Client(broker).connect() is False
+    broker.core.topics.publish(SYSTEM, publication_of("t", b"1"), broker.clock.ms)
+    broker.settle()
+    assert durable.bodies() == [b"1"]

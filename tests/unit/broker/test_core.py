@@ -90,8 +90,8 @@ def test_methods_without_a_principal_are_known():
         and not name.startswith("_")
         and "who" not in inspect.signature(method).parameters
     }
-    # An inner look-up; two that hold a Consumer; one that was let in to a session.
-    assert free == {"queue", "credit", "cancel", "attach", "hand_over", "link"}
+    # An inner look-up; one that holds a Consumer; one that was let in to a session.
+    assert free == {"queue", "credit", "attach", "hand_over", "link"}
 
 
 @pytest.mark.parametrize("method", GATED)

@@ -283,3 +283,18 @@ def test_credit_is_never_exceeded_and_nothing_durable_is_lost(steps):
     assert sum(not message.queue for message in got) + reader.feed.dropped == live
     of_a = [int(message.body[1:]) for message in got if message.body[:1] == b"a" and message.queue]
     assert of_a == sorted(of_a)
+
+
+def test_a_feed_ends_with_a_consumer_that_the_broker_had_to_end(broker):
+    faults: list[Exception] = []
+    broker.core.on_fault = faults.append
+    reader = Reader(broker, "t", share="g")
+    reader.feed.grant(5)
+
+    def broken(feed):
+        raise ZeroDivisionError("a bug")
+
+    reader.feed_ready = broken  # type: ignore[method-assign]
+    publish(broker, "t", b"1")
+    assert len(faults) == 1 and type(reader.error) is BraidError
+    assert not broker.core.sessions

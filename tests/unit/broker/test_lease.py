@@ -2,8 +2,14 @@
 
 import random
 
+import pytest
+
+from braidmq.broker.access import SYSTEM
+from braidmq.broker.errors import BraidError, BrokerFailed, NotFound
 from braidmq.broker.lease import Consumer, LeaseTable
-from tests.broker_harness import Collector
+from braidmq.broker.message import Delivery
+from braidmq.storage.errors import LogFailed
+from tests.broker_harness import Collector, Harness
 
 NOW = 1_700_000_000_000
 
@@ -132,3 +138,100 @@ def test_bucket_that_was_emptied_and_filled_again_ends_once():
     assert table.due(NOW + 1_100, 10) == [2]
     assert table.due(NOW + 2_900, 10) == []
     assert table.due(NOW + 3_100, 10) == [3]
+
+
+# --- sinks that are broken ---
+
+
+class BrokenSink(Collector):
+    """A sink with a bug: what comes after the first ``good`` batches makes it fail."""
+
+    def __init__(self, good: int = 0, fault: Exception | None = None) -> None:
+        super().__init__()
+        self.good = good
+        self.fault = fault or ZeroDivisionError("a bug")
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        if len(self.batches) >= self.good:
+            raise self.fault
+        super().deliver(consumer, deliveries)
+
+    def closed(self, consumer: Consumer, error: BraidError) -> None:
+        super().closed(consumer, error)
+        raise self.fault
+
+
+@pytest.fixture
+def broker():
+    broker = Harness()
+    broker.declare()
+    return broker
+
+
+@pytest.fixture
+def faults(broker: Harness) -> list[Exception]:
+    found: list[Exception] = []
+    broker.core.on_fault = found.append
+    return found
+
+
+def consume(broker: Harness, sink: Collector, credit: int) -> Consumer:
+    return broker.core.consume(SYSTEM, "q", sink, credit, "", None, broker.clock.ms)
+
+
+def test_a_broken_sink_costs_only_itself_and_no_message(broker, faults):
+    sink = BrokenSink(good=1)
+    held = consume(broker, sink, 1)
+    broker.send(b"0")
+    assert len(sink.deliveries) == 1
+    broker.credit(held, 10)
+    _, other = broker.consume()
+    broker.send(b"1", b"2", b"3")
+    bodies = sorted(each.body for each in other.deliveries)
+    assert bodies == [b"0", b"1", b"2", b"3"]  # also what the broken one had taken before
+    assert held.closed and type(sink.error) is BraidError and not held.held
+    assert broker.info().consumers == 1 and broker.core.failed is None
+    assert [str(fault) for fault in faults] == ["a bug"] * 2  # of both of its methods
+    # What it could not take counts as received, so that it ends as a dead letter at last.
+    assert all(each.receives == 2 for each in other.deliveries if each.body in (b"0", b"1"))
+    broker.credit(held, 5)
+    assert broker.info().consumers == 1
+
+
+def test_a_receive_that_is_broken_gives_back_at_once(broker, faults):
+    broker.send(b"1")
+    for wait_ms in (0, 10):
+        broker.core.receive(
+            *(SYSTEM, "q", BrokenSink(), 1, wait_ms, 3_600_000, "", "", None, broker.clock.ms)
+        )
+        broker.settle()
+    assert len(faults) == 4
+    (delivery,) = broker.receive()
+    assert delivery.receives == 3
+    broker.ack(delivery)
+    waiting = broker.core.receive(
+        *(SYSTEM, "q", BrokenSink(), 1, 10, 1_000, "", "", None, broker.clock.ms)
+    )
+    broker.advance(20)  # it is told that there was nothing
+    assert waiting.closed and len(faults) == 6 and broker.info().consumers == 0
+
+
+def test_everybody_is_told_of_the_end_whoever_is_broken(broker, faults):
+    consume(broker, BrokenSink(), 1)
+    _, other = broker.consume()
+    broker.delete()
+    assert isinstance(other.error, NotFound) and len(faults) == 1
+
+
+def test_a_log_that_fails_is_no_mistake_of_a_sink(broker, faults):
+    sink = BrokenSink(fault=LogFailed("a disk"))
+    sink.closed = lambda consumer, error: None  # type: ignore[method-assign]
+    consume(broker, sink, 1)
+    broker.send(b"1")
+    assert isinstance(broker.core.failed, BrokerFailed) and not faults
+
+
+def test_faults_that_nobody_wants_to_hear_of_stop_the_broker(broker):
+    consume(broker, BrokenSink(), 1)
+    with pytest.raises(ZeroDivisionError):
+        broker.send(b"1")

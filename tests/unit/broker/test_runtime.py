@@ -20,6 +20,7 @@ from braidmq.broker import (
     Unavailable,
     runtime,
 )
+from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import BraidError
 from braidmq.storage.disk import RealDisk
 from braidmq.storage.errors import Locked
@@ -237,6 +238,26 @@ async def test_a_bug_in_the_core_stops_the_broker():
         with pytest.raises(BraidError):
             await queue.send(b"x")
     assert isinstance(problems[0]["exception"], ZeroDivisionError)
+
+
+async def test_a_bug_in_a_sink_is_told_to_the_loop_and_harms_nobody_else():
+    problems: list[dict] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: problems.append(what))
+
+    class Broken:
+        def deliver(self, consumer, deliveries):
+            raise ZeroDivisionError("a bug")
+
+        def closed(self, consumer, error):
+            pass
+
+    async with Broker() as broker:
+        queue = await broker.declare_queue("q")
+        broker.core.consume(SYSTEM, "q", Broken(), 1, "", None, broker.now_ms())
+        await queue.send(b"x")
+        assert (await take(queue, 10)).receives == 2
+    (problem,) = problems
+    assert isinstance(problem["exception"], ZeroDivisionError)
 
 
 # --- housekeeping ---

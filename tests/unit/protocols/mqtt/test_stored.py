@@ -266,6 +266,27 @@ def test_a_deleted_queue_ends_the_connection_and_the_subscription():
     assert list(world.core.sessions["c"].subscriptions) == ["a"]
 
 
+def test_a_bug_ends_the_connection_and_no_subscription(monkeypatch):
+    world = World()
+    faults: list[Exception] = []
+    world.core.on_fault = faults.append
+    world.broker.declare("q")
+    peer = world.join("c", **durable())
+    peer.subscribe(("$queue/q", 1), ("a", 1))
+
+    def broken(self, source, head):
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("braidmq.protocols.mqtt.stored.Stored._match", broken)
+        world.broker.send(b"1")
+        world.settle()
+    assert len(faults) == 1 and peer.closed and peer.take()[-1].reason == 0x80
+    peer = world.join("c", **durable())
+    assert [each.payload for each in messages(peer)] == [b"1"]
+    assert list(world.core.sessions["c"].subscriptions) == ["$queue/q", "a"]
+
+
 def test_a_queue_that_is_not_there_is_not_told_from_a_forbidden_one():
     world = World()
     assert world.join().subscribe(("$queue/no", 1), ("$queue/+", 1), ("$share/g/$queue/q", 1)) == [
