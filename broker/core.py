@@ -227,15 +227,24 @@ class Core(TopicCore):
     # Messages ---------------------------------------------------------------------------------
 
     def send(
-        self, who: Principal, name: str, messages: Sequence[Outgoing], now_ms: int
+        self,
+        who: Principal,
+        name: str,
+        messages: Sequence[Outgoing],
+        now_ms: int,
+        more: Sequence[tuple[int, int]] = (),
     ) -> tuple[Durability, list[Sent | BraidError]]:
-        """Take messages; each result stands once :meth:`when_kept` calls back for the level."""
+        """Take messages; each result stands once :meth:`when_kept` calls back for the level.
+
+        ``more`` are targets that only the records know: what is kept with each message or not at
+        all. A duplicate (FIFO), and what waits in memory, has no record that could tell of them.
+        """
         who.check("queue:Send", name)
         queue = self.queue(name)
         self.admit(not queue.logged)
         if len(messages) > self.limits.batch_messages_max:
             raise LimitExceeded(f"a batch has at most {self.limits.batch_messages_max} messages")
-        results = queue.send(messages, now_ms)
+        results = queue.send(messages, now_ms, more)
         self.changed(queue)
         return queue.settings.durability, results
 

@@ -5,6 +5,7 @@ time has come, never before, and taken out afterwards. Should the broker end in 
 published again: at least once.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -56,10 +57,11 @@ class Delaying:
         delay_ms: int,
         ttl_ms: int,
         now_ms: int,
+        more: Sequence[tuple[int, int]] = (),
     ) -> Durability:
         """Publish after a delay of at most DELAY_MS_MAX; what to wait for.
 
-        ``attributes`` are the packed headers, with the topic in them.
+        ``attributes`` are the packed headers, with the topic in them; ``more`` as in ``Core.send``.
 
         Raises:
             PermissionDenied, InvalidArgument, StorageFull, Overloaded: it was not taken.
@@ -71,7 +73,7 @@ class Delaying:
         engine.admit()
         queue = engine.shares.get(DELAYED_NAME) or self._make(now_ms)
         message = Outgoing(body, attributes, min(delay_ms, DELAY_MS_MAX), ttl_ms)
-        (result,) = queue.send([message], now_ms)
+        (result,) = queue.send([message], now_ms, more)
         if isinstance(result, BraidError):
             raise result
         engine.changed(queue)

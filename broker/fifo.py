@@ -10,6 +10,7 @@ group remembers the messages that the search for work passed over, at most
 rests until a group goes on.
 """
 
+from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 
 from ..storage.log import Log
@@ -69,7 +70,7 @@ class FifoQueue(Queue):
 
     # Sending ----------------------------------------------------------------------------------
 
-    def _send_one(self, message: Outgoing, now_ms: int) -> Sent:
+    def _send_one(self, message: Outgoing, now_ms: int, more: Sequence[tuple[int, int]]) -> Sent:
         settings = self.settings
         check_for_fifo(message, self.host.limits)
         scope = message.group if settings.dedup_scope == "group" else ""
@@ -96,7 +97,7 @@ class FifoQueue(Queue):
         group = group_hash(message.group)
         seq = self.lane(0).next
         parts = encode_message(
-            ((self.id, seq),),
+            ((self.id, seq), *more),
             now_ms,
             attributes,
             message.body,

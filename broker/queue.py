@@ -74,12 +74,14 @@ class Queue(QueueState):
 
     # Sending ----------------------------------------------------------------------------------
 
-    def send(self, messages: Sequence[Outgoing], now_ms: int) -> list[Sent | BraidError]:
-        """Take messages: append and apply each, or say why not."""
+    def send(
+        self, messages: Sequence[Outgoing], now_ms: int, more: Sequence[tuple[int, int]] = ()
+    ) -> list[Sent | BraidError]:
+        """Take messages: append and apply each, or say why not. ``more``: see ``Core.send``."""
         results: list[Sent | BraidError] = []
         for message in messages:
             try:
-                results.append(self._send_one(message, now_ms))
+                results.append(self._send_one(message, now_ms, more))
             except BraidError as error:
                 results.append(error)
         if self.settings.retention_ms and not self.sweep_ms:
@@ -89,7 +91,7 @@ class Queue(QueueState):
             self.set_alarm()
         return results
 
-    def _send_one(self, message: Outgoing, now_ms: int) -> Sent:
+    def _send_one(self, message: Outgoing, now_ms: int, more: Sequence[tuple[int, int]]) -> Sent:
         settings = self.settings
         body = message.body
         attributes = message.attributes
@@ -103,8 +105,9 @@ class Queue(QueueState):
         expire_ms = now_ms + ttl_ms if ttl_ms else 0
         lane = self.lane(lane_code(message.priority))
         seq = lane.base | lane.next
-        if due_ms or expire_ms:
-            parts = encode_message(((self.id, seq),), now_ms, attributes, body, due_ms, expire_ms)
+        if due_ms or expire_ms or more:
+            targets = ((self.id, seq), *more)
+            parts = encode_message(targets, now_ms, attributes, body, due_ms, expire_ms)
         else:
             parts = encode_plain_message(self.id, seq, now_ms, attributes, body)
         lsn = self.log.append(parts, 1)

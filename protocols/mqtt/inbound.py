@@ -17,6 +17,7 @@ from ...broker.errors import (
     InvalidArgument,
     PermissionDenied,
 )
+from ...broker.session import INBOUND
 from ...storage.log import Durability
 from .headers import headers_from
 from .packets import (
@@ -513,8 +514,11 @@ class Inbound:
             return
         if publish.qos and self._is_beyond(publish.qos):
             return
+        inbound: list[tuple[int, int]] = []
+        if publish.qos == 2 and queue is not None:
+            inbound.append((queue.id, INBOUND | publish.packet_id))
         try:
-            level = send_special(session, topic, publish, now_ms)
+            level, is_noted = send_special(session, topic, publish, inbound, now_ms)
         except BraidError as error:
             if kind:
                 self._refuse(kind, ids, error)
@@ -524,11 +528,11 @@ class Inbound:
         if not kind:
             return
         if publish.qos == 2:
+            self._unreleased().add(publish.packet_id)
             if queue is not None:
-                queue.receive_inbound(publish.packet_id)
                 level = max(level, queue.session.durability)
-            else:
-                self._unreleased().add(publish.packet_id)
+                if not is_noted:
+                    queue.receive_inbound(publish.packet_id)
         self._answer(level, encode_ack(kind, session.version, publish.packet_id), 1)
 
     # Refusing ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 All others that begin with ``$`` are the broker's own.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...broker.errors import BraidError, InvalidArgument, PermissionDenied
@@ -23,8 +24,18 @@ DELAYED_PREFIX = "$delayed/"
 _DELAY_DIGITS_MAX = 9  # seconds
 
 
-def send_special(session: "MqttSession", topic: Topic, publish: Publish, now_ms: int) -> Durability:
-    """Do what the topic stands for; what to wait for before it is acknowledged.
+def send_special(
+    session: "MqttSession",
+    topic: Topic,
+    publish: Publish,
+    inbound: Sequence[tuple[int, int]],
+    now_ms: int,
+) -> tuple[Durability, bool]:
+    """Do what the topic stands for.
+
+    ``inbound`` is where the packet identifier of a QoS 2 message is kept: one more target of the
+    message's record, so that either both are kept or neither. Returns what to wait for before it is
+    acknowledged, and whether there was such a record.
 
     Raises:
         BraidError: it was not taken.
@@ -45,10 +56,10 @@ def send_special(session: "MqttSession", topic: Topic, publish: Publish, now_ms:
             dedup_id=dedup_id if isinstance(dedup_id, str) else "",
         )
         name = topic.name.removeprefix(QUEUE_PREFIX)
-        level, (result,) = core.send(session.who, name, [message], now_ms)
+        level, (result,) = core.send(session.who, name, [message], now_ms, inbound)
         if isinstance(result, BraidError):
             raise result
-        return level
+        return level, level is not Durability.MEMORY and not result.duplicate
     if topic.name.startswith(DELAYED_PREFIX):
         seconds, _, name = topic.name.removeprefix(DELAYED_PREFIX).partition("/")
         if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= _DELAY_DIGITS_MAX):
@@ -57,7 +68,10 @@ def send_special(session: "MqttSession", topic: Topic, publish: Publish, now_ms:
             raise InvalidArgument(f"a delay is at most {DELAY_MS_MAX // 1000} seconds")
         target = session.server.topic(name.encode())
         attributes = session.server.attributes(target, publish.qos, publish.retain, headers)
-        return core.delaying.publish(
-            session.who, name, publish.payload, attributes, int(seconds) * 1000, ttl_ms, now_ms
+        delay_ms = int(seconds) * 1000
+        level = core.delaying.publish(
+            *(session.who, name, publish.payload, attributes),
+            *(delay_ms, ttl_ms, now_ms, inbound),
         )
+        return level, True
     raise PermissionDenied("topics that begin with $ are the broker's own")

@@ -6,9 +6,10 @@ import pytest
 
 from braidmq.broker.message import unpack_headers
 from braidmq.protocols.mqtt.special import DELAYED_PREFIX
+from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.conformance import packets as p
-from tests.conformance.packets import V311
+from tests.conformance.packets import DURABLE, V311
 from tests.mqtt_peer import World
 
 
@@ -72,3 +73,46 @@ def test_a_full_queue_refuses(qos):
     if qos == 2:  # what was refused is not remembered: its identifier is free
         client.send(p.ack(p.PUBREL, 2))
         assert client.take()[0].reason == 0x92
+
+
+@pytest.mark.parametrize("topic", ["$queue/q", "$queue/q.fifo", DELAYED_PREFIX + "60/a"])
+def test_a_message_and_its_identifier_are_kept_in_one_record(topic, monkeypatch):
+    """So that a log which ends anywhere has both of them or neither."""
+    world = World(DiskBroker())
+    world.broker.declare("q")
+    world.broker.declare("q.fifo", fifo=True)
+    client = world.join(**DURABLE)
+    client.send(p.publish(DELAYED_PREFIX + "60/a", b"", qos=1))  # its queue is there from now on
+    records = []
+    append = world.core.log.append
+
+    def spy(parts, references=0):
+        records.append(parts)
+        return append(parts, references)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.core.log, "append", spy)
+        packet = p.publish(topic, b"x", qos=2, packet_id=7)
+        client.feed(packet)
+    assert len(records) == 1
+    world.settle()
+    world = world.restarted()
+    client = world.join(**DURABLE)
+    client.send(bytes([packet[0] | 8]) + packet[1:], p.ack(p.PUBREL, 7))
+    assert [(each.kind, each.reason) for each in client.take()] == [(p.PUBREC, 0), (p.PUBCOMP, 0)]
+    assert sum(queue.live for queue in world.core.entities()) == 2  # with the first one
+
+
+def test_what_has_no_record_of_its_own_is_taken_once_as_well():
+    """A queue in memory, and a duplicate for a FIFO queue."""
+    world = World(DiskBroker())
+    world.broker.declare("q", durability=Durability.MEMORY)
+    world.broker.declare("q.fifo", fifo=True, content_dedup=True)
+    client = world.join(**DURABLE)
+    for packet_id, topic in enumerate(("$queue/q", "$queue/q.fifo", "$queue/q.fifo"), 1):
+        client.send(p.publish(topic, b"x", qos=2, packet_id=packet_id))
+    assert client.kinds() == ["PUBREC"] * 3
+    world = world.restarted()
+    client = world.join(**DURABLE)
+    assert client.session.queue is not None
+    assert client.session.queue.inbound == {1, 2, 3}
