@@ -20,20 +20,21 @@ checked in full when it is made; evaluating one cannot fail and cannot be slow. 
 7. Keywords are in any case, names are not; a name with other characters is quoted: ``"tenant-id"``.
 
 A blank selector selects everything. No expression a client writes reaches `re`: ours cuts the
-text into words, ``LIKE`` has a matcher of its own.
+text into words (``selector_words.py``), ``LIKE`` has a matcher of its own (``patterns.py``).
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
 from operator import add, eq, ge, gt, le, lt, mul, ne, sub
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .errors import InvalidArgument
+from .header_values import Number, number_in, truth_in
+from .index_keys import IndexKeys, any_keys, fewest_keys, keys_of_texts
 from .patterns import Part, Wild, wildcard_matcher
+from .selector_words import Token, fail, tokens
 
 __all__ = [
-    "HEADER_NUMBER_CHARACTERS_MAX",
     "SELECTOR_BYTES_MAX",
     "SELECTOR_DEPTH_MAX",
     "SELECTOR_TERMS_MAX",
@@ -45,104 +46,17 @@ SELECTOR_BYTES_MAX = 1_024
 SELECTOR_TERMS_MAX = 50
 # Parentheses, NOT and signs inside one another.
 SELECTOR_DEPTH_MAX = 16
-HEADER_NUMBER_CHARACTERS_MAX = 40
 
 Value: TypeAlias = str | bytes
 Headers: TypeAlias = Mapping[str, Value]
-Number: TypeAlias = int | float
 Condition: TypeAlias = Callable[[Headers], bool | None]
 Numeric: TypeAlias = Callable[[Headers], Number | None]
 Compare: TypeAlias = Callable[..., bool]
 
 _PREFIX = "convert_string_expressions:"  # ActiveMQ's way to ask for rule 2
-_KEYWORDS = frozenset(
-    ["AND", "BETWEEN", "ESCAPE", "FALSE", "IN", "IS", "LIKE", "NOT", "NULL", "OR", "TRUE"]
-)
 _COMPARE: dict[str, Compare] = {"=": eq, "<>": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 _MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _BLANK = " \t\n\r\f"
-_INTEGER_MAX = 2**63
-
-
-# --- the words of a selector -----------------------------------------------------------------
-
-# No possessive groups: before 3.11.5 Python mistakes what they match (cpython gh-106052). None of
-# these can match the same text in two ways, so backtracking costs no more than a second look.
-_WORDS = re.compile(
-    r"""
-      (?P<blank>  [ \t\n\r\f]++ )
-    | (?P<text>   ' (?: [^'] | '' )* ' (?! ' ) )
-    | (?P<quoted> " (?: [^"] | "" )* " (?! " ) )
-    | (?P<real>   (?: [0-9]++ \. [0-9]*+ | \. [0-9]++ | [0-9]++ (?= [eEfFdD] ) )
-                  (?: [eE] [+-]? [0-9]++ )? [fFdD]?+ (?! [\w$.] ) )
-    | (?P<whole>  (?: 0 [xX] [0-9a-fA-F]++ | 0 | [1-9] [0-9]*+ ) [lL]?+ (?! [\w$.] ) )
-    | (?P<word>   (?: [^\W\d] | \$ ) [\w$.]*+ )
-    | (?P<symbol> <> | <= | >= | [-+*/=<>(),] )
-    | (?P<end>    \Z )
-    """,
-    re.VERBOSE,
-)
-
-
-class _Token(NamedTuple):
-    """``kind`` is name, text, number, end, or the keyword or symbol itself."""
-
-    kind: str
-    value: str | Number
-    at: int
-
-    @property
-    def shown(self) -> str:
-        if self.kind in ("name", "text", "number"):
-            return f"{self.kind} {self.value!r}"
-        return str(self.value) or "the end"
-
-
-def _fail(at: int, expected: str, found: str = "") -> NoReturn:
-    found = f", found {found[:60]}" if found else ""
-    raise InvalidArgument(f"selector, character {at + 1}: expected {expected}{found}")
-
-
-def _tokens(text: str, at: int) -> Iterator[_Token]:
-    while True:
-        word = _WORDS.match(text, at)
-        if word is None:
-            _fail_to_read(text, at)
-        start, at, written = at, word.end(), word[0]
-        match word.lastgroup:
-            case "text":
-                yield _Token("text", written[1:-1].replace("''", "'"), start)
-            case "quoted":
-                if written == '""':
-                    _fail(start, "a name between the quotes")
-                yield _Token("name", written[1:-1].replace('""', '"'), start)
-            case "real":
-                real = float(written.rstrip("fFdD"))
-                if not isfinite(real):
-                    _fail(start, "a number of at most 64 bits", written)
-                yield _Token("number", real, start)
-            case "whole":
-                whole = int(written.rstrip("lL"), 0)
-                if whole > _INTEGER_MAX:
-                    _fail(start, "a number of at most 64 bits", written)
-                yield _Token("number", whole, start)
-            case "word":
-                upper = written.upper()
-                yield _Token(upper if upper in _KEYWORDS else "name", written, start)
-            case "symbol":
-                yield _Token(written, written, start)
-            case "end":
-                yield _Token("end", "", start)
-                return
-
-
-def _fail_to_read(text: str, at: int) -> NoReturn:
-    character = text[at]
-    if character in "'\"":
-        _fail(at, f"a closing {character}", "the end")
-    if character in ".0123456789":
-        _fail(at, "a number like 57, 57L, 0x1F, 7.5 or 7E3", repr(text[at : at + 24]))
-    _fail(at, "a name, a literal or an operator", repr(character))
 
 
 # --- the parser: Pratt's, one binding power per infix word -----------------------------------
@@ -166,6 +80,7 @@ class _Arithmetic(NamedTuple):
 class _Condition(NamedTuple):
     at: int
     evaluate: Condition
+    keys: IndexKeys = None
 
 
 _Node: TypeAlias = _Name | _Literal | _Arithmetic | _Condition
@@ -184,27 +99,27 @@ _POWER = {
 class _Parser:
     """Reads the tokens once, left to right; each method leaves behind what it has read."""
 
-    def __init__(self, tokens: Iterator[_Token]) -> None:
+    def __init__(self, tokens: Iterator[Token]) -> None:
         self._tokens = tokens
         self._token = next(self._tokens)
         self._depth = 0
         self._terms = 0
         self.names: set[str] = set()
 
-    def selector(self) -> Condition:
+    def selector(self) -> _Condition:
         condition = self._condition(self._expression(0))
         if self._token.kind != "end":
-            _fail(self._token.at, "AND, OR or the end", self._token.shown)
+            fail(self._token.at, "AND, OR or the end", self._token.shown)
         return condition
 
-    def _next(self) -> _Token:
+    def _next(self) -> Token:
         token = self._token
         self._token = next(self._tokens, token)
         return token
 
-    def _expect(self, kind: str, expected: str) -> _Token:
+    def _expect(self, kind: str, expected: str) -> Token:
         if self._token.kind != kind:
-            _fail(self._token.at, expected, self._token.shown)
+            fail(self._token.at, expected, self._token.shown)
         return self._next()
 
     def _expression(self, power: int) -> _Node:
@@ -215,7 +130,7 @@ class _Parser:
 
     def _deeper(self, power: int, at: int) -> _Node:
         if self._depth == SELECTOR_DEPTH_MAX:
-            _fail(at, f"at most {SELECTOR_DEPTH_MAX} levels of parentheses, NOT and signs")
+            fail(at, f"at most {SELECTOR_DEPTH_MAX} levels of parentheses, NOT and signs")
         self._depth += 1
         node = self._expression(power)
         self._depth -= 1
@@ -224,7 +139,7 @@ class _Parser:
     def _term(self, at: int) -> None:
         self._terms += 1
         if self._terms > SELECTOR_TERMS_MAX:
-            _fail(at, f"at most {SELECTOR_TERMS_MAX} comparisons, tests and calculations")
+            fail(at, f"at most {SELECTOR_TERMS_MAX} comparisons, tests and calculations")
 
     def _operand(self) -> _Node:
         token = self._next()
@@ -241,24 +156,28 @@ class _Parser:
                 self._expect(")", "an operator or )")
                 return node
             case "NOT":
-                return _Condition(token.at, _not(self._condition(self._deeper(_NOT, token.at))))
+                negated = self._condition(self._deeper(_NOT, token.at))
+                return _Condition(token.at, _not(negated.evaluate))
             case "-" | "+":
                 zero = _Literal(token.at, 0)
                 return self._calculation(token, zero, self._deeper(_SIGN, token.at))
             case _:
-                _fail(token.at, "a name, a literal, NOT or (", token.shown)
+                fail(token.at, "a name, a literal, NOT or (", token.shown)
 
-    def _infix(self, left: _Node, token: _Token) -> _Node:
+    def _infix(self, left: _Node, token: Token) -> _Node:
         kind, at = token.kind, token.at
         if kind in ("AND", "OR"):
-            join = _and if kind == "AND" else _or
             first = self._condition(left)
-            return _Condition(at, join(first, self._condition(self._expression(_POWER[kind]))))
+            second = self._condition(self._expression(_POWER[kind]))
+            join, keys = (_and, fewest_keys) if kind == "AND" else (_or, any_keys)
+            both = (first.keys, second.keys)
+            return _Condition(at, join(first.evaluate, second.evaluate), keys(both))
         if isinstance(left, _Condition):
-            _fail(at, "AND, OR or the end", token.shown)
+            fail(at, "AND, OR or the end", token.shown)
         self._term(at)
         if kind in _COMPARE:
-            return _Condition(at, _comparison(kind, left, self._expression(_COMPARISON)))
+            right = self._expression(_COMPARISON)
+            return _Condition(at, _comparison(kind, left, right), _equality_keys(kind, left, right))
         if kind in ("+", "-", "*", "/"):
             return self._calculation(token, left, self._expression(_POWER[kind]))
         if kind == "IS":
@@ -268,31 +187,32 @@ class _Parser:
             kind = self._next().kind
         if kind == "BETWEEN":
             return _Condition(at, self._between(left, negated))
+        keys: IndexKeys = None
         if kind == "IN":
-            test = self._in(left)
+            test, keys = self._in(left)
         elif kind == "LIKE":
             test = self._like(left)
         else:
-            _fail(at, "BETWEEN, IN or LIKE after NOT")
-        return _Condition(at, _not(test) if negated else test)
+            fail(at, "BETWEEN, IN or LIKE after NOT")
+        return _Condition(at, _not(test)) if negated else _Condition(at, test, keys)
 
-    def _condition(self, node: _Node) -> Condition:
+    def _condition(self, node: _Node) -> _Condition:
         if isinstance(node, _Condition):
-            return node.evaluate
+            return node
         self._term(node.at)
         if isinstance(node, _Name):
-            return _compare_literal(node.name, _truth_in, eq, True)
+            return _Condition(node.at, _compare_literal(node.name, truth_in, eq, True))
         if isinstance(node, _Literal) and isinstance(node.value, bool):
-            return _constant(node.value)
-        _fail(node.at, "a condition, not a value")
+            return _Condition(node.at, _constant(node.value))
+        fail(node.at, "a condition, not a value")
 
-    def _calculation(self, token: _Token, left: _Node, right: _Node) -> _Node:
+    def _calculation(self, token: Token, left: _Node, right: _Node) -> _Node:
         first, second = _numeric(left), _numeric(right)
         if not isinstance(left, _Literal) or not isinstance(right, _Literal):
             return _Arithmetic(left.at, _calculate(token.kind, first, second))
         value = _calculate(token.kind, first, second)({})
         if value is None:
-            _fail(token.at, "a result that is a number")
+            fail(token.at, "a result that is a number")
         return _Literal(left.at, value)
 
     def _null_test(self, left: _Node) -> Condition:
@@ -310,20 +230,22 @@ class _Parser:
             return _or(_comparison("<", left, low), _comparison(">", left, high))
         return _and(_comparison(">=", left, low), _comparison("<=", left, high))
 
-    def _in(self, left: _Node) -> Condition:
+    def _in(self, left: _Node) -> tuple[Condition, IndexKeys]:
         name = _name_of(left, "IN")
         self._expect("(", "( and a list of literals")
         literals: set[str | Number] = set()
         while True:
             node = self._expression(_COMPARISON)
             if not isinstance(node, _Literal) or isinstance(node.value, bool):
-                _fail(node.at, "a text or a number")
+                fail(node.at, "a text or a number")
             literals.add(node.value)
             if self._token.kind != ",":
                 break
             self._next()
         self._expect(")", ", or )")
-        return _membership(name, frozenset(literals))
+        texts = [literal for literal in literals if isinstance(literal, str)]
+        keys = keys_of_texts((name,), texts) if len(texts) == len(literals) else None
+        return _membership(name, frozenset(literals)), keys
 
     def _like(self, left: _Node) -> Condition:
         name = _name_of(left, "LIKE")
@@ -333,17 +255,27 @@ class _Parser:
             self._next()
             at, escape = self._token.at, str(self._expect("text", "a text after ESCAPE").value)
             if len(escape) != 1:
-                _fail(at, "one character after ESCAPE", repr(escape))
+                fail(at, "one character after ESCAPE", repr(escape))
         return _likeness(name, _like_parts(pattern, escape))
 
 
 def _name_of(node: _Node, operator: str) -> str:
     if not isinstance(node, _Name):
-        _fail(node.at, f"the name of a header before {operator}")
+        fail(node.at, f"the name of a header before {operator}")
     return node.name
 
 
-def _like_parts(pattern: _Token, escape: str) -> list[Part]:
+def _equality_keys(operator: str, left: _Node, right: _Node) -> IndexKeys:
+    """A header that must be this text is found by it."""
+    if isinstance(left, _Literal):
+        left, right = right, left
+    if operator == "=" and isinstance(left, _Name) and isinstance(right, _Literal):
+        if isinstance(right.value, str):
+            return keys_of_texts((left.name,), (right.value,))
+    return None
+
+
+def _like_parts(pattern: Token, escape: str) -> list[Part]:
     """The pattern of a LIKE; its position is counted to the opening quote."""
     parts: list[Part] = []
     characters = iter(str(pattern.value))
@@ -351,7 +283,7 @@ def _like_parts(pattern: _Token, escape: str) -> list[Part]:
         if character == escape:  # what follows stands for itself
             parts.append(next(characters, ""))
             if not parts[-1]:
-                _fail(pattern.at, "a character after the escape at the end of the pattern")
+                fail(pattern.at, "a character after the escape at the end of the pattern")
         elif character == "%":
             parts.append(Wild.RUN)
         else:
@@ -396,31 +328,6 @@ def _or(first: Condition, second: Condition) -> Condition:
     return disjunction
 
 
-def _number_in(value: Value) -> Number | None:
-    """The number that a header reads as. Stricter than int() and float(): no blanks, no 1_000."""
-    if not isinstance(value, str) or len(value) > HEADER_NUMBER_CHARACTERS_MAX:
-        return None
-    if value.isdigit() and value.isascii():
-        return int(value)
-    if value.strip("+-.0123456789eE"):
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        pass
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if isfinite(number) else None
-
-
-def _truth_in(value: Value) -> bool | None:
-    if not isinstance(value, str) or len(value) > len("false"):
-        return None
-    return {"true": True, "false": False}.get(value.lower())
-
-
 def _presence(name: str, present: bool) -> Condition:
     return lambda headers: (headers.get(name) is not None) is present
 
@@ -432,7 +339,7 @@ def _membership(name: str, literals: frozenset[str | Number]) -> Condition:
         value = headers.get(name)
         if value is None:
             return None
-        return value in literals or (numeric and _number_in(value) in literals)
+        return value in literals or (numeric and number_in(value) in literals)
 
     return member
 
@@ -453,22 +360,22 @@ def _comparison(operator: str, left: _Node, right: _Node) -> Condition:
     """``left operator right``, in the form that fits the two sides."""
     for node in (left, right):
         if isinstance(node, _Condition):
-            _fail(node.at, "a value to compare, not a condition")
+            fail(node.at, "a value to compare, not a condition")
     if isinstance(left, _Literal) and not isinstance(right, _Literal):
         return _comparison(_MIRRORED[operator], right, left)
     compare = _COMPARE[operator]
     if isinstance(right, _Literal) and isinstance(right.value, str | bool):
         if operator not in ("=", "<>"):
-            _fail(right.at, "a number: texts and booleans are compared with = and <> only")
+            fail(right.at, "a number: texts and booleans are compared with = and <> only")
         if isinstance(left, _Literal) and type(left.value) is type(right.value):
             return _constant(compare(left.value, right.value))
         if not isinstance(left, _Name):
-            _fail(right.at, "a value like the one it is compared with")
+            fail(right.at, "a value like the one it is compared with")
         if isinstance(right.value, bool):
-            return _compare_literal(left.name, _truth_in, compare, right.value)
+            return _compare_literal(left.name, truth_in, compare, right.value)
         return _compare_literal(left.name, _text_in, compare, right.value)
     if isinstance(left, _Name) and isinstance(right, _Literal):
-        return _compare_literal(left.name, _number_in, compare, right.value)
+        return _compare_literal(left.name, number_in, compare, right.value)
     if isinstance(left, _Name) and isinstance(right, _Name):
         return _compare_headers(left.name, compare, right.name)
     return _compare_numbers(_numeric(left), compare, _numeric(right))
@@ -506,7 +413,7 @@ def _compare_headers(first: str, compare: Compare, second: str) -> Condition:
         left, right = headers.get(first), headers.get(second)
         if left is None or right is None:
             return None
-        left_number, right_number = _number_in(left), _number_in(right)
+        left_number, right_number = number_in(left), number_in(right)
         if left_number is not None and right_number is not None:
             return compare(left_number, right_number)
         if ordering or not isinstance(left, str) or not isinstance(right, str):
@@ -524,12 +431,12 @@ def _numeric(node: _Node) -> Numeric:
         number = node.value
         return lambda headers: number
     if not isinstance(node, _Name):
-        _fail(node.at, "a number or the name of a header")
+        fail(node.at, "a number or the name of a header")
     name = node.name
 
     def read(headers: Headers) -> Number | None:
         value = headers.get(name)
-        return None if value is None else _number_in(value)
+        return None if value is None else number_in(value)
 
     return read
 
@@ -563,12 +470,15 @@ def _calculate(operator: str, first: Numeric, second: Numeric) -> Numeric:
 class Selector:
     """A condition over headers, checked and compiled. Make it with :meth:`parse`."""
 
-    __slots__ = ("_condition", "names", "text")
+    __slots__ = ("_condition", "_keys", "names", "text")
 
-    def __init__(self, text: str, names: frozenset[str], condition: Condition) -> None:
+    def __init__(
+        self, text: str, names: frozenset[str], condition: Condition, keys: IndexKeys = None
+    ) -> None:
         self.text = text
         self.names = names
         self._condition = condition
+        self._keys = keys
 
     def __repr__(self) -> str:
         return f"Selector({self.text!r})"
@@ -583,16 +493,20 @@ class Selector:
         try:
             size = len(text) if len(text) > SELECTOR_BYTES_MAX else len(text.encode())
         except UnicodeEncodeError as error:
-            _fail(error.start, "a character that UTF-8 can write")
+            fail(error.start, "a character that UTF-8 can write")
         if size > SELECTOR_BYTES_MAX:
             raise InvalidArgument(f"selector: at most {SELECTOR_BYTES_MAX} bytes, found {size}")
         begin = len(_PREFIX) if text[: len(_PREFIX)].lower() == _PREFIX else 0
         if not text[begin:].strip(_BLANK):
             return cls(text, frozenset(), _constant(True))
-        parser = _Parser(_tokens(text, begin))
+        parser = _Parser(tokens(text, begin))
         condition = parser.selector()
-        return cls(text, frozenset(parser.names), condition)
+        return cls(text, frozenset(parser.names), condition.evaluate, condition.keys)
 
     def matches(self, headers: Headers) -> bool:
         """Whether the condition is true for these headers; false and unknown are both no."""
         return self._condition(headers) is True
+
+    def index_keys(self) -> IndexKeys:
+        """Headers and texts of which a message must have one to be selected; see index_keys.py."""
+        return self._keys
