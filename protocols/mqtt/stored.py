@@ -38,6 +38,7 @@ class Source:
 
     Attributes:
         paused: it gives nothing now. ended: it gives nothing more; what was sent stays leased.
+        refused: what it gave that the user may not have any more, until it goes back.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Source:
         "filter",
         "paused",
         "queue",
+        "refused",
     )
 
     def __init__(
@@ -62,6 +64,7 @@ class Source:
         self.consumer: Consumer | None = None
         self.paused = False
         self.ended = False
+        self.refused: list[Receipt] = []
 
     @property
     def is_over(self) -> bool:
@@ -160,12 +163,13 @@ class Stored:
         self._sources = [source for source in self._sources if not source.is_over]
 
     def _take_back(self, source: Source) -> list[Receipt]:
-        """What of a queue waits here, and does so no longer."""
+        """What of a queue was leased and never sent; none of it is here any longer."""
         unsent = [each[1] for each in self._waiting if each[0] is source]
         if unsent:
             self._waiting = deque(each for each in self._waiting if each[0] is not source)
             self._bytes -= sum(len(delivery.body) for delivery in unsent)
-        return [delivery.receipt for delivery in unsent]
+        refused, source.refused = source.refused, []
+        return [delivery.receipt for delivery in unsent] + refused
 
     def let_go(self, now_ms: int) -> None:
         """The connection is gone: everything goes back."""
@@ -188,6 +192,7 @@ class Stored:
         session = self._session
         if source.is_queue and not session.who.allows("queue:Receive", source.queue.name):
             # Not its messages to drop: others may have them.
+            source.refused += [delivery.receipt for delivery in deliveries]
             session.core.later(partial(self._give_back, source))
             return
         for delivery in deliveries:

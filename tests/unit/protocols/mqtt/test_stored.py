@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from braidmq.broker.access import Rule, User
 from braidmq.broker.limits import Limits
 from braidmq.protocols.mqtt.stored import LEASED_BYTES_MAX
 from tests.broker_disk import DiskBroker
@@ -142,6 +143,28 @@ def test_a_queue_that_was_left_while_a_message_is_in_flight_is_not_paused():
     peer.session.resume_writing()
     peer.flush()
     assert len(messages(peer)) == 8
+
+
+def test_what_was_never_sent_for_want_of_the_right_goes_back_as_if_never_received():
+    world = World()
+    world.broker.declare("q")
+    secret = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
+    everything = Rule("allow", ("*",), ("*",))
+    world.core.access.replace([User("u", secret, (everything,))])
+    peer = world.dial()
+    peer.connect("c", username="u", password="x")
+    peer.login[2](world.core.access.principal("u"))
+    peer.subscribe(("$queue/q", 1))
+    world.broker.send(b"sent")
+    assert [packet.payload for packet in messages(peer)] == [b"sent"]
+    no_more = Rule("deny", ("queue:Receive",), ("q",))
+    world.core.access.replace([User("u", secret, (everything, no_more))])
+    world.broker.send(b"1", b"2", b"3")
+    assert messages(peer) == [] and not peer.closed
+    assert world.broker.info().consumers == 0
+    found = world.broker.receive(10)
+    counts = [(delivery.body, delivery.receives) for delivery in found]
+    assert counts == [(b"sent", 2), (b"1", 1), (b"2", 1), (b"3", 1)]
 
 
 # --- identifiers ---
