@@ -16,7 +16,8 @@ import msgspec
 from ..protocols.native.client import connect
 from . import load
 from .meter import Plan
-from .server import ServerProcess, memory_bytes
+from .peer import memory_bytes
+from .server import ServerProcess
 
 __all__ = ["BacklogFailed", "BacklogFigures", "backlog", "backlog_text", "fill_plan"]
 

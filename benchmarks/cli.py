@@ -187,7 +187,7 @@ def backlog(
     from .backlog import BacklogFailed, backlog_text
     from .backlog import backlog as measure
     from .load import LoadFailed
-    from .server import ServerFailed
+    from .peer import ServerFailed
 
     if durability == "memory":
         raise click.UsageError("a queue in memory does not survive a restart")
@@ -263,7 +263,7 @@ def mqtt(
     from .mqtt_plan import problems_of
     from .mqtt_report import MqttReport, row, text
     from .mqtt_scenarios import TABLE, Scenario, cores, run_rounds
-    from .server import ServerFailed
+    from .peer import ServerFailed
 
     changes = {"seconds": seconds, "warmup": warmup, "seed": seed, "connections": connections}
     changes["version"] = 5 if protocol == "5" else 4
@@ -302,9 +302,9 @@ def _run(scenarios: list[Any], settings: Any, json_file: str | None) -> None:
     """Run scenarios, show them, and exit with 1 when messages are not accounted for."""
     from .environment import describe
     from .load import LoadFailed
+    from .peer import ServerFailed
     from .report import Report, text
     from .scenarios import run_rounds
-    from .server import ServerFailed
 
     machine = describe(settings.directory or tempfile.gettempdir())
     try:

@@ -13,7 +13,8 @@ from .mosquitto import MosquittoProcess
 from .mqtt_load import pinned
 from .mqtt_plan import Plan
 from .mqtt_relay import RelayProcess
-from .server import ServerFailed, ServerProcess
+from .peer import ServerFailed
+from .server import ServerProcess
 
 __all__ = ["BROKERS", "OURS", "Broker", "started", "version_of"]
 

@@ -21,7 +21,7 @@ import msgspec
 from .mqtt_cycle import Cycle, published
 from .mqtt_packets import DISCONNECT, PUBACK_HEAD, PUBLISH, next_packet, variable_integer
 from .mqtt_plan import Plan
-from .server import ServerFailed
+from .peer import ServerFailed
 
 __all__ = ["RelayProcess", "serve"]
 

@@ -19,7 +19,7 @@ from .histogram import Histogram
 from .mqtt_brokers import started
 from .mqtt_load import LoadProcess, LoadProcessFailed, more_files
 from .mqtt_plan import Plan, Side
-from .server import cpu_seconds, memory_bytes
+from .peer import cpu_seconds, memory_bytes
 
 __all__ = [
     "BUSY",

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from ..protocols.native.client import PORT, connect
 from .integrity import STAMP_BYTES
 from .meter import Meter, Plan
-from .server import cpu_seconds
+from .peer import cpu_seconds
 from .wire import Connection, Producer, Puller, Pusher
 
 __all__ = ["NativeDriver"]

@@ -18,8 +18,9 @@ from . import baseline, load
 from .baseline import Baseline, GroupCommitFigures
 from .floor import FloorProcess
 from .meter import Plan, Run
+from .peer import memory_bytes
 from .report import Figures, Target, add_floor, figures
-from .server import ServerProcess, memory_bytes
+from .server import ServerProcess
 
 __all__ = ["TABLE", "Scenario", "Settings", "run_rounds"]
 

@@ -7,7 +7,7 @@ import pytest
 from braidmq.benchmarks import mosquitto
 from braidmq.benchmarks.mosquitto import MosquittoProcess, configuration, find, version
 from braidmq.benchmarks.mqtt_client import MqttClient
-from braidmq.benchmarks.server import ServerFailed
+from braidmq.benchmarks.peer import ServerFailed
 
 installed = pytest.mark.skipif(not find(), reason="mosquitto is not installed")
 

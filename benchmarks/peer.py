@@ -1,0 +1,193 @@
+"""Brokers in processes of their own, ours and its peers: started, waited for, ended by their pids.
+
+Rules:
+
+1. What is started ends with the ``with`` block, by its pid: in its own way, or killed when the
+   block raised. It also ends when this process does, however that happens (Linux).
+2. A peer is started on a free loopback port, from a configuration that is written for the run.
+3. CPU seconds and memory are read from /proc, where there is one; elsewhere they are 0.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+__all__ = [
+    "BrokerProcess",
+    "PeerProcess",
+    "ServerFailed",
+    "cpu_seconds",
+    "find_program",
+    "memory_bytes",
+]
+
+_PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")  # not in every PATH
+_ATTEMPTS: Final = 3  # somebody may take the port between finding and using it
+_START_SECONDS: Final = 20.0
+_STOP_SECONDS: Final = 120.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class ServerFailed(Exception):
+    """It did not start, or did not end; its last words."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far; 0 when nobody knows."""
+    if not pid:
+        return 0.0
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 when nobody knows."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def find_program(name: str) -> str:
+    """Where a program is, "" when it is not installed."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), *_PLACES))
+    return shutil.which(name, path=path) or ""
+
+
+def _end_with_parent() -> None:
+    """In the child: have the kernel send SIGTERM when the tool is gone, however it ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class BrokerProcess:
+    """A broker in a process of its own, with a directory for its data and its log.
+
+    Attributes:
+        name: what messages and the log's file call it.
+    """
+
+    name = "broker"
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process; 0 while there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> None:
+        """Start it, and wait until it serves. Raises ServerFailed."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Let it end in its own way. Raises ServerFailed when it does not, and has it killed."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise ServerFailed(f"{self.name} did not end in time") from None
+            self._process = None
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _spawn(self, command: Sequence[str]) -> None:
+        with open(self._log, "ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    def _is_over(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is None or self._process.poll() is not None
+
+    @property
+    def _log(self) -> str:
+        return os.path.join(self.directory, f"{self.name}.log")
+
+    def _last_words(self) -> str:
+        lines = Path(self._log).read_text(errors="replace").splitlines()
+        return " / ".join(lines[-5:])
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.stop()
+        else:
+            self.kill()
+
+
+class PeerProcess(BrokerProcess):
+    """``with SomePeer(directory) as broker: connect(broker.host, broker.port)``."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory)
+        self.port = 0
+
+    def _command(self, port: int) -> Sequence[str]:
+        """How to start it on a port; its configuration is written here.
+
+        Raises ServerFailed when it is not installed.
+        """
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts. Raises ServerFailed."""
+        for _ in range(_ATTEMPTS):
+            self.port = _free_port()
+            self._spawn(self._command(self.port))
+            if self._accepts():
+                return
+            self.kill()
+        raise ServerFailed(f"{self.name} did not start: {self._last_words()}")
+
+    def _accepts(self) -> bool:
+        begun = time.monotonic()
+        while time.monotonic() - begun < _START_SECONDS and not self._is_over():
+            try:
+                socket.create_connection((self.host, self.port), 1).close()
+            except OSError:
+                time.sleep(0.01)
+            else:
+                return True
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

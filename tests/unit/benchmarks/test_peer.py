@@ -1,0 +1,90 @@
+"""Brokers in processes of their own: what ours and the peers have in common."""
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from braidmq.benchmarks import peer
+from braidmq.benchmarks.peer import (
+    PeerProcess,
+    ServerFailed,
+    cpu_seconds,
+    find_program,
+    memory_bytes,
+)
+
+SERVES = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1])));"
+
+
+class Program(PeerProcess):
+    """A peer in a line of Python."""
+
+    name = "program"
+
+    def __init__(self, directory: str, code: str) -> None:
+        super().__init__(directory)
+        self._code = code
+        self.ports: list[int] = []
+
+    def _command(self, port: int) -> Sequence[str]:
+        self.ports.append(port)
+        return sys.executable, "-c", self._code, str(port)
+
+
+def assert_gone(pid: int) -> None:
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_peer_serves_at_its_port_and_ends(tmp_path):
+    with Program(str(tmp_path), SERVES + "[s.accept() for _ in iter(int, 1)]") as program:
+        pid = program.pid
+        socket.create_connection((program.host, program.port), 10).close()
+        assert memory_bytes(pid) > 0
+    assert_gone(pid)
+    assert program.pid == 0
+
+
+def test_a_port_that_somebody_took_meanwhile_is_not_the_end(tmp_path, monkeypatch):
+    free_port = peer._free_port
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # without listening, or it would seem to serve there
+        ports = [taken.getsockname()[1]]
+        monkeypatch.setattr(peer, "_free_port", lambda: ports.pop() if ports else free_port())
+        with Program(str(tmp_path), SERVES + "[s.accept() for _ in iter(int, 1)]") as program:
+            assert program.ports[0] == taken.getsockname()[1] != program.port
+
+
+def test_one_that_does_not_start_says_why(tmp_path):
+    program = Program(str(tmp_path), "raise SystemExit('nonsense')")
+    with pytest.raises(ServerFailed, match=r"program did not start: .*nonsense"):
+        program.start()
+    assert program.pid == 0 and len(program.ports) == 3
+
+
+def test_one_that_does_not_end_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(peer, "_STOP_SECONDS", 0.1)
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    program = Program(str(tmp_path), deaf + SERVES + "[s.accept() for _ in iter(int, 1)]")
+    program.start()
+    pid = program.pid
+    with pytest.raises(ServerFailed, match="program did not end in time"):
+        program.stop()
+    assert_gone(pid)
+
+
+def test_programs_are_found_in_more_places_than_the_path(tmp_path, monkeypatch):
+    file = tmp_path / "some-broker"
+    file.write_text("#!/bin/sh\n")
+    file.chmod(0o755)
+    assert find_program("some-broker") == ""
+    monkeypatch.setattr(peer, "_PLACES", (str(tmp_path),))
+    assert find_program("some-broker") == str(file)
+
+
+def test_nobody_knows_a_process_that_is_not_there():
+    assert (cpu_seconds(0), cpu_seconds(2**22 + 1), memory_bytes(2**22 + 1)) == (0, 0, 0)
+    assert cpu_seconds(os.getpid()) > 0
