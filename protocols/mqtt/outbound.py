@@ -384,7 +384,7 @@ class Outbound:
         self.lagging = False
         publishers, self.publishers = self.publishers, set()
         for publisher in publishers:
-            publisher.go_on()
+            publisher.go_on(self)
 
     # Stored -----------------------------------------------------------------------------------
 

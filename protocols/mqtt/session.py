@@ -144,7 +144,7 @@ class MqttSession:
         self.keep_alive_ms = 0
         self._deadline_ms = _FOREVER_MS  # when the proof of who it is runs out
         self._slow_until_ms = 0
-        self._waits_for: list[Outbound] = []
+        self._waits_for: set[Outbound] = set()
         self._will: PlainPublication | None = None
         self._will_delay_ms = 0
         self._goes_with_will = True
@@ -174,17 +174,18 @@ class MqttSession:
         for subscriber in self.topics.slow:
             if subscriber is not self and isinstance(subscriber, MqttSession):
                 subscriber.out.publishers.add(self)
-                self._waits_for.append(subscriber.out)
+                self._waits_for.add(subscriber.out)
                 self._slow_until_ms = self._now_ms + SLOW_WAIT_MS
         self.topics.slow.clear()
         if self._slow_until_ms:
             self.host.hurry()
 
-    def go_on(self) -> None:
-        """A subscriber that was slow has caught up."""
-        self._slow_until_ms = 0
-        self._waits_for.clear()
-        self.wake()
+    def go_on(self, subscriber: Outbound) -> None:
+        """A subscriber that was slow has caught up: read on, unless there are others."""
+        self._waits_for.discard(subscriber)
+        if not self._waits_for:
+            self._slow_until_ms = 0
+            self.wake()
 
     def answered(self) -> None:
         """All that was taken is acknowledged."""

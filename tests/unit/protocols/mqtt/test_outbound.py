@@ -156,9 +156,27 @@ def test_who_waits_is_noted_once_however_often_another_catches_up():
         sender.send(p.publish("a", b""))
         assert not sender.session.reading
         other.session.resume_writing()
-        world.settle()
+        world.advance(SLOW_WAIT_MS)
         assert sender.session.reading
     assert slow.session.out.publishers == {sender.session}
+
+
+def test_one_that_catches_up_does_not_end_the_wait_for_the_others():
+    world = World()
+    slow, other, sender = world.join("slow"), world.join("other"), world.join("s")
+    for each in (slow, other):
+        each.subscribe(("a", 0))
+        each.session.pause_writing()
+    sender.send(p.publish("a", b""))
+    world.advance(SLOW_WAIT_MS // 2)
+    other.session.resume_writing()
+    world.settle()
+    assert not sender.session.reading
+    world.advance(SLOW_WAIT_MS // 2)
+    assert sender.session.reading
+    assert slow.session.out.lagging and not other.session.out.lagging
+    sender.send(p.publish("a", b""))
+    assert sender.session.reading  # nobody waits for it again until it has caught up
 
 
 def test_a_publisher_that_waits_is_let_go_when_the_slow_one_leaves():
