@@ -18,13 +18,12 @@ from collections.abc import Callable, Sequence
 
 from .errors import StorageError
 from .frame import FRAME_BYTES
-from .log import RUN_BYTES_MAX, Callback, Durability, Extent
+from .log import RECORD_BYTES_MAX, RUN_BYTES_MAX, Callback, Durability, Extent
 from .record import record_length
 
-__all__ = ["PAYLOAD_BYTES_MAX", "RECORD_BYTES_MAX", "Batch", "Commit", "Frame", "Waiter"]
+__all__ = ["PAYLOAD_BYTES_MAX", "Batch", "Commit", "Frame", "Waiter"]
 
 PAYLOAD_BYTES_MAX = 512 * 1024
-RECORD_BYTES_MAX = 256 * 1024 * 1024  # less than the magic of a frame, read as a length
 
 Waiter = tuple[int, Callback, object]
 
@@ -186,6 +185,28 @@ class Commit:
         lsn = self.append((records,), count * references)
         self._count += count - 1
         return lsn
+
+    def append_together(self, records: Sequence[bytes], references: Sequence[int]) -> list[int]:
+        """Add records to one frame; return their LSNs."""
+        size = sum(map(len, records))
+        if size > RECORD_BYTES_MAX:
+            raise ValueError(f"{size} bytes together; the limit is {RECORD_BYTES_MAX}")
+        if self._length + size > self._payload_bytes_max and self._count:
+            self._cut()
+        # The open frame has room now, or is empty and will hold these records alone.
+        lsns: list[int] = []
+        lsn = self.next_lsn
+        for record in records:
+            lsns.append(lsn)
+            lsn += len(record)
+        self._parts += records
+        self._length += size
+        self._count += len(records)
+        self._references += sum(references)
+        self.next_lsn = lsn
+        if not self._awake:
+            self._rouse()
+        return lsns
 
     def _rouse(self) -> None:
         if self.error is not None:

@@ -17,29 +17,39 @@ Rules:
 
 import enum
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
 
+from .block import Block
 from .errors import StorageError
+from .streams import ColdFile
 
 __all__ = [
+    "RECORD_BYTES_MAX",
     "RUN_BYTES_MAX",
+    "BlocksCallback",
     "Callback",
+    "ColdStore",
+    "ColdWriter",
     "Durability",
     "Extent",
     "FetchCallback",
     "Job",
     "Log",
     "LogStatistics",
+    "NumberCallback",
     "RecoveryReport",
     "Reference",
     "Replay",
     "Scheduler",
 ]
 
-RUN_BYTES_MAX = 256 * 1024  # of records that are appended in one go
+# Of one record, and of records that are appended together; less than the magic of a frame, read
+# as a length.
+RECORD_BYTES_MAX = 256 * 1024 * 1024
+RUN_BYTES_MAX = 256 * 1024  # of a run
 
 Callback = Callable[[object, StorageError | None], None]
 Job = Callable[[], None] | None
@@ -66,6 +76,8 @@ class Extent(msgspec.Struct, gc=False):
 
 
 FetchCallback = Callable[[object, Extent | None, StorageError | None], None]
+BlocksCallback = Callable[[object, list[Block] | None, StorageError | None], None]
+NumberCallback = Callable[[object, int | None, StorageError | None], None]
 
 
 class Reference(msgspec.Struct, gc=False):
@@ -161,6 +173,87 @@ class Scheduler(Protocol):
         """Unix time in ms that never goes back. Called on the owner's thread."""
 
 
+class ColdWriter(Protocol):
+    """A cold file being written, by one thread that is not the owner's: every method blocks."""
+
+    def add(self, blocks: Iterable[Block]) -> None:
+        """Write blocks that follow those added before, without a gap.
+
+        Raises:
+            DiskFull: there is no room. StorageError: the disk failed. Abandon it then.
+        """
+
+    def finish(self) -> ColdFile:
+        """Make the file durable under its name; there must be a block in it.
+
+        Raises:
+            As :meth:`add`. Abandon it then.
+        """
+
+    def abandon(self) -> None:
+        """Remove what was written; nothing happens after :meth:`finish`."""
+
+
+class ColdStore(Protocol):
+    """Files of blocks for good, beside a log. See ``cold.py`` for what a file is.
+
+    A file counts from the COLD record on that names it, which its writer's owner appends. What no
+    record names is removed by :meth:`sweep`.
+    """
+
+    def begin(self, shard: int, generation: int) -> ColdWriter:
+        """Begin a file of ``shard``; its ``generation`` was never used there. In any thread."""
+
+    def write(self, shard: int, generation: int, blocks: Iterable[Block]) -> ColdFile:
+        """Write a whole file: begin, add, finish; or abandon and raise.
+
+        Blocks: run it in another thread than the owner's, which then draws ``blocks`` too.
+
+        Raises:
+            DiskFull: there is no room. StorageError: the disk failed.
+        """
+
+    def blocks(self, file: ColdFile) -> Iterator[Block]:
+        """All blocks of ``file``, in order, for :meth:`write`. Blocks, as that does.
+
+        Raises:
+            Corrupt: it is damaged, or not there.
+        """
+
+    def read(
+        self, file: ColdFile, number: int, bytes_max: int, callback: BlocksCallback, argument: object
+    ) -> None:
+        """Read the block that holds ``number``, and those behind it in ``file``.
+
+        Then ``callback(argument, blocks, None)`` is called, or ``callback(argument, None, error)``;
+        never from within this call. The blocks have at most ``bytes_max`` bytes together, but
+        there is always one. ``Corrupt`` when something fails its CRC.
+        """
+
+    def seek(
+        self, file: ColdFile, time_ms: int, callback: NumberCallback, argument: object
+    ) -> None:
+        """Find the first record appended at ``time_ms`` or later, as a number.
+
+        That is ``file.end`` when there is none. The callback is called as that of :meth:`read`.
+        """
+
+    def unlink(self, files: Sequence[ColdFile]) -> Job:
+        """A job that removes ``files`` when the reads begun before are done.
+
+        Begin no read of them any more, and have what says so durable before.
+        """
+
+    def sweep(self, known: Collection[ColdFile]) -> list[ColdFile]:
+        """Remove all files but ``known``; return those of ``known`` that are lost.
+
+        Call it once, after ``open`` and before any other; blocks.
+
+        Raises:
+            Corrupt: some are missing or cut short, and the log was not told to accept a loss.
+        """
+
+
 class Log(Protocol):
     """An append-only log. See the module's rules."""
 
@@ -186,8 +279,16 @@ class Log(Protocol):
         """All below survives a power cut."""
 
     @property
+    def sealed_lsn(self) -> int:
+        """All below is durable, in segments that get nothing any more; 0 when there are none."""
+
+    @property
     def pending_bytes(self) -> int:
         """Appended, not yet durable."""
+
+    @property
+    def cold(self) -> ColdStore | None:
+        """Where old blocks go; None when this log has no files."""
 
     def open(
         self, replay: Replay, progress: Callable[[int, int], None] | None = None
@@ -216,6 +317,13 @@ class Log(Protocol):
 
         They stand back to back in the log too, in one frame, so all of them are kept or none.
         ``references`` is for each. ValueError for more than ``RUN_BYTES_MAX`` bytes.
+        """
+
+    def append_together(self, records: Sequence[bytes], references: Sequence[int]) -> list[int]:
+        """Add records of any size in one frame; return their LSNs.
+
+        All of them are kept or none. ``references`` has one count for each. ValueError, and
+        nothing happens, for more than ``RECORD_BYTES_MAX`` bytes.
         """
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:

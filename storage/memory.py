@@ -17,8 +17,10 @@ from functools import partial
 
 from .errors import Corrupt, LogClosed, StorageError
 from .log import (
+    RECORD_BYTES_MAX,
     RUN_BYTES_MAX,
     Callback,
+    ColdStore,
     Durability,
     Extent,
     FetchCallback,
@@ -73,6 +75,14 @@ class MemoryLog:
         return self._durable_lsn
 
     @property
+    def sealed_lsn(self) -> int:
+        return 0
+
+    @property
+    def cold(self) -> ColdStore | None:
+        return None
+
+    @property
     def pending_bytes(self) -> int:
         return self._next_lsn - self._durable_lsn
 
@@ -119,6 +129,16 @@ class MemoryLog:
         for at in range(0, len(records), size):
             self.append((records[at : at + size],), references)
         return first
+
+    def append_together(self, records: Sequence[bytes], references: Sequence[int]) -> list[int]:
+        """Add records; return their LSNs."""
+        size = sum(map(len, records))
+        if size > RECORD_BYTES_MAX:
+            raise ValueError(f"{size} bytes together; the limit is {RECORD_BYTES_MAX}")
+        return [
+            self.append((record,), count)
+            for record, count in zip(records, references, strict=True)
+        ]
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:
         """Call ``callback(argument, error)`` in the owner's next turn."""

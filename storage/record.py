@@ -28,6 +28,8 @@ import msgspec
 
 __all__ = [
     "ACK",
+    "COLD",
+    "CURSOR",
     "DEFINITION",
     "DELAY",
     "LINK",
@@ -79,6 +81,8 @@ DELAY = 5
 PURGE = 6
 DEFINITION = 7
 STREAM = 8  # see block.py
+CURSOR = 9  # this one and COLD: see streams.py
+COLD = 10
 
 _PREFIX = Struct("<II")
 _U64 = Struct("<Q")

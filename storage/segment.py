@@ -180,6 +180,13 @@ class Segments:
                 start = stop
                 index += 1
 
+    def sealed_lsn(self, durable_lsn: int) -> int:
+        """The last base that ``durable_lsn`` has reached: all below it is sealed and durable."""
+        for base in reversed(self._bases):
+            if base <= durable_lsn:
+                return base
+        return 0
+
     def dead(self, below: int) -> list[Segment]:
         """The segments wholly below ``below`` that nobody needs; never the active one."""
         return [each for each in self.items[:-1] if each.end <= below and each.live <= 0]

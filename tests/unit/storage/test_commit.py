@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braidmq.storage import Durability, LogFailed
-from braidmq.storage.commit import RECORD_BYTES_MAX, Batch, Commit
+from braidmq.storage.commit import Batch, Commit
 from braidmq.storage.frame import FRAME_BYTES
+from braidmq.storage.log import RECORD_BYTES_MAX
 from braidmq.storage.record import encode_message
 
 
@@ -54,15 +55,47 @@ def test_a_record_over_the_limit_of_a_frame_has_one_of_its_own():
     assert [frame.payload_length for frame in batch.frames] == [20, 500, 50]
 
 
-def test_a_record_over_the_limit_of_records_is_refused_and_changes_nothing():
-    class Huge(bytes):
-        def __len__(self) -> int:
-            return RECORD_BYTES_MAX + 1
+class Huge(bytes):
+    def __len__(self) -> int:
+        return RECORD_BYTES_MAX + 1
 
+
+def test_a_record_over_the_limit_of_records_is_refused_and_changes_nothing():
     commit = Commit(0, lambda: None)
     lsn = commit.next_lsn
     with pytest.raises(ValueError, match="the limit is"):
         commit.append((Huge(),))
+    assert commit.next_lsn == lsn
+    assert commit.empty
+
+
+@given(st.lists(st.lists(st.integers(10, 400), min_size=1, max_size=9), min_size=1, max_size=20))
+def test_records_appended_together_share_a_frame_whatever_their_size(groups):
+    commit = Commit(0, lambda: None, payload_bytes_max=512)
+    placed = []
+    for sizes in groups:
+        records = [bytes([len(placed) + n]) * size for n, size in enumerate(sizes)]
+        lsns = commit.append_together(records, [1] * len(records))
+        assert commit.next_lsn == lsns[-1] + len(records[-1])
+        placed.append((lsns, records))
+    batch = commit.seal(5)
+    assert batch is not None
+    frames = {frame.lsn: frame.extent() for frame in batch.frames}
+    for lsns, records in placed:
+        holding = [extent for extent in frames.values() if extent.start <= lsns[0] < extent.end]
+        for lsn, record in zip(lsns, records, strict=True):
+            at = lsn - holding[0].start
+            assert holding[0].buffer[at : at + len(record)] == record
+    count = sum(map(len, groups))
+    assert sum(frame.count for frame in batch.frames) == commit.records == count
+    assert sum(frame.references for frame in batch.frames) == count
+
+
+def test_too_much_together_is_refused_and_changes_nothing():
+    commit = Commit(0, lambda: None)
+    lsn = commit.next_lsn
+    with pytest.raises(ValueError, match="the limit is"):
+        commit.append_together([b"x" * 10, Huge()], [0, 0])
     assert commit.next_lsn == lsn
     assert commit.empty
 
