@@ -5,6 +5,7 @@
     DIR/shard-00/MANIFEST           where recovery begins
     DIR/shard-00/wal-*.log          segments
     DIR/shard-00/ckpt-*.idx         the last checkpoint
+    DIR/shard-00/cold/              blocks of streams that left the segments
 
 This module joins the pure parts (``commit``, ``segment``, ``cache``) to those that do input and
 output (``writer``, ``recovery``, ``checkpoint``), and decides nothing that one of them can decide.
@@ -42,6 +43,7 @@ from .disk import Disk, RealDisk
 from .errors import Corrupt, DiskFull, LogClosed, LogFailed, StorageError
 from .log import (
     Callback,
+    ColdStore,
     Durability,
     Extent,
     FetchCallback,
@@ -227,6 +229,14 @@ class FileLog:
         return self._commit.durable_lsn
 
     @property
+    def sealed_lsn(self) -> int:
+        return self._segments.sealed_lsn(self._commit.durable_lsn)
+
+    @property
+    def cold(self) -> ColdStore | None:
+        return None
+
+    @property
     def pending_bytes(self) -> int:
         commit = self._commit
         return 0 if commit.idle else commit.next_lsn - commit.durable_lsn
@@ -238,6 +248,10 @@ class FileLog:
     def append_run(self, records: bytes, count: int, references: int) -> int:
         """Add records of one size that stand back to back; the first one's LSN."""
         return self._commit.append_run(records, count, references)
+
+    def append_together(self, records: Sequence[bytes], references: Sequence[int]) -> list[int]:
+        """Add records of any size in one frame; return their LSNs."""
+        return self._commit.append_together(records, references)
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:
         """Call ``callback(argument, error)`` once all that was appended so far is at ``level``."""

@@ -221,7 +221,12 @@ class ColdStore(Protocol):
         """
 
     def read(
-        self, file: ColdFile, number: int, bytes_max: int, callback: BlocksCallback, argument: object
+        self,
+        file: ColdFile,
+        number: int,
+        bytes_max: int,
+        callback: BlocksCallback,
+        argument: object,
     ) -> None:
         """Read the block that holds ``number``, and those behind it in ``file``.
 

@@ -18,7 +18,7 @@ from braidmq.storage import (
     Reference,
     StorageError,
 )
-from braidmq.storage.log import RUN_BYTES_MAX
+from braidmq.storage.log import RECORD_BYTES_MAX, RUN_BYTES_MAX
 from braidmq.storage.record import decode_message, encode_message, record_is_intact
 from braidmq.storage.runs import encode_message_run
 from tests.simdisk import SimDisk, StepScheduler, StepWorker, run_steps
@@ -75,6 +75,9 @@ class Bench:
 
 LOGS: dict[str, Callable[[Bench], Log]] = {
     "files": lambda bench: FileLog("/data", disk=SimDisk(), writer=bench.worker),
+    "small files": lambda bench: FileLog(
+        "/data", disk=SimDisk(), writer=bench.worker, segment_bytes=4096
+    ),
     "memory": lambda bench: MemoryLog(),
     "memory beside files": lambda bench: MemoryLog(first_lsn=1 << 60),
 }
@@ -230,6 +233,51 @@ def test_a_run_is_so_many_records_each_on_its_own(bench: Bench):
 def test_a_run_that_is_too_long_is_refused(bench: Bench):
     with pytest.raises(ValueError, match="the limit is"):
         bench.log.append_run(bytes(RUN_BYTES_MAX + 1), 1, 1)
+
+
+def test_records_appended_together_are_records_each_on_its_own(bench: Bench):
+    log = bench.log
+    bench.publish(b"before")
+    bodies = [b"one", b"", bytes(600_000), b"four"]
+    records = [b"".join(encode_message([(1, 1)], 5, b"", body)) for body in bodies]
+    lsns = log.append_together(records, [1, 2, 1, 1])
+    assert lsns == sorted(lsns)
+    after = bench.publish(b"after")
+    assert after >= lsns[-1] + len(records[-1])
+    log.release(lsns[1])
+    for settled in (False, True):
+        if settled:
+            log.wait(Durability.SYNC, bench.called, "kept")
+            bench.settle()
+        for lsn, body in zip(lsns, bodies, strict=True):
+            extent = log.get(lsn)
+            assert extent is not None
+            assert decode_message(extent.buffer, lsn - extent.start, lsn).body == body
+    for lsn in [*lsns, after]:
+        log.release(lsn)
+
+
+def test_nothing_together_is_nothing(bench: Bench):
+    lsn = bench.log.next_lsn
+    assert bench.log.append_together([], []) == []
+    assert bench.log.next_lsn == lsn
+
+
+def test_too_much_together_is_refused(bench: Bench):
+    lsn = bench.log.next_lsn
+    half = bytes(RECORD_BYTES_MAX // 2)
+    with pytest.raises(ValueError, match="the limit is"):
+        bench.log.append_together([half, half, b"x"], [1, 1, 1])
+    assert bench.log.next_lsn == lsn
+
+
+def test_what_is_sealed_is_durable(bench: Bench):
+    for _ in range(10):
+        bench.publish(bytes(1000))
+        bench.log.wait(Durability.SYNC, bench.called, None)
+        while bench.scheduler.step() or any(worker.step() for worker in bench.workers):
+            assert bench.log.sealed_lsn <= bench.log.durable_lsn
+    assert (bench.log.sealed_lsn > 0) is (bench.log.statistics().segments > 1)
 
 
 def test_references_are_adopted_and_released(bench: Bench):
