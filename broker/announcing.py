@@ -24,8 +24,8 @@ class Announcing:
 
     Attributes:
         id, alarm_ms: for the engine's alarms, as a queue has them.
-        gauges: the values, by name without the prefix; dialects add theirs. Each is asked for
-            only when somebody listens to it, because some look at every queue.
+        gauges: the values, by name without the prefix; dialects add theirs, also while this tells.
+            Each is asked for only when somebody listens to it, because some look at every queue.
     """
 
     id = -1  # 0 is that of clients.py, queues begin with 1
@@ -73,7 +73,7 @@ class Announcing:
         engine = self._engine
         topics = engine.topics
         heard = False
-        for name, gauge in self.gauges.items():
+        for name, gauge in list(self.gauges.items()):  # telling one may add another
             topic = _PREFIX + name
             try:
                 route = topics.route(topic)

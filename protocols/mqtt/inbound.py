@@ -2,7 +2,9 @@
 
 Rules:
 
-1. Equal packets in a row are one publication (``runs.py``); everything else takes the general way.
+1. Equal packets in a row are one publication (``runs.py``); plain packets in a row that differ but
+   have the same audience, who can take all of them now, are passed on as they came
+   (``stretches.py``); everything else takes the general way.
 2. An acknowledgement goes out at once when nothing durable was involved, else when the log has kept
    what it speaks of; always in the order of what it acknowledges. [MQTT-4.6.0-2], [MQTT-4.6.0-3]
 3. Before MQTT 5 there is no way to refuse a message. One that the client may not publish is
@@ -237,16 +239,16 @@ class Inbound:
         session = self._session
         topics = session.topics
         stamp = topics.stamp
-        if shape.stamp != stamp or shape.who is not session.who:
-            shape.route = topics.admit(session.who, run.topic)
-            shape.stamp = stamp
-            shape.who = session.who
-        assert shape.route is not None
-        return topics.distribute(shape.route, run, now_ms)
+        route = shape.route
+        if route is None or shape.stamp != stamp or shape.who is not session.who:
+            route = topics.admit(session.who, run.topic)
+            shape.remember(route, session.who, stamp)
+        return topics.distribute(route, run, now_ms)
 
     def _publish_acknowledged(self, run: Run, ids: bytes, now_ms: int) -> None:
         session = self._session
-        if self.unanswered + run.count > session.options.receive_maximum and self._exceeds():
+        beyond = self.unanswered + run.count - session.options.receive_maximum
+        if beyond > 0 and self._exceeds(min(beyond, run.count)):
             return
         if b"\0\0" in ids and has_zero(ids):
             raise Malformed("the packet identifier is 0", Reason.PROTOCOL_ERROR)
@@ -269,15 +271,15 @@ class Inbound:
         """Whether a message is one too many, which has ended the connection."""
         session = self._session
         count = len(self._unreleased()) if qos == 2 else self.unanswered
-        if count >= session.options.receive_maximum and self._exceeds():
+        if count >= session.options.receive_maximum and self._exceeds(1):
             return True
         if qos == 2 and count >= session.limits.requests_in_flight_max:
             session.fail(Reason.QUOTA_EXCEEDED, "too many messages of QoS 2 are not released")
             return True
         return False
 
-    def _exceeds(self) -> bool:
-        """The client sends more than its Receive Maximum; whether that is the end."""
+    def _exceeds(self, count: int) -> bool:
+        """The client sends ``count`` messages beyond its Receive Maximum; whether it is the end."""
         session = self._session
         if session.version != V5:
             return False
@@ -285,7 +287,7 @@ class Inbound:
             # [MQTT-3.3.4-9]
             session.fail(Reason.RECEIVE_MAXIMUM_EXCEEDED, "more messages than Receive Maximum")
             return True
-        session.server.over_receive_maximum += 1
+        session.server.over_receive_maximum += count
         return False
 
     # Answers ----------------------------------------------------------------------------------

@@ -133,11 +133,6 @@ class Outbound:
         return self.out_bytes > self._session.limits.outbound_bytes_max
 
     @property
-    def in_flight(self) -> int:
-        """Messages and releases that are not acknowledged."""
-        return len(self._live) + len(self.held)
-
-    @property
     def room(self) -> int:
         """How many messages of QoS 1 or 2 may be sent now."""
         return 0 if self.slow else self.window - len(self._live) - len(self.held)
@@ -185,6 +180,7 @@ class Outbound:
         return False
 
     def drop(self, count: int) -> None:
+        """Count messages that were not sent, and will not be."""
         self._session.server.dropped += count
         self._session.topics.dropped += count  # what operators look at, whatever the dialect
 

@@ -76,6 +76,9 @@ class MqttServer:
     Attributes:
         core: the broker. new_id: makes client identifiers that nobody can guess.
         received, sent: messages; dropped: what found no room on its way to a client.
+        too_large: messages that a client does not take, by its Maximum Packet Size.
+        over_receive_maximum: messages beyond it, where that is only counted.
+        refused: connections that were refused or ended by the broker, by why.
     """
 
     def __init__(self, core: Core, new_id: Callable[[], str]) -> None:
@@ -84,12 +87,17 @@ class MqttServer:
         self.received = 0
         self.sent = 0
         self.dropped = 0
-        self.too_large = 0  # messages that a client does not take, by its Maximum Packet Size
-        self.over_receive_maximum = 0  # messages beyond it, where that is only counted
-        self.refused: dict[Reason, int] = {}  # connections, by why
-        core.announcing.gauges["messages/received"] = lambda: self.received
-        core.announcing.gauges["messages/sent"] = lambda: self.sent
-        core.announcing.gauges["messages/dropped"] = lambda: self.dropped
+        self.too_large = 0
+        self.over_receive_maximum = 0
+        self.refused: dict[Reason, int] = {}
+        core.announcing.gauges |= {
+            "clients/refused": lambda: sum(self.refused.values()),
+            "messages/received": lambda: self.received,
+            "messages/sent": lambda: self.sent,
+            "messages/dropped": lambda: self.dropped,
+            "messages/too large": lambda: self.too_large,
+            "messages/over receive maximum": lambda: self.over_receive_maximum,
+        }
         self._topics: dict[bytes, Topic] = {}
         self._heads: dict[bytes, StoredHead] = {}
         self._shapes: tuple[dict[bytes, Shape], dict[bytes, Shape]] = ({}, {})
@@ -140,6 +148,9 @@ class MqttServer:
 
     def count_refused(self, reason: Reason) -> None:
         """A connection was refused, or ended by the server."""
+        if reason not in self.refused:
+            name = f"clients/refused/0x{reason:02x}"
+            self.core.announcing.gauges[name] = lambda: self.refused[reason]
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
 

@@ -69,6 +69,16 @@ def test_everything_can_be_heard(broker, client):
     assert broker.core.announcing.values().keys() == values.keys()
 
 
+def test_a_value_may_appear_while_others_are_told(broker, client):
+    gauges = broker.core.announcing.gauges
+    gauges["first"] = lambda: gauges.setdefault("second", lambda: 2) and 1
+    listen(client, "$SYS/broker/first")
+    client.subscribe("$SYS/broker/second", 0)
+    assert client.take_live() == [b"1"]
+    broker.advance(INTERVAL_MS)
+    assert client.take_live() == [b"1", b"2"]
+
+
 def test_what_nobody_listens_to_is_not_even_counted(broker, client):
     asked = []
     broker.core.announcing.gauges["costly"] = lambda: asked.append(1)

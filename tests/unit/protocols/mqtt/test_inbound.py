@@ -220,6 +220,20 @@ def test_more_than_receive_maximum(strict, topic, qos):
         assert world.server.over_receive_maximum == 1
 
 
+@pytest.mark.parametrize("cut", [1, 3, 7])  # packets that come at once
+def test_every_message_beyond_receive_maximum_is_counted(cut):
+    broker = DiskBroker()
+    world = World(broker)
+    keeper = world.join("keeper", **DURABLE)
+    keeper.subscribe(("kept", 1))
+    client = world.join("c", options={"receive_maximum": 3})
+    broker.auto_commit = False
+    packets = [p.publish("kept", b"x", qos=1, packet_id=number) for number in range(1, 8)]
+    for at in range(0, 7, cut):
+        client.feed(b"".join(packets[at : at + cut]))
+    assert world.server.over_receive_maximum == 4
+
+
 @pytest.mark.parametrize("fields", [{}, DURABLE])
 @pytest.mark.parametrize("topic", ["a", "$queue/q"])
 def test_quality_2_is_taken_once_however_often_it_comes(topic, fields):

@@ -90,3 +90,17 @@ def test_counters_are_announced():
     world.advance(10_000)
     told = {each.topic.rpartition("/")[2]: int(each.payload) for each in client.take()}
     assert told["received"] == 1 and told["sent"] >= 1 and told["dropped"] == 0
+    assert (told["too large"], told["over receive maximum"]) == (0, 0)
+
+
+def test_refusals_are_announced_in_all_and_by_their_reason():
+    world = World()
+    listener, client = world.join("listener"), world.join("c")
+    listener.subscribe(("$SYS/broker/clients/refused/#", 0))
+    client.send(p.connect("c"))  # a second CONNECT
+    for name in ("d", "e"):
+        world.dial(redirect="moved").connect(name)
+    listener.take()
+    world.advance(10_000)
+    told = {each.topic.rpartition("/")[2]: int(each.payload) for each in listener.take()}
+    assert told == {"refused": 3, "0x82": 1, "0x9d": 2}
