@@ -255,7 +255,7 @@ class Outbound:
                 return
         properties = _properties(self._session.server, publication, match.ids)
         expire_ms = publication.expire_ms
-        wire = publication.topic.encode()
+        topic = publication.topic
         waiting = self._waiting
         if waiting is None:
             waiting = self._waiting = deque()
@@ -267,7 +267,7 @@ class Outbound:
             ):
                 self.drop(1)
                 continue
-            waiting.append((wire, qos, retain, properties, body, expire_ms))
+            waiting.append((topic, qos, retain, properties, body, expire_ms))
             self._waiting_bytes += len(body)
         self._send_waiting()
         if self._waiting and not self.lagging:
@@ -351,11 +351,15 @@ class Outbound:
                 return number
 
     def _send_waiting(self) -> None:
-        """Send live messages that wait, as far as there is room."""
+        """Send live messages that wait, as far as there is room and the right to them."""
         waiting = self._waiting
+        allows = self._session.who.allows
         while waiting and self.room > 0:
-            wire, qos, retain, properties, body, expire_ms = waiting.popleft()
+            topic, qos, retain, properties, body, expire_ms = waiting.popleft()
             self._waiting_bytes -= len(body)
+            if not allows("topic:Subscribe", topic):  # it may have been taken meanwhile
+                self.drop(1)
+                continue
             if expire_ms:
                 left_ms = expire_ms - self._session.core.now_ms
                 if left_ms <= 0:
@@ -364,6 +368,7 @@ class Outbound:
                 # [MQTT-3.3.2-6]
                 properties = encode_hop_properties(expiry_seconds=-(-left_ms // 1000)) + properties
             number = self.take_id()
+            wire = topic.encode()
             if not self.send_publish(wire, qos, retain, False, properties, body, number):
                 continue
             if qos == 1:
@@ -556,4 +561,4 @@ def _properties(server: MqttServer, publication: Publication, ids: Sequence[int]
 
 
 # Topic, QoS, retain, properties without the expiry, body, when it expires.
-_Waiting = tuple[bytes, int, bool, bytes, bytes, int]
+_Waiting = tuple[str, int, bool, bytes, bytes, int]

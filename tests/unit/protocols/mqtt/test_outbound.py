@@ -2,7 +2,7 @@
 
 import pytest
 
-from braidmq.broker.access import SYSTEM
+from braidmq.broker.access import SYSTEM, Rule, User
 from braidmq.broker.limits import Limits
 from braidmq.broker.publishing import Posted
 from braidmq.protocols.mqtt.session import SLOW_WAIT_MS
@@ -80,6 +80,25 @@ def test_what_expires_while_it_waits_is_dropped_and_the_rest_counts_down():
     (third,) = messages(peer)
     assert third.payload == b"2"
     assert third.get(p.MESSAGE_EXPIRY) == 16  # its sender waited a little, and it is rounded up
+
+
+def test_what_waits_is_not_sent_when_the_right_to_it_was_taken_meanwhile():
+    world = World()
+    secret = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
+    everything = Rule("allow", ("*",), ("*",))
+    world.core.access.replace([User("u", secret, (everything,))])
+    peer = world.dial()
+    peer.connect("c", username="u", password="x", **window(1))
+    peer.login[2](world.core.access.principal("u"))
+    peer.subscribe(("#", 1))
+    for topic in ("first", "secret", "open"):
+        world.core.publish(SYSTEM, topic, [Posted(b"x")], 1, world.clock.ms)
+    (first,) = messages(peer)
+    no_more = Rule("deny", ("topic:Subscribe",), ("secret",))
+    world.core.access.replace([User("u", secret, (everything, no_more))])
+    peer.send(p.ack(p.PUBACK, first.packet_id))
+    assert [packet.topic for packet in messages(peer)] == ["open"]
+    assert world.server.dropped == world.core.topics.dropped == 1
 
 
 def test_identifiers_never_run_out():
