@@ -72,7 +72,8 @@ _TOKEN_KEYS = ("auth", "jwt", "keys")  # they may be secrets
 # Read once, when the log or a listener is opened, or a FIFO queue is made.
 _LIMITS_FIXED = (
     "cache_bytes_max connections_max connections_unauthenticated_max dedup_window_ms"
-    " disk_free_bytes_min handshake_ms_max match_cache_topics_max reserve_bytes"
+    " disk_free_bytes_min handshake_ms_max match_cache_targets_max match_cache_topics_max"
+    " reserve_bytes"
 ).split()
 
 

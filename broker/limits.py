@@ -73,6 +73,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     filter_shapes_max: int = 1_024  # places of + in filters: the most nodes a match looks at
     filter_shapes_per_session_max: int = 128  # as many as one filter can have, no more
     match_cache_topics_max: int = 10_000
+    match_cache_targets_max: int = 500_000  # of all of these topics; each takes up to 200 bytes
     sessions_max: int = 100_000
     session_messages_max: int = 100_000
     session_bytes_max: int = 256 * 1024 * 1024

@@ -314,14 +314,18 @@ class MatchCache(Generic[V]):
 
     All entries are of one version: the first ``get`` or ``put`` of another drops them. Full, it
     drops them too: evicting the oldest costs about what matching again does, and noting what is
-    used would cost every hit.
+    used would cost every hit. It is full with ``entries_max`` topics, or when these have more than
+    ``targets_max`` targets in all; one topic may have more, because it is found again in about the
+    time that delivering to all of them takes.
     """
 
-    __slots__ = ("_entries", "_entries_max", "_version")
+    __slots__ = ("_entries", "_entries_max", "_targets", "_targets_max", "_version")
 
-    def __init__(self, entries_max: int) -> None:
+    def __init__(self, entries_max: int, targets_max: int) -> None:
         self._entries: dict[str, V] = {}
         self._entries_max = entries_max
+        self._targets = 0
+        self._targets_max = targets_max
         self._version = 0
 
     def __len__(self) -> int:
@@ -334,12 +338,15 @@ class MatchCache(Generic[V]):
             return None
         return self._entries.get(topic)
 
-    def put(self, topic: str, version: int, value: V) -> None:
-        """Keep what was found for ``topic`` at this version."""
-        if version != self._version or len(self._entries) >= self._entries_max:
+    def put(self, topic: str, version: int, value: V, targets: int) -> None:
+        """Keep what was found for a ``topic`` that was not there, at this version."""
+        full = len(self._entries) >= self._entries_max
+        if full or version != self._version or self._targets + targets > self._targets_max:
             self._restart(version)
         self._entries[topic] = value
+        self._targets += targets
 
     def _restart(self, version: int) -> None:
         self._entries = {}
+        self._targets = 0
         self._version = version

@@ -40,9 +40,17 @@ TARGETS_MAX = 32_768  # queues in one record, which has room for twice as many
 _ACCESS_SHIFT = 40  # the users' version above that of the subscriptions, in one stamp
 _TOPICS_CACHED_MAX = 1_024
 _TOPIC_CACHED_BYTES_MAX = 512
-_AUDIENCE_MAX = 64  # sessions
+_AUDIENCE_MAX = 16  # sessions
 _AUDIENCES_MAX = 4_096
 _MEMORY = Durability.MEMORY
+
+# By QoS, retain as published, no local: most sessions come to one of these, for each topic.
+_PLAIN = {
+    (qos, retain, foreign): Match(qos, (), retain, foreign)
+    for qos in range(3)
+    for retain in (False, True)
+    for foreign in (False, True)
+}
 
 Entry = tuple[Session, Subscription] | Share
 
@@ -64,18 +72,29 @@ class Route:
         by_session: the same sessions, to be found by stored messages; made when it is asked for.
         count: how many these are. live: nobody of them keeps anything.
         audience: the sessions, if they are all and few, and nothing about them is special.
+        small: few enough for whoever publishes often to remember it, even for too long.
         reserved: the topic is the broker's own; clients may not publish to it.
     """
 
-    __slots__ = ("audience", "by_session", "count", "live", "reserved", "sessions", "shares")
+    __slots__ = (
+        "audience",
+        "by_session",
+        "count",
+        "live",
+        "reserved",
+        "sessions",
+        "shares",
+        "small",
+    )
 
     def __init__(self, topic: str) -> None:
         self.reserved = topic.startswith("$")
-        self.sessions: list[tuple[Session, Match]] = []
+        self.sessions: Sequence[tuple[Session, Match]] = ()
         self.by_session: dict[Session, Match] | None = None
         self.shares: list[Share] = []
         self.count = 0
         self.live = True
+        self.small = True
         self.audience: Audience | None = None
 
 
@@ -83,8 +102,9 @@ def merge(subscriptions: Sequence[Subscription]) -> Match:
     """How messages come to a session that has these subscriptions to their topic."""
     if len(subscriptions) == 1:
         one = subscriptions[0]
-        ids = (one.id,) if one.id else ()
-        return Match(one.qos, ids, one.retain_as_published, one.no_local)
+        if not one.id:
+            return _PLAIN[one.qos, one.retain_as_published, one.no_local]
+        return Match(one.qos, (one.id,), one.retain_as_published, one.no_local)
     foreign = [each for each in subscriptions if each.no_local]
     local = [each for each in subscriptions if not each.no_local]
     return Match(
@@ -106,7 +126,10 @@ class Topics:
         self._access = engine.access
         self.retained = engine.retained
         self.router: FilterTree[Session | Share, Entry] = FilterTree()
-        self._cache: MatchCache[Route] = MatchCache(engine.limits.match_cache_topics_max)
+        limits = engine.limits
+        self._cache: MatchCache[Route] = MatchCache(
+            limits.match_cache_topics_max, limits.match_cache_targets_max
+        )
         self._topics: dict[bytes, str] = {}  # by packed headers
         self._audiences: dict[tuple[tuple[Session, Match], ...], Audience] = {}
         self._audiences_version = 0
@@ -133,14 +156,21 @@ class Topics:
                 route.shares.append(entry)
             else:
                 found.setdefault(entry[0], []).append(entry[1])
-        for session, subscriptions in found.items():
-            if self.may_receive(session, topic):
-                route.sessions.append((session, merge(subscriptions)))
+        route.sessions = [
+            (session, merge(subscriptions))
+            for session, subscriptions in found.items()
+            if self.may_receive(session, topic)
+        ]
         route.count = len(route.sessions) + len(route.shares)
+        route.small = route.count <= _AUDIENCE_MAX
         keepers = [session for session in found if session.queue is not None]
         route.live = not (keepers or route.shares)
         route.audience = self._audience(route, version)
-        self._cache.put(topic, version, route)
+        targets = route.count
+        if route.audience is not None:
+            route.sessions = route.audience.members
+            targets = 0
+        self._cache.put(topic, version, route, targets)
         return route
 
     def _audience(self, route: Route, version: int) -> Audience | None:

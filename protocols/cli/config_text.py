@@ -87,6 +87,8 @@ KEYS: dict[str, str] = {
     "limits.filter_shapes_max": "Different places of + in all filters together.",
     "limits.filter_shapes_per_session_max": "Of these, those that one session may bring.",
     "limits.match_cache_topics_max": "Topics whose subscribers are remembered.",
+    "limits.match_cache_targets_max": "Subscribers remembered for all of these topics, 200 bytes"
+    " each.",
     "limits.sessions_max": "Sessions, connected or not.",
     "limits.session_messages_max": "Messages waiting in one session; then `sessions.overflow`.",
     "limits.session_bytes_max": "Bytes waiting in one session; then `sessions.overflow`.",

@@ -60,7 +60,8 @@ class Shape:
         id_at, after_at: where the packet identifier stands, and what follows it.
         after: what stands between packet identifier and payload; with QoS 0 behind the prefix.
         forward: the properties that go on. expiry_seconds: None when there is none.
-        route, who, stamp: who gets it, when ``who`` publishes it and the stamp is that of now.
+        route, who, stamp: who gets it, when ``who`` publishes it and the stamp is that of now;
+            None when it is not known, or too many to hold on to for as long as there are shapes.
     """
 
     __slots__ = (
@@ -108,6 +109,12 @@ class Shape:
         self.forward = b""
         self.attributes = b""
         self.expiry_seconds: int | None = None
+
+    def remember(self, route: Route, who: Principal, stamp: int) -> None:
+        """Keep who gets it, if these are few."""
+        self.route = route if route.small else None
+        self.who = who
+        self.stamp = stamp if route.small else -1
 
 
 def run_length(data: bytes, at: int, end: int, shape: Shape) -> int:

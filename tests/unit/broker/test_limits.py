@@ -74,6 +74,7 @@ TOPIC_LIMITS = [
     "filter_shapes_max",
     "filter_shapes_per_session_max",
     "match_cache_topics_max",
+    "match_cache_targets_max",
     "sessions_max",
     "session_messages_max",
     "session_bytes_max",

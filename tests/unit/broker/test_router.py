@@ -239,23 +239,39 @@ def test_what_is_not_there_cannot_be_removed(filter):
 
 
 def test_cache_forgets_with_every_change():
-    cache: MatchCache[list[int]] = MatchCache(100)
+    cache: MatchCache[list[int]] = MatchCache(100, 100)
     assert cache.get("a", 1) is None
-    cache.put("a", 1, [])
+    cache.put("a", 1, [], 0)
     assert cache.get("a", 1) == []
     assert cache.get("b", 1) is None
     assert cache.get("a", 2) is None
     assert cache.get("a", 1) is None  # it went with the other version
-    cache.put("a", 2, [2])
-    cache.put("b", 3, [3])
+    cache.put("a", 2, [2], 1)
+    cache.put("b", 3, [3], 1)
     assert cache.get("a", 3) is None and cache.get("b", 3) == [3]
 
 
 def test_cache_is_bounded():
-    cache: MatchCache[int] = MatchCache(100)
+    cache: MatchCache[int] = MatchCache(100, 100)
     for number in range(1_000):
-        cache.put(str(number), 1, number)
+        cache.put(str(number), 1, number, 1)
         assert cache.get(str(number), 1) == number
         assert len(cache) <= 100
     assert len(cache) == 100
     assert cache.get("900", 1) == 900 and cache.get("899", 1) is None
+
+
+def test_cache_is_bounded_by_what_its_entries_hold():
+    cache: MatchCache[str] = MatchCache(100, 50)
+    for topic, targets in (("a", 20), ("b", 30), ("none", 0)):
+        cache.put(topic, 1, topic, targets)
+    assert len(cache) == 3
+    cache.put("c", 1, "c", 1)
+    assert len(cache) == 1 and cache.get("c", 1) == "c"
+    cache.put("huge", 1, "huge", 1_000)  # one may be as large as it is
+    assert len(cache) == 1 and cache.get("huge", 1) == "huge"
+    cache.put("c", 1, "c", 1)
+    assert len(cache) == 1
+    cache.put("huge", 2, "huge", 49)  # another version begins at nought
+    cache.put("c", 2, "c", 1)
+    assert len(cache) == 2

@@ -409,6 +409,30 @@ def test_caches_are_bounded():
     assert topics.topic_of(long) == "x" * 600 and long not in topics._topics
 
 
+def test_what_routes_hold_is_bounded_in_all():
+    broker = Harness(limits=Limits(match_cache_targets_max=100))
+    topics = broker.core.topics
+    clients = [connected(broker, f"c{number}", 0) for number in range(20)]
+    for client in clients:
+        client.subscribe("many/#")
+    for number in range(50):
+        assert topics.route(f"many/{number}").count == 20
+        assert len(topics._cache) <= 5
+    kept = topics.route("many/49")
+    assert topics.route("many/49") is kept and not kept.small
+    # What a few sessions get in the same way is held once for all topics.
+    for client in clients[:16]:
+        client.subscribe("few/#")
+    routes = [topics.route(f"few/{number}") for number in range(50)]
+    assert len(topics._cache) == 50 and routes[0].small and routes[0].count == 16
+    assert all(route.sessions is routes[0].sessions for route in routes)
+    assert routes[0].sessions[0][1] is routes[0].sessions[15][1]
+    for number in range(500):
+        clients[number % 20].subscribe(f"own/{number}")
+        assert topics.route(f"own/{number}").audience is not None
+        assert len(topics._audiences) <= 1  # those of other times are gone
+
+
 def test_counts_of_what_is_published_and_dropped(broker):
     rng = random.Random(1)
     client = connected(broker, "c", 0)

@@ -164,3 +164,22 @@ def test_nothing_is_looked_for_that_the_audience_could_not_take(monkeypatch):
         writer.send(chunk(50, 1))
     assert not calls
     assert len(bodies(reader.take())) == 150
+
+
+def test_what_many_get_is_not_held_on_to_by_the_shape(passed):
+    world = World()
+    peers = [world.join(f"s{number}", V311) for number in range(20)]
+    publisher = world.join("p", V311)
+    for few in (16, 17, 20):
+        for peer in peers[:few]:
+            peer.send(p.subscribe(("t/#", 0), version=V311))
+            peer.take()
+        for _ in range(2):
+            publisher.send(chunk(20, 0, V311))
+        world.settle()
+        shapes = world.server.shapes(V311).values()
+        assert len(shapes) == 20  # one for each topic and size
+        assert all((shape.route is not None) == (few == 16) for shape in shapes)
+        for peer in peers[:few]:
+            assert len(peer.take()) == 40
+    assert passed == [20]
