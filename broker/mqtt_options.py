@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from ..storage.log import RECORD_BYTES_MAX
+
 __all__ = ["OPTION_RANGES", "MqttOptions"]
 
 _DAY_SECONDS = 24 * 3600
@@ -21,7 +23,8 @@ OPTION_RANGES: dict[str, tuple[int, int]] = {
     "in_flight_maximum": (1, _U16_MAX),
     "topic_alias_maximum": (0, _U16_MAX),
     "topic_alias_maximum_out": (0, _U16_MAX),
-    "maximum_packet_size_bytes": (1_024, 2**28 + 4),  # [MQTT] 2.1.4: 2**28 - 1 after the header
+    # Its record has more than the packet: names of headers, and a target for each session.
+    "maximum_packet_size_bytes": (1_024, RECORD_BYTES_MAX // 2),
     "server_keep_alive_seconds": (0, _U16_MAX),
     "keep_alive_seconds_max": (0, _U16_MAX),
     "maximum_qos": (0, 2),
@@ -34,7 +37,7 @@ _TEXT_BYTES_MAX = _U16_MAX
 
 
 class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Options of MQTT 3.1, 3.1.1 and 5. Raises ValueError for one that is out of range.
+    """Options of MQTT 3.1, 3.1.1 and 5. Raises ValueError, naming all that are out of range.
 
     Attributes:
         receive_maximum: QoS 1 and 2 messages that a client may have unacknowledged; told to MQTT 5.
@@ -91,11 +94,14 @@ class MqttOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     filters_per_subscribe_max: int = 1_000
 
     def __post_init__(self) -> None:
+        problems: list[str] = []
         for name, (least, most) in OPTION_RANGES.items():
             value = getattr(self, name)
             if not least <= value <= most:
-                raise ValueError(f"{name} is {value}; it is between {least} and {most}")
+                problems.append(f"{name} is {value}; it is between {least} and {most}")
         for name in ("server_reference", "response_information"):
             text = getattr(self, name)
             if len(text.encode("utf-8", "surrogatepass")) > _TEXT_BYTES_MAX or "\0" in text:
-                raise ValueError(f"{name} is longer than {_TEXT_BYTES_MAX} bytes, or holds a NUL")
+                problems.append(f"{name} is longer than {_TEXT_BYTES_MAX} bytes, or holds a NUL")
+        if problems:
+            raise ValueError(", and ".join(problems))
