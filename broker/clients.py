@@ -31,6 +31,7 @@ from .errors import (
     PermissionDenied,
 )
 from .limits import SessionPolicy
+from .message import Receipt
 from .publication import PlainPublication, Subscriber, Subscription
 from .queue import Queue
 from .registry import QueueDefinition
@@ -583,8 +584,13 @@ class Clients:
             raise Conflict(f"nobody shares {name} any more")
         return share
 
-    def members(self, name: str) -> list[Session]:
-        """The connected members of a share."""
-        share = self._shares.get(name)
-        members = share.members if share is not None else ()
-        return [member for member in members if member.sink is not None]
+    def pass_over(self, member: Session, queue: Queue, receipt: Receipt, topic: str) -> bool:
+        """Take back a share's message that a member may not have; whether it waits for another."""
+        share = self._shares.get(queue.name)
+        if share is None:
+            return False  # it has ended meanwhile, with all its messages
+
+        def allowed(other: Session) -> bool:
+            return self._topics.may_receive(other, topic)
+
+        return share.pass_over(member, queue, receipt, allowed, self._engine.now_ms)

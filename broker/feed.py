@@ -17,11 +17,11 @@ Rules:
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ..storage.log import Durability
 from .errors import BraidError, Conflict, NotFound, Unavailable
-from .host import DROPPED
 from .lease import Consumer
 from .message import Delivery, Receipt
 from .publication import Match, Publication, Subscription
@@ -123,24 +123,27 @@ class Feed:
             self._core.cancel(self._consumers.pop(queue), (), now_ms)
 
     def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        """Take leased messages; those of a share that this user may not have are dropped."""
+        """Take leased messages; those of a share that this user may not have are passed over."""
         queue = consumer.queue
         assert queue is not None
         name = source_name(queue)
-        may_deliver = self._core.topics.may_deliver
-        refused: list[Receipt] = []
+        topics = self._core.topics
         for d in deliveries:
             # A session's own queue has asked already.
-            if queue.kind == "share" and not may_deliver(self.session, d.attributes):
-                refused.append(d.receipt)
+            if queue.kind == "share" and not topics.may_deliver(self.session, d.attributes):
+                topic = topics.topic_of(d.attributes)
+                self._core.later(partial(self._pass_over, queue, d.receipt, topic))
                 continue
             self.credit -= 1
             self._leased.append(_leased(d, name))
-        if refused:
-            self._core.topics.dropped += len(refused)
-            self._core.later(lambda: _forget(queue, refused))
         self._share_credit()
         self._owner.feed_ready(self)
+
+    def _pass_over(self, queue: Queue, receipt: Receipt, topic: str) -> None:
+        if not self._ended and not self._core.clients.pass_over(
+            self.session, queue, receipt, topic
+        ):
+            self._core.topics.dropped += 1
 
     def closed(self, consumer: Consumer, error: BraidError) -> None:
         """A queue is gone; without the session's own there is no session."""
@@ -266,7 +269,3 @@ def _leased(d: Delivery, queue: str) -> Published:
     return Published(
         d.seq, d.token, d.receives, d.id, d.time_ms, d.attributes, d.body, d.expire_ms, queue
     )
-
-
-def _forget(queue: Queue, receipts: list[Receipt]) -> None:
-    queue.ack(receipts, DROPPED)

@@ -6,15 +6,22 @@ as much as it can use, and what one had not acknowledged when it went away goes 
 
 The queue lives in memory while all members do. With the first durable member comes a second queue,
 in the log, which takes all that is published from then on, and is there as long as the share.
+
+A member may get a message from these queues that its user may not have. It is passed over: tried on
+another member after a while, and dropped if no connected one may have it.
 """
 
 from collections.abc import Callable, Iterator
 
+from .host import DROPPED
+from .message import Receipt
 from .publication import Subscription
 from .queue import Queue
 from .session import Session
 
-__all__ = ["Share", "share_name"]
+__all__ = ["PASSED_OVER_MS", "Share", "share_name"]
+
+PASSED_OVER_MS = 100  # before a message that one member may not have is tried on another
 
 
 def share_name(group: str, filter: str) -> str:
@@ -77,3 +84,22 @@ class Share:
             if member.sink is not None and allowed(member):
                 return member
         return None
+
+    def pass_over(
+        self,
+        member: Session,
+        queue: Queue,
+        receipt: Receipt,
+        allowed: Callable[[Session], bool],
+        now_ms: int,
+    ) -> bool:
+        """Take back a message that ``member`` may not have; whether it waits for another one."""
+        waits = any(
+            other is not member and other.sink is not None and allowed(other)
+            for other in self.members
+        )
+        if waits:
+            queue.nack([receipt], PASSED_OVER_MS, True, now_ms)
+        else:
+            queue.ack([receipt], DROPPED)
+        return waits

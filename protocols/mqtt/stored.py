@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from .outbound import Outbound
     from .session import MqttSession
 
-__all__ = ["LEASED_BYTES_MAX", "PASSED_OVER_MS", "Held", "Source", "Stored"]
+__all__ = ["LEASED_BYTES_MAX", "Held", "Source", "Stored"]
 
 LEASED_BYTES_MAX = 1024 * 1024  # of bodies that wait here and packets that wait to be sent, about
-PASSED_OVER_MS = 100  # before a message that one member may not have is tried on another
 
 
 class Source:
@@ -222,19 +221,13 @@ class Stored:
 
     def _pass_over(self, source: Source, receipt: Receipt, topic: str) -> None:
         """A message of a share that this member may not have: for another, or for nobody."""
-        session = self._session
-        topics, now_ms = session.topics, session.core.now_ms
-        if source not in self._sources:
+        session = self._session.session
+        if session is None or source not in self._sources:
             return  # all of it went back
-        if any(
-            member is not session.session and topics.may_receive(member, topic)
-            for member in session.core.clients.members(source.filter or "")
-        ):
-            source.queue.nack([receipt], PASSED_OVER_MS, True, now_ms)
-            source.credit(1)
-        else:
-            source.settle([receipt])
+        clients = self._session.core.clients
+        if not clients.pass_over(session, source.queue, receipt, topic):
             self._out.drop(1)
+        source.credit(1)
 
     def _give_back(self, source: Source) -> None:
         """Consume no more from a queue that the user may not receive from any more."""

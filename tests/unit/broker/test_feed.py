@@ -11,6 +11,7 @@ from braidmq.broker.errors import BraidError, Conflict, LeaseLost, Unavailable
 from braidmq.broker.feed import Feed
 from braidmq.broker.limits import Limits
 from braidmq.broker.publishing import Posted, Published
+from braidmq.broker.sharing import PASSED_OVER_MS
 from braidmq.broker.verbs import Interest
 from tests.broker_harness import Harness
 
@@ -182,6 +183,34 @@ def test_members_without_the_right_drop_what_they_are_given(broker):
     live = Reader(broker, "w/+", who=who)
     publish(broker, "w/secret", b"1")
     assert live.bodies(5) == []
+
+
+def test_what_one_member_may_not_have_another_gets(broker):
+    rules = (
+        Rule("allow", ("topic:*", "session:*"), ("w/*",)),
+        Rule("deny", ("topic:Subscribe",), ("w/secret",)),
+    )
+    broker.core.access.replace([User("alice", HASH, rules)])
+    alice = Reader(broker, "w/+", who=broker.core.access.principal("alice"), share="g")
+    alice.feed.grant(10)
+    publish(broker, "w/secret", b"0")  # nobody else is there
+    assert broker.core.topics.dropped == 1
+    other = Reader(broker, "w/+", share="g")
+    other.feed.grant(100)
+    for number in range(10):
+        publish(broker, "w/secret", b"%d" % number)
+        publish(broker, "w/open", b"open")
+    broker.advance(20 * PASSED_OVER_MS)
+    got = other.take()
+    assert sorted(m.body for m in got if m.body != b"open") == [b"%d" % n for n in range(10)]
+    mine = alice.take()
+    assert all(m.body == b"open" for m in mine) and len(mine) + len(got) == 20
+    assert broker.core.topics.dropped == 1
+    assert alice.feed.credit == 10 - len(mine)
+    other.close()
+    # What comes back when it goes away is for nobody who is left: dropped, not kept for ever.
+    broker.advance(20 * PASSED_OVER_MS)
+    assert broker.core.topics.dropped == 11
 
 
 def test_queues_of_a_filter_that_was_left_are_left(broker):
