@@ -169,9 +169,9 @@ class _Parser:
         if kind in ("AND", "OR"):
             first = self._condition(left)
             second = self._condition(self._expression(_POWER[kind]))
-            join, keys = (_and, fewest_keys) if kind == "AND" else (_or, any_keys)
-            both = (first.keys, second.keys)
-            return _Condition(at, join(first.evaluate, second.evaluate), keys(both))
+            join, keys_of = (_and, fewest_keys) if kind == "AND" else (_or, any_keys)
+            joined = join(first.evaluate, second.evaluate)
+            return _Condition(at, joined, keys_of((first.keys, second.keys)))
         if isinstance(left, _Condition):
             fail(at, "AND, OR or the end", token.shown)
         self._term(at)
