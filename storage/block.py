@@ -17,23 +17,25 @@ one behind the other, so that encoding and decoding are a few calls for any numb
       count * u32   ms since ``time_ms``         (only with TIMES)
       the keys, the headers, the bodies
 
-Numbers are little endian; the CRC is that of every record. Pure functions.
+Numbers are little endian; the CRC is that of every record. ``time_ms`` is that of the oldest
+record. Pure functions.
 """
 
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise, repeat
 from struct import Struct
 from struct import error as StructError
 from zlib import crc32
 
 import msgspec
 
-from .record import STREAM, record_length
+from .record import STREAM, record_length, record_type
 
 __all__ = [
     "BLOCK_HEAD_BYTES",
+    "BLOCK_SPAN_MS",
     "Block",
     "StreamRecord",
     "decode_block",
@@ -47,8 +49,11 @@ HEADERS, TIMES, KEYLESS = 1, 2, 4
 _HEAD = Struct("<BBHIQIQ")
 _PREFIX = Struct("<II")
 BLOCK_HEAD_BYTES = _PREFIX.size + _HEAD.size
+BLOCK_SPAN_MS = 1 << 32  # no record of a block is so much newer than its oldest one: 49 days
 
+_U64_END = 1 << 64
 _SWAPS = sys.byteorder == "big"
+assert array("I").itemsize == 4
 
 
 class StreamRecord(msgspec.Struct, gc=False):
@@ -66,13 +71,28 @@ class StreamRecord(msgspec.Struct, gc=False):
     body: bytes
 
 
+class _Columns(msgspec.Struct, gc=False):
+    """The columns of numbers; None: it is not there. Where the columns of values begin."""
+
+    keys: "array[int] | None"
+    headers: "array[int] | None"
+    bodies: "array[int]"
+    times: "array[int] | None"
+    keys_at: int
+    headers_at: int
+    bodies_at: int
+
+
+_ListOfBytes = list[bytes]  # Block has a property of that name
+
+
 class Block(msgspec.Struct, gc=False):
     """Where a block stands and what it holds. ``buffer[at:at + length]`` is the record."""
 
     shard: int
     first: int
     count: int
-    time_ms: int
+    time_ms: int  # of its oldest record
     flags: int
     buffer: bytes
     at: int
@@ -90,51 +110,75 @@ class Block(msgspec.Struct, gc=False):
             return self.buffer
         return self.buffer[self.at : self.at + self.length]
 
-    def bodies(self, skip: int = 0) -> list[bytes]:
-        """The bodies alone, without the first ``skip``."""
-        columns, at = self._columns()
-        buffer = self.buffer
-        at += columns[0][-1] + columns[1][-1]
-        ends = columns[2]
-        starts = [0, *ends]
-        return [
-            buffer[at + a : at + b]
-            for a, b in zip(starts[skip:-1] if skip else starts, ends[skip:], strict=False)
-        ]
+    @property
+    def time_last_ms(self) -> int:
+        """When its newest record was appended, unix ms."""
+        times = self._columns().times
+        return self.time_ms if times is None else self.time_ms + max(times)
+
+    def number_at(self, time_ms: int) -> int:
+        """The number of the first record appended at ``time_ms`` or later, or :attr:`end`."""
+        late = time_ms - self.time_ms
+        times = self._columns().times if late > 0 else None
+        if times is None:
+            return self.end if late > 0 else self.first
+        return next((self.first + n for n, time in enumerate(times) if time >= late), self.end)
+
+    def bodies(self, skip: int = 0, count: int = -1) -> _ListOfBytes:
+        """The bodies alone: at most ``count`` behind the first ``skip``; -1: all."""
+        columns = self._columns()
+        last = self.count if count < 0 else min(self.count, skip + count)
+        return _cut(self.buffer, columns.bodies_at, columns.bodies, skip, last)
 
     def records(self, skip: int = 0, count: int = -1) -> Iterator[StreamRecord]:
-        """Its records, in order: at most ``count`` behind the first ``skip``."""
-        columns, keys_at = self._columns()
-        keys, headers, bodies, times = columns
-        headers_at = keys_at + keys[-1]
-        bodies_at = headers_at + headers[-1]
+        """Its records, in order: at most ``count`` behind the first ``skip``; -1: all."""
+        columns = self._columns()
         buffer = self.buffer
         last = self.count if count < 0 else min(self.count, skip + count)
-        for index in range(skip, last):
-            before = index - 1
-            yield StreamRecord(
-                self.first + index,
-                self.time_ms + times[index],
-                buffer[keys_at + (keys[before] if index else 0) : keys_at + keys[index]],
-                buffer[headers_at + (headers[before] if index else 0) : headers_at + headers[index]],
-                buffer[bodies_at + (bodies[before] if index else 0) : bodies_at + bodies[index]],
-            )
+        keys: Iterator[bytes] = repeat(b"")
+        headers: Iterator[bytes] = repeat(b"")
+        times: Iterator[int] = repeat(self.time_ms)
+        if columns.keys is not None:
+            keys = iter(_cut(buffer, columns.keys_at, columns.keys, skip, last))
+        if columns.headers is not None:
+            headers = iter(_cut(buffer, columns.headers_at, columns.headers, skip, last))
+        if columns.times is not None:
+            times = map(self.time_ms.__add__, columns.times[skip:last])
+        bodies = _cut(buffer, columns.bodies_at, columns.bodies, skip, last)
+        return map(StreamRecord, range(self.first + skip, self.end), times, keys, headers, bodies)
 
-    def _columns(self) -> tuple[list["array[int]"], int]:
-        """The ends of keys, headers and bodies, the times, and where the keys begin."""
+    def _columns(self) -> _Columns:
         at = self.at + BLOCK_HEAD_BYTES
         size = 4 * self.count
-        none = array("I", bytes(size))
-        columns: list[array[int]] = []
-        for present in (not self.flags & KEYLESS, self.flags & HEADERS, True, self.flags & TIMES):
-            column = none
-            if present:
-                column = array("I", self.buffer[at : at + size])
-                if _SWAPS:
-                    column.byteswap()
-                at += size
-            columns.append(column)
-        return columns, at
+        buffer = self.buffer
+        keys = headers = times = None
+        if not self.flags & KEYLESS:
+            keys = _decode_column(buffer[at : at + size])
+            at += size
+        if self.flags & HEADERS:
+            headers = _decode_column(buffer[at : at + size])
+            at += size
+        bodies = _decode_column(buffer[at : at + size])
+        at += size
+        if self.flags & TIMES:
+            times = _decode_column(buffer[at : at + size])
+            at += size
+        headers_at = at if keys is None else at + keys[-1]
+        bodies_at = headers_at if headers is None else headers_at + headers[-1]
+        return _Columns(keys, headers, bodies, times, at, headers_at, bodies_at)
+
+
+def _cut(buffer: bytes, at: int, ends: "array[int]", skip: int, last: int) -> list[bytes]:
+    """The values from index ``skip`` up to ``last`` of the column of values at ``at``."""
+    if last <= skip:
+        return []
+    start = at + (ends[skip - 1] if skip else 0)
+    values = []
+    for end in ends[skip:last]:
+        end += at
+        values.append(buffer[start:end])
+        start = end
+    return values
 
 
 def encode_block(
@@ -149,36 +193,62 @@ def encode_block(
     """Encode records that are numbered from ``first`` on; ``times`` are ms since ``time_ms``.
 
     All sequences are of one length, at least 1; ``headers`` is None when no record has any.
+
+    Raises:
+        OverflowError: a column has 4 GiB, or a time is ``BLOCK_SPAN_MS`` or more.
     """
-    flags = 0
-    ends = [_ends(bodies)]
-    values = []
-    if headers is not None and any(headers):
-        flags |= HEADERS
-        ends.insert(0, _ends(headers))
-        values.extend(headers)
-    if any(keys):
-        ends.insert(0, _ends(keys))
-        values[:0] = keys
-    else:
-        flags |= KEYLESS
-    if times is not None and any(times):
-        flags |= TIMES
-        ends.append(_column(array("I", times)))
-    content = b"".join(
-        (_HEAD.pack(STREAM, flags, 0, shard, first, len(bodies), time_ms), *ends, *values, *bodies)
+    return _encode(
+        (shard, first, time_ms),
+        (_ends(keys), keys) if any(keys) else None,
+        (_ends(headers), headers) if headers is not None and any(headers) else None,
+        (_ends(bodies), bodies),
+        array("I", times) if times is not None and any(times) else None,
     )
+
+
+_Values = tuple["array[int]", Sequence[bytes]]  # ends, and what joined they are the ends in
+
+
+def _encode(
+    head: tuple[int, int, int],
+    keys: _Values | None,
+    headers: _Values | None,
+    bodies: _Values,
+    times: "array[int] | None",
+) -> bytes:
+    shard, first, time_ms = head
+    present = [column for column in (keys, headers, bodies) if column is not None]
+    columns = [_encode_column(ends) for ends, _ in present]
+    flags = 0
+    if keys is None:
+        flags |= KEYLESS
+    if headers is not None:
+        flags |= HEADERS
+    if times is not None:
+        flags |= TIMES
+        columns.append(_encode_column(times))
+    for _, values in present:
+        columns += values
+    fields = _HEAD.pack(STREAM, flags, 0, shard, first, len(bodies[0]), time_ms)
+    content = b"".join((fields, *columns))
     return _PREFIX.pack(_PREFIX.size + len(content), crc32(content)) + content
 
 
-def _ends(values: Sequence[bytes]) -> bytes:
-    return _column(array("I", accumulate(map(len, values))))
+def _ends(values: Sequence[bytes]) -> "array[int]":
+    return array("I", accumulate(map(len, values)))
 
 
-def _column(column: "array[int]") -> bytes:
+def _encode_column(column: "array[int]") -> bytes:
     if _SWAPS:
         column.byteswap()
     return column.tobytes()
+
+
+def _decode_column(content: bytes) -> "array[int]":
+    column = array("I", content)
+    if _SWAPS:
+        column.byteswap()
+    return column
 
 
 def decode_block_head(buffer: bytes, at: int) -> Block:
@@ -187,8 +257,10 @@ def decode_block_head(buffer: bytes, at: int) -> Block:
     return Block(shard, first, count, time_ms, flags, buffer, at, record_length(buffer, at))
 
 
-def decode_block(buffer: bytes, at: int) -> Block:
-    """Decode the block at ``at``, whose CRC holds.
+def decode_block(buffer: bytes, at: int = 0) -> Block:
+    """Decode the block at ``at``, whoever made it; its CRC is not looked at.
+
+    What is returned can be read without an error, and memory for it is bounded by its length.
 
     Raises:
         ValueError: what stands in it does not fit together.
@@ -197,18 +269,24 @@ def decode_block(buffer: bytes, at: int) -> Block:
         block = decode_block_head(buffer, at)
     except StructError as error:
         raise ValueError(f"a block ends in its head: {error}") from None
+    flags = block.flags
+    if record_type(buffer, at) != STREAM or flags & ~(HEADERS | TIMES | KEYLESS):
+        raise ValueError("no block, or one with flags that mean nothing")
     if not block.count:
         raise ValueError("a block without records")
+    if block.end > _U64_END or block.time_ms > _U64_END - BLOCK_SPAN_MS:
+        raise ValueError("the numbers or the times of a block pass 64 bits")
     ending = at + block.length
-    columns = 1 + (not block.flags & KEYLESS) + bool(block.flags & HEADERS)
-    columns += bool(block.flags & TIMES)
-    if at + BLOCK_HEAD_BYTES + 4 * block.count * columns > ending or ending > len(buffer):
+    count_of_columns = 1 + (not flags & KEYLESS) + bool(flags & HEADERS) + bool(flags & TIMES)
+    if at + BLOCK_HEAD_BYTES + 4 * block.count * count_of_columns > ending or ending > len(buffer):
         raise ValueError("the columns of a block do not fit in its length")
-    ends, values_at = block._columns()
-    for column in ends[:3]:
-        if any(a > b for a, b in zip(column, column[1:], strict=False)):
-            raise ValueError("the ends in a block fall")
-    if values_at + sum(column[-1] for column in ends[:3]) != ending:
+    columns = block._columns()
+    for column in (columns.keys, columns.headers, columns.bodies):
+        if column is not None:
+            ends = column.tolist()
+            if ends != sorted(ends):
+                raise ValueError("the ends in a block fall")
+    if columns.bodies_at + columns.bodies[-1] != ending:
         raise ValueError("the values of a block do not fill its length")
     return block
 
@@ -216,20 +294,48 @@ def decode_block(buffer: bytes, at: int) -> Block:
 def merge_blocks(blocks: Sequence[Block]) -> bytes:
     """One block with the records of several that follow each other in one shard.
 
-    Times are kept to the millisecond while all are within 49 days of the first.
+    It is about as large as they are together: how many to merge is the caller's to bound.
+
+    Raises:
+        ValueError: they do not follow each other.
+        OverflowError: their times do not lie within ``BLOCK_SPAN_MS``.
     """
     if len(blocks) == 1:
         return blocks[0].bytes
-    keys: list[bytes] = []
-    headers: list[bytes] = []
-    bodies: list[bytes] = []
-    times: list[int] = []
-    base_ms = blocks[0].time_ms
+    for block, following in pairwise(blocks):
+        if following.first != block.end or following.shard != block.shard:
+            raise ValueError(f"{following.first} of {following.shard} does not follow {block.end}")
+    time_ms = min(block.time_ms for block in blocks)
+    keys, headers, bodies = _Merged(), _Merged(), _Merged()
+    times = array("I")
     for block in blocks:
-        for record in block.records():
-            keys.append(record.key)
-            headers.append(record.headers)
-            bodies.append(record.body)
-            times.append(record.time_ms - base_ms)
-    first = blocks[0]
-    return encode_block(first.shard, first.first, base_ms, keys, headers, bodies, times)
+        columns = block._columns()
+        buffer, count = block.buffer, block.count
+        keys.add(columns.keys, buffer[columns.keys_at : columns.headers_at], count)
+        headers.add(columns.headers, buffer[columns.headers_at : columns.bodies_at], count)
+        bodies.add(columns.bodies, buffer[columns.bodies_at : block.at + block.length], count)
+        late = block.time_ms - time_ms
+        if columns.times is None:
+            times.extend(repeat(late, count))
+        else:
+            times.extend([late + time for time in columns.times])
+    return _encode(
+        (blocks[0].shard, blocks[0].first, time_ms),
+        (keys.ends, keys.values) if keys.ends[-1] else None,
+        (headers.ends, headers.values) if headers.ends[-1] else None,
+        (bodies.ends, bodies.values),
+        times if any(times) else None,
+    )
+
+
+class _Merged:
+    """A column of several blocks."""
+
+    def __init__(self) -> None:
+        self.ends = array("I")
+        self.values: list[bytes] = []
+
+    def add(self, ends: "array[int] | None", values: bytes, count: int) -> None:
+        base = self.ends[-1] if self.ends else 0
+        self.ends.extend(repeat(base, count) if ends is None else [base + end for end in ends])
+        self.values.append(values)
