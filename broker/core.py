@@ -29,7 +29,7 @@ from .redrive import Redrive
 from .registry import QueueDefinition
 from .selectors import Selector
 from .settings import QueueSettings, check_name
-from .topiccore import TopicCore
+from .streamcore import StreamCore
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
 
 __all__ = ["Core"]
@@ -40,10 +40,11 @@ _STATES = ("all", "ready", "delayed", "in-flight")
 _REASON_CHARACTERS_MAX = 256
 
 
-class Core(TopicCore):
+class Core(StreamCore):
     """One broker. See the module's rules, and ``engine.py`` for what drives it.
 
-    What can be asked about topics and sessions stands in ``topiccore.py``.
+    What can be asked about topics and sessions stands in ``topiccore.py``, about streams in
+    ``streamcore.py``.
     """
 
     # Queues -----------------------------------------------------------------------------------

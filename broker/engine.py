@@ -9,6 +9,7 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import cast
 
+from ..storage.cold import ColdFile
 from ..storage.errors import DiskFull, StorageError
 from ..storage.log import Durability, Log, Scheduler
 from ..storage.record import encode_delay, encode_link
@@ -33,7 +34,9 @@ from .message import (
 from .queue import Queue
 from .redrive import Redrive
 from .registry import Registry
+from .shard import Shard
 from .state import LANE_SHIFT
+from .streams import Streams
 from .topics import Topics
 
 __all__ = ["Engine", "Kept"]
@@ -99,6 +102,7 @@ class Engine(Registry):
         self.clients = Clients(self, self.topics, policy or SessionPolicy())
         self.delaying = Delaying(self)
         self.announcing = Announcing(self)
+        self.streams = Streams(self)
         log.on_progress = self._progressed
         access.watch(self._users_changed)
 
@@ -116,6 +120,7 @@ class Engine(Registry):
             queue.set_alarm()
         self.clients.start(self.started_ms)
         self.delaying.start()
+        self.streams.start(self.started_ms)
 
     def host(self) -> Host:
         """The queues turn to the core itself."""
@@ -177,6 +182,7 @@ class Engine(Registry):
                 self.wake(queue)
         for queue in done:
             del self._unsettled[queue]
+        self.streams.progressed()
 
     def changed(self, queue: Queue) -> None:
         """Messages were put into a queue, or moved in the log: deliver them when they are kept."""
@@ -270,6 +276,10 @@ class Engine(Registry):
         """The same for one that was never logged."""
         self.discard_pages(queue, queue.bounds())
         self._forget(queue)
+
+    def shard_gone(self, shard: Shard, lsns: Sequence[int], files: Sequence[ColdFile]) -> None:
+        """What nobody needs any more of a shard is released."""
+        self.streams.gone(shard, lsns, files)
 
     def _forget(self, queue: Queue) -> None:
         queue.forget_leases()

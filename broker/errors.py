@@ -9,6 +9,7 @@
     ├── LimitExceeded          a documented limit is reached
     │   ├── QueueFull          the queue's own limit, policy "reject"
     │   ├── InFlightFull       too many messages are leased at once
+    │   ├── Throttled          a shard lets no more through right now; try again later
     │   └── TooLarge           a message or frame is over its size limit
     ├── LeaseLost              the message is no longer yours: expired, settled or taken over
     ├── Unavailable            try again later, nothing was taken
@@ -38,6 +39,7 @@ __all__ = [
     "PermissionDenied",
     "QueueFull",
     "StorageFull",
+    "Throttled",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
@@ -97,6 +99,12 @@ class InFlightFull(LimitExceeded):
     """As many messages are leased as the queue allows; acknowledge some first."""
 
     code = "in-flight-full"
+
+
+class Throttled(LimitExceeded):
+    """The shard's rate is used up; what was refused can be sent again a moment later."""
+
+    code = "throttled"
 
 
 class TooLarge(LimitExceeded):

@@ -12,6 +12,7 @@ import msgspec
 __all__ = [
     "DELAY_MS_MAX",
     "NAME_BYTES_MAX",
+    "PARTITION_KEY_BYTES_MAX",
     "PRIORITY_MAX",
     "RETENTION_MS_MAX",
     "TAGS_MAX",
@@ -28,6 +29,7 @@ TAGS_MAX = 50
 TAG_BYTES_MAX = 256
 VISIBILITY_TIMEOUT_MS_MAX = 12 * 3600 * 1000
 DELAY_MS_MAX = 365 * 24 * 3600 * 1000
+PARTITION_KEY_BYTES_MAX = 1_024  # Kinesis: 256 characters
 RETENTION_MS_MAX = 10 * 365 * 24 * 3600 * 1000
 
 # Limits that may be 0: no waiting, no reserve, or no limit at all. Elsewhere 0 would switch a limit
@@ -84,6 +86,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     retained_bytes_max: int = 1024 * 1024 * 1024
     retained_message_bytes_max: int = 1024 * 1024
     retained_expiry_ms: int = 0
+    streams_max: int = 10_000
+    shards_max: int = 100_000  # of all streams
+    shards_per_stream_max: int = 10_000  # that are open
+    stream_reads_waiting_max: int = 100_000
     connections_max: int = 10_000
     connections_unauthenticated_max: int = 1_000
     # Off unless asked for: a whole site may stand behind one address.

@@ -13,6 +13,7 @@ from .core import Core
 from .errors import BraidError, Unavailable
 from .feed import Feed
 from .lease import Consumer
+from .localstreams import LocalStreams
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
 from .settings import QueueSettings
@@ -132,7 +133,7 @@ class _LocalFeed:
             self.wake()
 
 
-class LocalVerbs:
+class LocalVerbs(LocalStreams):
     """``Verbs`` on a core in this process, for one principal."""
 
     def __init__(
@@ -142,11 +143,8 @@ class LocalVerbs:
         now_ms: Callable[[], int],
         connections: Callable[[], int],
     ) -> None:
-        self._core = core
-        self._who = who
-        self._now_ms = now_ms
+        super().__init__(core, who, now_ms)
         self._connections = connections
-        self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Future[list[Delivery]]] = set()
         self._consumptions: set[_LocalConsumption] = set()
         self._feeds: set[_LocalFeed] = set()
@@ -200,12 +198,14 @@ class LocalVerbs:
         for each in list(self._feeds):
             self.leave(each, ())
             each.end(Unavailable("the broker was closed"))
+        self.end_answers(Unavailable("the broker was closed"))
 
     def fail(self, error: BraidError) -> None:
         """The broker has failed: end what would wait for ever."""
         for each in list(self._feeds):
             self._feeds.discard(each)
             each.end(error)
+        self.end_answers(error)
 
     def take(self, feed: Feed) -> list[Published]:
         """What came for a subscription."""

@@ -6,6 +6,7 @@ under different names has one standard name here:
     content-type, correlation-id, reply-to   as in MQTT 5, AMQP and STOMP
     group-id         message group of a FIFO queue
     dedup-id         deduplication id of a FIFO queue
+    partition-key    which shard of a stream it goes to; without it the topic says so
     traceparent, tracestate                  W3C trace context, passed through
     topic            the topic it was published to
     mqtt-qos         "0" or "2", as it was published; without it a stored message has QoS 1
@@ -35,6 +36,7 @@ __all__ = [
     "DEDUP_ID",
     "GROUP_ID",
     "OWN_HEADERS",
+    "PARTITION_KEY",
     "PRIORITY_DEFAULT",
     "REPLY_TO",
     "TOPIC",
@@ -61,6 +63,7 @@ CORRELATION_ID = "correlation-id"
 REPLY_TO = "reply-to"
 GROUP_ID = "group-id"
 DEDUP_ID = "dedup-id"
+PARTITION_KEY = "partition-key"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 TOPIC = "topic"

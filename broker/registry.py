@@ -1,31 +1,36 @@
 """What the broker holds, and how the log brings it back: the apply side of ``core.py``.
 
 Everything that owns messages has a number (its *entity* in the log) that is never used again, and
-a name that may be. There are three kinds of queues, told apart by the ``kind`` in their definition:
+a name that may be. There are four kinds of queues, told apart by the ``kind`` in their definition:
 
     queue      declared by somebody
+    webhook    of a webhook, which a sender empties (``webhook.py``)
     session    of a durable session (``session.py``)
     share      of a shared subscription, made and ended with its members (``sharing.py``); also
                the one of ``delaying.py``
 
-and the retained messages (``retained.py``), whose number is fixed. Queues of durability ``memory``
+and the retained messages (``retained.py``), whose number is fixed. Streams and their shards have
+numbers as well; they stand in ``streamstore.py``. Queues of durability ``memory``
 keep their definition in the log and their messages in a log of their own that has no files; its
 LSNs start above every other.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from ..storage.cold import ColdFile
 from ..storage.log import Durability, Log, Reference
 from ..storage.record import (
     ACK,
+    COLD,
     DEFINITION,
     DELAY,
     LINK,
     MESSAGE,
     PURGE,
     RECEIVE,
+    STREAM,
     MessageRecord,
     decode_ack,
     decode_definition,
@@ -35,6 +40,7 @@ from ..storage.record import (
     decode_purge,
     decode_receive,
 )
+from ..storage.streams import decode_cold
 from .fifo import FifoQueue
 from .host import Host
 from .index import LSN_MASK, Page
@@ -43,7 +49,11 @@ from .queue import Queue
 from .retained import RETAINED, RETAINED_ENTITY, RetainedStore, end_ms
 from .session import Session, SessionDefinition, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
+from .shard import SHARD, STREAM_SECTION, Shard
 from .state import PAGE, QUEUE
+from .stream import StreamDefinition
+from .streamstore import StreamStore
+from .webhook import WebhookDefinition, WebhookQueue, webhook_name
 
 __all__ = ["QueueDefinition", "Registry"]
 
@@ -65,7 +75,13 @@ class _Meta(msgspec.Struct):
     next_id: int
 
 
-_Definition = QueueDefinition | SessionDefinition | SubscriptionDefinition
+_Definition = (
+    QueueDefinition
+    | SessionDefinition
+    | StreamDefinition
+    | SubscriptionDefinition
+    | WebhookDefinition
+)
 
 
 class _Kind(msgspec.Struct):
@@ -78,6 +94,7 @@ class Registry:
     Attributes:
         queues: those that somebody declared. sessions: the durable ones, and those connected.
         shares: queues of shared subscriptions, by ``$share/GROUP/FILTER``.
+        webhooks: by their names; they are among the queues, too, by ``$webhook/NAME``.
     """
 
     def __init__(self, log: Log, memory: Log) -> None:
@@ -86,7 +103,9 @@ class Registry:
         self.queues: dict[str, Queue] = {}
         self.sessions: dict[str, Session] = {}
         self.shares: dict[str, Queue] = {}
+        self.webhooks: dict[str, WebhookQueue] = {}
         self.retained = RetainedStore(log)
+        self.stream_store = StreamStore(log, memory, self.shard_gone)
         self._by_id: dict[int, Queue] = {}
         self._next_id = 1
         self._trash: list[tuple[Log, Page]] = []  # of purged and deleted queues, to be released
@@ -98,6 +117,10 @@ class Registry:
 
     def changed(self, queue: Queue) -> None:
         """A live queue points at records that are not kept yet: deliver when they are."""
+        raise NotImplementedError
+
+    def shard_gone(self, shard: Shard, lsns: Sequence[int], files: Sequence[ColdFile]) -> None:
+        """What nobody needs any more of a shard is to be released."""
         raise NotImplementedError
 
     # Apply ------------------------------------------------------------------------------------
@@ -136,6 +159,18 @@ class Registry:
         queue.session.restore(definition)
         return queue
 
+    def define_webhook(self, id: int, definition: WebhookDefinition) -> WebhookQueue:
+        """Apply: the webhook is there, with these settings, confirmed or not."""
+        queue = self._by_id.get(id)
+        if queue is None:
+            settings, created_ms = definition.settings, definition.created_ms
+            queue = WebhookQueue(self.host(), id, definition.name, settings, self.log, created_ms)
+            self.queues[queue.name] = self.webhooks[webhook_name(queue.name)] = queue
+            self._enter(id, queue)
+        assert isinstance(queue, WebhookQueue)
+        queue.define(definition.webhook)
+        return queue
+
     def _enter(self, id: int, queue: Queue) -> None:
         if not self._live:
             queue.begin_replay()
@@ -149,6 +184,12 @@ class Registry:
             self.define(id, definition)
         elif isinstance(definition, SessionDefinition):
             self.define_session(id, definition)
+        elif isinstance(definition, StreamDefinition):
+            stream = self.stream_store.define(id, definition)
+            highest = max((shard.id for shard in stream.shards.values()), default=id)
+            self._next_id = max(self._next_id, highest + 1)
+        elif isinstance(definition, WebhookDefinition):
+            self.define_webhook(id, definition)
         else:
             queue = self._by_id.get(id)
             if isinstance(queue, SessionQueue):
@@ -162,6 +203,8 @@ class Registry:
         for names in (self.queues, self.shares):
             if names.get(queue.name) is queue:
                 del names[queue.name]
+        if isinstance(queue, WebhookQueue) and self.webhooks.get(webhook_name(queue.name)) is queue:
+            del self.webhooks[webhook_name(queue.name)]
         if isinstance(queue, SessionQueue):
             session = queue.session
             if self.sessions.get(session.name) is session:
@@ -179,6 +222,8 @@ class Registry:
         """Apply one record; it may already be part of the state."""
         if kind == MESSAGE:
             self._apply_message(lsn, buffer, at)
+        elif kind == STREAM:
+            self.stream_store.put(lsn, buffer, at)
         elif kind == ACK:
             ack = decode_ack(buffer, at)
             queue = self._by_id.get(ack.entity)
@@ -207,25 +252,33 @@ class Registry:
             queue = self._by_id.get(purge.entity)
             if queue is not None:
                 self.discard_pages(queue, purge.bounds)
+            else:
+                self.stream_store.trim(purge.entity, purge.bounds[0])
         elif kind == DEFINITION:
             record = decode_definition(buffer, at)
             self._next_id = max(self._next_id, record.entity + 1)
             if record.content:
                 self._define(record.entity, record.content)
-            else:
+            elif self.stream_store.undefine(record.entity) is None:
                 self.undefine(record.entity)
+        elif kind == COLD:
+            cold = decode_cold(buffer, at)
+            self.stream_store.rehome(cold.file, cold.replaces)
         else:
             raise ValueError(f"record type {kind} at lsn {lsn} is not known to this version")
 
     def _apply_message(self, lsn: int, buffer: bytes, at: int) -> None:
         message = decode_message(buffer, at, lsn)
         size = len(message.attributes) + len(message.body)
+        shards = self.stream_store.shards
         for entity, seq in message.targets:
             queue = self._by_id.get(entity)
             if entity == RETAINED_ENTITY:
                 self._apply_retained(seq, message, size)
             elif message.replaces:
                 self._apply_move(queue, seq, message.replaces, lsn)
+            elif entity in shards:
+                shards[entity].put(seq, 1, lsn, message.length, message.time_ms)
             elif queue is not None:
                 queue.put(seq, lsn, size, message.due_ms, message.expire_ms, message.group)
                 if message.dedup and isinstance(queue, FifoQueue):
@@ -275,6 +328,7 @@ class Registry:
         """Everything, as sections: see :meth:`storage.log.Replay.snapshot`."""
         yield _META, msgspec.msgpack.encode(_Meta(self._next_id))
         yield from self.retained.snapshot()
+        yield from self.stream_store.snapshot()
         for queue in list(self._by_id.values()):
             if queue.id in self._by_id:
                 yield from queue.snapshot()
@@ -287,11 +341,15 @@ class Registry:
             definition = _decode_definition(content)
             if isinstance(definition, SessionDefinition):
                 self.define_session(definition.id, definition).load_lanes(definition.lanes)
+            elif isinstance(definition, WebhookDefinition):
+                self.define_webhook(definition.id, definition).load_lanes(definition.lanes)
             else:
                 assert isinstance(definition, QueueDefinition)
                 self.define(definition.id, definition).load_lanes(definition.lanes)
         elif kind == RETAINED:
             self.retained.load(content)
+        elif kind in (STREAM_SECTION, SHARD):
+            self.stream_store.load(kind, content)
         else:
             queue = self._by_id[int.from_bytes(content[:4], "little")]
             if kind == PAGE:
@@ -307,6 +365,7 @@ class Registry:
             if queue.logged:
                 for lsns in queue.lsns():
                     self.log.adopt_many(lsns)
+        self.stream_store.finish()
         self._live = True
 
     def references(self, first: int, end: int) -> Iterator[list[Reference]]:
@@ -332,7 +391,9 @@ _KINDS: dict[str, type[_Definition]] = {
     "queue": QueueDefinition,
     "share": QueueDefinition,
     "session": SessionDefinition,
+    "stream": StreamDefinition,
     "subscription": SubscriptionDefinition,
+    "webhook": WebhookDefinition,
 }
 
 

@@ -296,6 +296,8 @@ class Broker(BrokerFace):
                 return
             try:
                 await self._work_off(log.housekeep())
+                for job in self.core.streams.jobs():
+                    await self._work_off(job)
                 if log.checkpoint_due():
                     await self._work_off(log.checkpoint())
                 elif log.compaction_due():

@@ -1,0 +1,238 @@
+"""What clients can ask about streams: the gate before ``streams.py``.
+
+The rules are those of ``core.py``, of which this is a part.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..storage.cold import ColdFile
+from ..storage.errors import StorageError
+from ..storage.log import Durability
+from .access import Principal
+from .errors import BraidError, Conflict, InvalidArgument, LimitExceeded, Unavailable
+from .settings import check_name
+from .shard import Shard
+from .stream import Stream
+from .stream_settings import StreamSettings
+from .streamreading import ChunkAnswer, ShardRead
+from .streams import Appending, Position
+from .streamverbs import ShardInfo, Start, StreamInfo
+from .topiccore import PAGE_MAX, TopicCore
+
+__all__ = ["NumberAnswer", "StreamCore"]
+
+NumberAnswer = Callable[[object, int | BraidError], None]
+
+
+class StreamCore(TopicCore):
+    """Streams, for a principal."""
+
+    def declare_stream(
+        self, who: Principal, name: str, settings: StreamSettings, shards: int, now_ms: int
+    ) -> StreamInfo:
+        """Make the stream, or find it with these very settings, whatever its shards are."""
+        who.check("stream:Declare", name)
+        check_name(name, "stream")
+        settings.check()
+        stream = self.stream_store.by_name.get(name)
+        if stream is None:
+            stream = self.streams.declare(name, settings, shards, now_ms)
+        elif stream.settings != settings:
+            raise Conflict(f"stream {name} exists with other settings")
+        return self._stream_info(stream)
+
+    def update_stream(
+        self, who: Principal, name: str, changes: dict[str, Any], now_ms: int
+    ) -> StreamInfo:
+        """Change settings."""
+        who.check("stream:Declare", name)
+        stream = self.streams.get(name)
+        self.streams.update(stream, stream.settings.changed(changes), now_ms)
+        return self._stream_info(stream)
+
+    def delete_stream(self, who: Principal, name: str) -> None:
+        """Delete the stream and its records."""
+        who.check("stream:Delete", name)
+        self.streams.delete(self.streams.get(name))
+
+    def stream_info(self, who: Principal, name: str) -> StreamInfo:
+        """The stream as it is now, with its shards."""
+        who.check("stream:Describe", name)
+        return self._stream_info(self.streams.get(name))
+
+    def list_streams(self, who: Principal, prefix: str, after: str, limit: int) -> list[StreamInfo]:
+        """Those streams that the principal may see, by name, a page at a time."""
+        if not 1 <= limit <= PAGE_MAX:
+            raise InvalidArgument(f"a page has 1 to {PAGE_MAX} entries")
+        by_name = self.stream_store.by_name
+        shown: list[StreamInfo] = []
+        for name in sorted(name for name in by_name if name > after and name.startswith(prefix)):
+            if len(shown) == limit:
+                break
+            if who.allows("stream:Describe", name):
+                info = self._stream_info(by_name[name])
+                info.shards = []
+                shown.append(info)
+        return shown
+
+    def _stream_info(self, stream: Stream) -> StreamInfo:
+        shards = list(stream.shards.values())
+        return StreamInfo(
+            name=stream.name,
+            settings=stream.settings,
+            created_ms=stream.created_ms,
+            open_shards=len(stream.open),
+            records=sum(shard.next - shard.first for shard in shards),
+            bytes=sum(shard.bytes for shard in shards),
+            groups=0,
+            shards=[_shard_info(shard) for shard in shards],
+        )
+
+    # Records ----------------------------------------------------------------------------------
+
+    def append(
+        self, who: Principal, name: str, batch: Appending, now_ms: int
+    ) -> tuple[Durability, list[Position | BraidError]]:
+        """Take records; each result stands once :meth:`when_kept` calls back for the level."""
+        who.check("stream:Append", name)
+        stream = self.streams.get(name)
+        self.admit(stream.settings.durability is Durability.MEMORY)
+        count = len(batch.bodies)
+        if not 1 <= count <= self.limits.batch_messages_max:
+            raise LimitExceeded(f"a batch has 1 to {self.limits.batch_messages_max} records")
+        for column in (batch.keys, batch.headers, batch.hash_keys):
+            if column is not None and len(column) != count:
+                raise InvalidArgument("the columns of a batch have one length")
+        return self.streams.append(stream, batch, now_ms)
+
+    def read_shard(
+        self,
+        who: Principal,
+        name: str,
+        index: int,
+        number: int,
+        records_max: int,
+        bytes_max: int,
+        wait_ms: int,
+        answer: ChunkAnswer,
+        argument: object,
+        now_ms: int,
+    ) -> ShardRead:
+        """Read from ``number`` on; ``answer(argument, chunk)`` is called once, later."""
+        who.check("stream:Read", name)
+        limits = self.limits
+        if not 1 <= records_max <= limits.receive_messages_max:
+            raise InvalidArgument(f"a read takes 1 to {limits.receive_messages_max} records")
+        if not 1 <= bytes_max <= limits.receive_bytes_max:
+            raise InvalidArgument(f"a read takes 1 to {limits.receive_bytes_max} bytes")
+        if not 0 <= wait_ms <= limits.receive_wait_ms_max:
+            raise InvalidArgument(f"a read waits 0 to {limits.receive_wait_ms_max} ms")
+        stream = self.streams.get(name)
+        shard = stream.shard(index)
+        read = ShardRead(
+            self.streams,
+            stream,
+            shard,
+            number,
+            records_max,
+            bytes_max,
+            now_ms + wait_ms,
+            answer,
+            argument,
+        )
+        self.streams.begin(read)
+        return read
+
+    def find_number(
+        self,
+        who: Principal,
+        name: str,
+        index: int,
+        start: Start,
+        answer: NumberAnswer,
+        argument: object,
+    ) -> None:
+        """Find the number to begin with; ``answer(argument, number)`` is called once."""
+        who.check("stream:Read", name)
+        shard = self.streams.get(name).shard(index)
+        if start.kind == "time":
+            self.find_time(shard, start.time_ms, answer, argument)
+        else:
+            answer(argument, _number(shard, start))
+
+    def find_time(self, shard: Shard, time_ms: int, answer: NumberAnswer, argument: object) -> None:
+        """Find the first record that came at ``time_ms`` or later."""
+        found = shard.number_at(time_ms)
+        if isinstance(found, int):
+            answer(argument, found)
+            return
+
+        def sought(_: object, number: int | None, error: StorageError | None) -> None:
+            if number is not None:
+                answer(argument, max(number, shard.first))
+            else:
+                answer(argument, Unavailable(f"shard {shard.index}: {error}"))
+
+        assert isinstance(found, ColdFile)
+        assert shard.log.cold is not None
+        shard.log.cold.seek(found, time_ms, sought, None)
+
+    # Resharding -------------------------------------------------------------------------------
+
+    def split_shard(
+        self, who: Principal, name: str, index: int, hash_key: str, now_ms: int
+    ) -> StreamInfo:
+        """Split a shard in two, at a hash key (decimal text) or in the middle."""
+        who.check("stream:Reshard", name)
+        stream = self.streams.get(name)
+        if hash_key and not (hash_key.isascii() and hash_key.isdigit() and len(hash_key) < 40):
+            raise InvalidArgument("a hash key is a decimal number of at most 39 digits")
+        self.streams.split(stream, index, int(hash_key) if hash_key else None, now_ms)
+        return self._stream_info(stream)
+
+    def merge_shards(
+        self, who: Principal, name: str, index: int, other: int, now_ms: int
+    ) -> StreamInfo:
+        """Merge two adjacent shards."""
+        who.check("stream:Reshard", name)
+        stream = self.streams.get(name)
+        self.streams.merge(stream, index, other, now_ms)
+        return self._stream_info(stream)
+
+    def rescale_stream(self, who: Principal, name: str, shards: int, now_ms: int) -> StreamInfo:
+        """Have so many even shards from now on."""
+        who.check("stream:Reshard", name)
+        stream = self.streams.get(name)
+        self.streams.rescale(stream, shards, now_ms)
+        return self._stream_info(stream)
+
+
+def _number(shard: Shard, start: Start) -> int:
+    """Where a start that is no time is: never before the oldest record, nor behind the end."""
+    if start.kind == "earliest":
+        return shard.first
+    if start.kind == "latest":
+        return shard.next
+    number = start.number + (start.kind == "after")
+    if not 0 < number <= shard.next:
+        raise InvalidArgument(f"shard {shard.index} goes from {shard.first} to {shard.next}")
+    return max(number, shard.first)
+
+
+def _shard_info(shard: Shard) -> ShardInfo:
+    definition = shard.definition
+    return ShardInfo(
+        index=shard.index,
+        first_hash=definition.first_hash,
+        last_hash=definition.last_hash,
+        parents=definition.parents,
+        closed=shard.closed,
+        first=shard.first,
+        next=shard.next,
+        bytes=shard.bytes,
+        oldest_ms=shard.oldest_ms(),
+        newest_ms=shard.last_ms,
+        created_ms=definition.created_ms,
+        files=len(shard.cold),
+    )
