@@ -34,10 +34,9 @@ from .limits import SessionPolicy
 from .message import Receipt
 from .publication import PlainPublication, Subscriber, Subscription
 from .queue import Queue
-from .registry import QueueDefinition
 from .session import EXPIRY_NEVER_MS, Session, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
-from .sharing import Share, share_name
+from .sharing import Share, durable_queue, share_name, volatile_queue
 from .topic import QUEUE_PREFIX, check_filter, parse_shared
 from .topics import Topics
 
@@ -277,13 +276,16 @@ class Clients:
         sink = session.sink
         if sink is not None and sink not in self._failing:
             self._failing.add(sink)
-            self._engine.later(partial(self._dismiss, session, sink))
-            self._engine.on_fault(error)
+            known = isinstance(error, BraidError)  # no mistake: it could not be attached
+            reason = str(error) if known else "an error of the broker"
+            self._engine.later(partial(self._dismiss, session, sink, reason))
+            if not known:
+                self._engine.on_fault(error)
 
-    def _dismiss(self, session: Session, sink: Subscriber) -> None:
+    def _dismiss(self, session: Session, sink: Subscriber, reason: str) -> None:
         self._failing.discard(sink)
         if session.sink is sink:
-            self.hang_up(session, "an error of the broker")
+            self.hang_up(session, reason)
 
     def _part(self, session: Session, leave: Callable[[], None]) -> None:
         """Have a connection leave its session; one that fails to is taken off."""
@@ -347,7 +349,7 @@ class Clients:
         if before == subscription and queue is None:
             return True
         if before is None:
-            self._check_limits(session, filter, shared)
+            self._check_limits(session, filter, shared, queue)
         if session.queue is not None and before != subscription:
             self._engine.admit()
             self._log_subscription(session, subscription.filter, subscription)
@@ -374,7 +376,9 @@ class Clients:
             raise NotFound(f"there is no queue {name!r}")
         return queue
 
-    def _check_limits(self, session: Session, filter: str, shared: tuple[str, str] | None) -> None:
+    def _check_limits(
+        self, session: Session, filter: str, shared: tuple[str, str] | None, queue: Queue | None
+    ) -> None:
         limits = self._engine.limits
         if len(session.subscriptions) >= limits.subscriptions_per_session_max:
             raise LimitExceeded(
@@ -390,9 +394,13 @@ class Clients:
             raise LimitExceeded(
                 f"a session brings at most {limits.filter_shapes_per_session_max} new shapes"
             )
-        new = shared is not None and share_name(*shared) not in self._shares
-        if new and len(self._shares) >= limits.shared_groups_max:
+        share = self._shares.get(share_name(*shared)) if shared is not None else None
+        if shared and share is None and len(self._shares) >= limits.shared_groups_max:
             raise LimitExceeded(f"there are {len(self._shares)} shares, as many as may be")
+        # Not when it is attached: it would be a member by then that gets nothing.
+        for each in share.queues if share is not None else (queue,):
+            if each is not None and len(each.consumers) >= limits.consumers_per_queue_max:
+                raise LimitExceeded(f"queue {each.name} has as many consumers as it may")
 
     def unsubscribe(self, session: Session, filter: str) -> bool:
         """End a subscription; False when there was none."""
@@ -431,7 +439,8 @@ class Clients:
         session.shapes += router.shapes - shapes
 
     def _make_share(self, name: str, filter: str, now_ms: int) -> Share:
-        share = Share(name, filter, self._volatile_queue(name, now_ms))
+        settings = self._settings(Durability.MEMORY)
+        share = Share(name, filter, volatile_queue(self._engine, name, settings, now_ms))
         share.durable = self._engine.shares.get(name)
         if share.durable is not None:  # of an earlier start, perhaps with other limits
             share.durable.settings = self._settings(share.durable.settings.durability)
@@ -443,7 +452,8 @@ class Clients:
         known = not share.join(session, subscription)
         self.subscriptions += not known
         if session.queue is not None and share.durable is None:
-            share.durable = self._durable_queue(share.name, now_ms)
+            settings = self._settings(Durability[self._policy.durability.upper()])
+            share.durable = durable_queue(self._engine, share.name, settings, now_ms)
             for member, options in share.members.items():
                 if member is not session and member.sink is not None:
                     self._attach(member, share.durable, options)
@@ -457,21 +467,6 @@ class Clients:
             member.sink.attach(queue, options)
         except Exception as error:
             self.sink_failed(member, error)
-
-    def _volatile_queue(self, name: str, now_ms: int) -> Queue:
-        engine = self._engine
-        settings = self._settings(Durability.MEMORY)
-        queue = Queue(engine.host(), engine.take_id(), name, settings, engine.memory, now_ms)
-        queue.kind = "share"
-        return queue
-
-    def _durable_queue(self, name: str, now_ms: int) -> Queue:
-        engine = self._engine
-        settings = self._settings(Durability[self._policy.durability.upper()])
-        definition = QueueDefinition(kind="share", name=name, settings=settings, created_ms=now_ms)
-        id = engine.take_id()
-        engine.log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
-        return engine.define(id, definition)
 
     def _leave(self, session: Session, filter: str) -> None:
         if filter.startswith(QUEUE_PREFIX):

@@ -79,6 +79,8 @@ class RetainedStore:
             for column in (self._lsns, self._sizes, self._expire_ms):
                 column.append(0)
         old = self._lsns[number]
+        if self._free and self._free[-1] == number:
+            self._free.pop()
         if old and self._topics[number] != topic:  # only while replaying
             self.tree.remove(self._topics[number])
         self.bytes += size - self._sizes[number]
@@ -147,7 +149,7 @@ class RetainedStore:
             raise LimitExceeded(f"{len(self.tree)} messages are retained, as many as may")
         while self._free and self._lsns[self._free[-1]]:
             self._free.pop()  # taken while replaying
-        return self._free.pop() if self._free else len(self._lsns)
+        return self._free[-1] if self._free else len(self._lsns)  # it is taken by :meth:`put`
 
     def due(self, now_ms: int) -> list[int]:
         """Numbers whose messages have outlived their time; some at a time."""

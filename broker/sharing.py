@@ -12,14 +12,23 @@ another member after a while, and dropped if no connected one may have it.
 """
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from ..storage.record import encode_definition
 from .host import DROPPED
 from .message import Receipt
 from .publication import Subscription
 from .queue import Queue
+from .registry import QueueDefinition
 from .session import Session
+from .settings import QueueSettings
 
-__all__ = ["PASSED_OVER_MS", "Share", "share_name"]
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["PASSED_OVER_MS", "Share", "durable_queue", "share_name", "volatile_queue"]
 
 PASSED_OVER_MS = 100  # before a message that one member may not have is tried on another
 
@@ -27,6 +36,21 @@ PASSED_OVER_MS = 100  # before a message that one member may not have is tried o
 def share_name(group: str, filter: str) -> str:
     """The name of a share, and of its durable queue: the subscription as MQTT writes it."""
     return f"$share/{group}/{filter}"
+
+
+def volatile_queue(engine: "Engine", name: str, settings: QueueSettings, now_ms: int) -> Queue:
+    """A new queue of a share, in memory."""
+    queue = Queue(engine.host(), engine.take_id(), name, settings, engine.memory, now_ms)
+    queue.kind = "share"
+    return queue
+
+
+def durable_queue(engine: "Engine", name: str, settings: QueueSettings, now_ms: int) -> Queue:
+    """A new queue of a share, in the log."""
+    definition = QueueDefinition(kind="share", name=name, settings=settings, created_ms=now_ms)
+    id = engine.take_id()
+    engine.log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
+    return engine.define(id, definition)
 
 
 class Share:

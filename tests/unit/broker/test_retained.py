@@ -343,6 +343,43 @@ def test_search_ends_with_the_log():
     assert search.take(10, 0) == [] and search.done and not waits
 
 
+def test_a_number_that_came_to_nothing_is_used_for_the_next():
+    store = RetainedStore(MemoryLog())
+    limits = Limits()
+    for number, topic in enumerate("abc"):
+        assert store.number_for(topic, 1, limits) == number
+        assert store.number_for(topic + "'", 1, limits) == number  # nothing became of the first
+        store.put(number, topic, 10 + number, 1, 0)
+    store.remove(1)
+    for _ in range(100):
+        assert store.number_for("d", 1, limits) == 1
+    store.put(1, "d", 20, 1, 0)
+    assert store.number_for("e", 1, limits) == 3
+    for _ in range(100):  # and it is free once, however often it comes and goes
+        store.remove(1)
+        assert store.number_for("d", 1, limits) == 1
+        store.put(1, "d", 20, 1, 0)
+    assert not store._free
+
+
+def test_a_publish_that_fails_takes_no_number(broker):
+    client = connected(broker)
+    client.send("a", b"1", retain=True)
+    client.send("b", b"1", retain=True)
+    client.send("a", b"", retain=True)
+    free = list(broker.core.retained._free)
+    assert free
+
+    def fails(*arguments):
+        raise LogFailed("a disk")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(broker.log, "append", fails)
+        with pytest.raises(LogFailed):
+            client.send("c", b"2", retain=True)
+    assert broker.core.retained._free == free
+
+
 # --- replaying ---
 
 
@@ -360,7 +397,10 @@ def test_a_topic_has_one_number_whatever_is_replayed():
     assert store.remove(7_000) == 0 == store.remove(4)
     assert sorted(store.finish_replay()) == [20, 30]
     limits = Limits()
-    numbers = [store.number_for("new", 1, limits) for _ in range(299)]
+    numbers = []
+    for at in range(299):
+        numbers.append(store.number_for(f"new{at}", 1, limits))
+        store.put(numbers[-1], f"new{at}", 40 + at, 1, 0)
     assert len(set(numbers)) == 299 and not {5, 300} & set(numbers)
     assert store.number_for("a", 1, limits) == 300
     assert store.move(300, 20, 21) and not store.move(300, 20, 22) and not store.move(4, 1, 2)
