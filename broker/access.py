@@ -77,6 +77,10 @@ ACTIONS: dict[str, str] = {
     "session:Connect": "connect with a client id, begin or resume its session",
     "session:Describe": "read the state and counters of a session, see it in lists",
     "session:Kick": "end a client's connection, or delete its session",
+    "webhook:Declare": "create a webhook, change its settings, have it asked again",
+    "webhook:Trust": "declare a webhook that is not asked to confirm",
+    "webhook:Delete": "delete a webhook",
+    "webhook:Describe": "read the settings and state of a webhook, see it in lists",
     "broker:Describe": "read the state and counters of the broker",
     "broker:Admin": "reload, drain and change the broker itself",
 }

@@ -31,6 +31,7 @@ from .selectors import Selector
 from .settings import QueueSettings, check_name
 from .streamcore import StreamCore
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
+from .webhookcore import WebhookCore
 
 __all__ = ["Core"]
 
@@ -40,11 +41,11 @@ _STATES = ("all", "ready", "delayed", "in-flight")
 _REASON_CHARACTERS_MAX = 256
 
 
-class Core(StreamCore):
+class Core(StreamCore, WebhookCore):
     """One broker. See the module's rules, and ``engine.py`` for what drives it.
 
     What can be asked about topics and sessions stands in ``topiccore.py``, about streams in
-    ``streamcore.py``.
+    ``streamcore.py``, about webhooks in ``webhookcore.py``.
     """
 
     # Queues -----------------------------------------------------------------------------------
@@ -159,6 +160,7 @@ class Core(StreamCore):
         """Change settings; messages that are there keep the times they were given."""
         who.check("queue:Declare", name)
         queue = self.queue(name)
+        check_name(name)  # a webhook's queue is changed and deleted with the webhook
         settings = queue.settings.changed(changes)
         self._declare_dead_letter(who, name, settings, queue.settings.dead_letter, now_ms)
         definition = QueueDefinition(
@@ -175,6 +177,7 @@ class Core(StreamCore):
         """Delete the queue and its messages. Conflict while others send dead letters there."""
         who.check("queue:Delete", name)
         queue = self.queue(name)
+        check_name(name)
         users = [q.name for q in self.queues.values() if q.settings.dead_letter == name]
         if users:
             raise Conflict(f"queue {name} is the dead-letter queue of {', '.join(users[:5])}")

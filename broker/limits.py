@@ -90,6 +90,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shards_max: int = 100_000  # of all streams
     shards_per_stream_max: int = 10_000  # that are open
     stream_reads_waiting_max: int = 100_000
+    webhooks_max: int = 10_000
     connections_max: int = 10_000
     connections_unauthenticated_max: int = 1_000
     # Off unless asked for: a whole site may stand behind one address.
