@@ -167,7 +167,10 @@ class MqttJournal:
             self.counts["acked"] += 1
             entry.ok_at = self.tick()
         entry.ok = True
-        self._proofs[self.run] = max(self._proofs.get(self.run, 0), entry.sent_at)
+        # An answer tells that all before is kept, but not always: what had been sent before may be
+        # known, and to take back what is not there nothing is written.
+        if not entry.deletes:
+            self._proofs[self.run] = max(self._proofs.get(self.run, 0), entry.invoked_at)
 
     def fail(self, entry: Entry) -> None:
         """Refused: it must never be seen, as far as this sending goes."""

@@ -39,14 +39,16 @@ class MqttCampaign:
         self.scratch = scratch
         self.rng = random.Random(seed)
         self.journal = MqttJournal()
-        self.guard_seconds = GUARD_SECONDS  # what did not come by then never comes
+        self.guard_seconds = GUARD_SECONDS  # of silence: what did not come by then never comes
         self.recovered_seconds: list[float] = []
         self.replayed_bytes = 0
         self.publishers = self._publishers()
         self.subscribers = self._subscribers()
-        # It speaks only while nobody else does: what it publishes comes behind everything.
-        self._last = Publisher(
-            self.journal, self.rng, "last", [f"{_LOAD}last", f"{_FAN}last"], 1, pause=0
+        # They speak only while nobody else does. What the first publishes comes behind everything;
+        # what the second does comes to nobody; when it is kept, so is all that was handled before.
+        self._last = Publisher(self.journal, self.rng, "last", [f"{_LOAD}last", f"{_FAN}last"], 1)
+        self._seal = Publisher(
+            self.journal, self.rng, "seal", ["kept/seal"], 1, retain=True, deletes_share=0
         )
 
     def _publishers(self) -> list[Publisher]:
@@ -85,15 +87,15 @@ class MqttCampaign:
             add(Destination(name, _LOAD, qos, durable), name, f"{_LOAD}#", **more)
 
         session("steady-one", 1, version=V311)
-        session("leaving-two", 2, receive_maximum=10, hang_up=0.1)
-        session("seldom-two", 2, version=V311, offline=0.5, hang_up=0.02)
-        session("lazy-one", 1, lazy=True, hang_up=0.1, receive_maximum=100)
+        session("leaving-two", 2, receive_maximum=10, hang_up_share=0.1)
+        session("seldom-two", 2, version=V311, offline=0.5, hang_up_share=0.02)
+        session("lazy-one", 1, lazy=True, hang_up_share=0.1, receive_maximum=100)
         session("fickle-two", 2, fickle=0.1)
-        session("live-one", 1, durable=False, hang_up=0.02)
+        session("live-one", 1, durable=False, hang_up_share=0.02)
         session("live-zero", 0, durable=False, version=V311)
         share = Destination("share", _LOAD, 2, shared=True)
         for number in range(2):
-            add(share, f"member-{number}", f"$share/members/{_LOAD}#", hang_up=0.1)
+            add(share, f"member-{number}", f"$share/members/{_LOAD}#", hang_up_share=0.1)
         for number in range(FAN_SESSIONS):
             at = Destination(f"fan-{number}", _FAN, 1 + number % 2)
             add(at, at.name, f"{_FAN}#", offline=0.5)
@@ -173,6 +175,7 @@ class MqttCampaign:
         for subscriber in durable:
             subscriber.prompt = True
             await subscriber.connect(port)
+        await self._seal.connect(port)
         await self._last.connect(port)
         for topic in self._last.topics:
             self._last.publish(topic)
@@ -188,12 +191,11 @@ class MqttCampaign:
             if subscriber.received:
                 text = f"{subscriber.name}: {sorted(subscriber.received)} are not released"
                 journal.find("forgotten", text)
-        self._last.publish(self._last.topics[0])  # when it is kept, the acknowledgements are
-        await self._until(all_came, everybody)
-        for subscriber in durable:
-            await subscriber.settle()
+        self._seal.publish(self._seal.topics[0])
+        if not await self._until(lambda: not self._seal.pending, [self._seal, *everybody]):
+            journal.find("lost", "no answer for the last of all")
         journal.emptied()
-        for client in [*speaking, *everybody]:
+        for client in [*speaking, self._seal, *everybody]:
             client.hang_up()
 
     async def _until(self, done: Callable[[], bool], clients: Sequence[Client]) -> bool:
@@ -202,7 +204,11 @@ class MqttCampaign:
         def over() -> bool:
             return done() or any(each.wire is None or each.wire.gone for each in clients)
 
-        was_over = await until(over, self.guard_seconds)
+        heard = self.journal.counts.total()
+        while not (was_over := await until(over, self.guard_seconds)):
+            before, heard = heard, self.journal.counts.total()
+            if heard == before:
+                break
         for client in clients:
             client.link()
         return was_over

@@ -120,9 +120,10 @@ class Publisher(Client):
 
     Args:
         resumes: it has a durable session, and leaves nothing unanswered.
-        retain: its messages are retained; some end what was retained.
+        retain: its messages are retained.
+        deletes_share: of retained messages, how many end what was retained.
         pause: seconds between two messages, on average.
-        hang_up: how probable it is, after each message, that it goes without a word.
+        hang_up_share: how probable it is, after each message, that it goes without a word.
     """
 
     def __init__(
@@ -135,18 +136,20 @@ class Publisher(Client):
         version: int = V5,
         resumes: bool = True,
         retain: bool = False,
+        deletes_share: float = 0.1,
         window: int = 20,
         pause: float = 0.004,
-        hang_up: float = 0.005,
+        hang_up_share: float = 0.005,
     ) -> None:
         super().__init__(journal, rng, name, version)
         self.durable = resumes
         self.topics = topics
         self.qos = qos
         self.retain = retain
+        self.deletes_share = deletes_share
         self.window = window
         self.pause = pause
-        self._hang_up = hang_up
+        self.hang_up_share = hang_up_share
         self.pending: dict[int, Entry] = {}  # by packet identifier, in the order of sending
         self.released: set[int] = set()  # of those, PUBREC came
         self._next_id = rng.randrange(1, 60_000)
@@ -155,7 +158,7 @@ class Publisher(Client):
         """Publish, go and come back, until the broker is gone."""
         while True:
             await self.connect(port)
-            while self.rng.random() >= self._hang_up:
+            while self.rng.random() >= self.hang_up_share:
                 if len(self.pending) < self.window:
                     self.publish(self.rng.choice(self.topics))
                 else:
@@ -168,7 +171,7 @@ class Publisher(Client):
         wire = self.link()
         number = next(_numbers)
         size = number % 13 * 30 + (20_000 if number % 199 == 0 else 8)
-        deletes = self.retain and self.rng.random() < 0.1
+        deletes = self.retain and self.rng.random() < self.deletes_share
         entry = Entry(topic, self.name, number, self.qos, self.retain, deletes, size)
         packet_id = 0
         if self.qos:
@@ -220,7 +223,7 @@ class Subscriber(Client):
 
     Args:
         offline: the share of runs in which it does not come.
-        hang_up: how probable it is, after each rest, that it goes without a word and comes back.
+        hang_up_share: how probable it is, after each rest, that it goes without a word for a time.
         lazy: it acknowledges now and then, and not at once.
         fickle: how probable it is, after each rest, that it ends its subscription or makes it.
     """
@@ -235,7 +238,7 @@ class Subscriber(Client):
         version: int = V5,
         receive_maximum: int = 0,
         offline: float = 0.0,
-        hang_up: float = 0.0,
+        hang_up_share: float = 0.0,
         lazy: bool = False,
         fickle: float = 0.0,
     ) -> None:
@@ -245,7 +248,7 @@ class Subscriber(Client):
         self.receive_maximum = receive_maximum
         self.filter = filter
         self.offline = offline
-        self._hang_up = hang_up
+        self._hang_up_share = hang_up_share
         self._lazy = lazy
         self._fickle = fickle
         self.prompt = False
@@ -260,7 +263,7 @@ class Subscriber(Client):
             wire = await self.connect(port)
             if not self.durable:
                 await wire.subscribe({self.filter: self.destination.qos})
-            while self.rng.random() >= self._hang_up:
+            while self.rng.random() >= self._hang_up_share:
                 await asyncio.sleep(self.rng.random() * 0.05)
                 await self.settle()
                 if self.rng.random() < self._fickle:

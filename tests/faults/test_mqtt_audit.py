@@ -217,6 +217,21 @@ def test_what_was_acknowledged_may_come_again_only_if_that_was_not_kept():
     story.finish(1, 1, dup=True)
     assert story.found() == {"resurrected"}
     story = Story()
+    story.send(2, ok=False)
+    story.send(1)
+    story.finish(1, 1)
+    story.send(2)  # perhaps it had been taken, and was answered at once
+    story.restart()
+    story.finish(1, 1, dup=True)
+    assert "resurrected" not in story.found()
+    story = Story()
+    story.send(1)
+    story.finish(1, 1)
+    story.send(2, retain=True, deletes=True)  # perhaps there was nothing to delete
+    story.restart()
+    story.finish(1, 1, dup=True)
+    assert "resurrected" not in story.found()
+    story = Story()
     story.send(1)
     story.finish(1, 1)
     story.connect()  # the same run of the broker: it knew

@@ -63,7 +63,7 @@ async def test_the_mqtt_audit_notices_when_nothing_is_synced(disk, tmp_path, req
         pytest.skip(reason)
     prefix, environment = lying_disk(tmp_path)
     campaign = MqttCampaign(disk.path / "data", tmp_path, seed=34)
-    campaign.guard_seconds = 5.0  # something is missing: there is nothing to wait for
+    campaign.guard_seconds = 1.0  # something is missing: there is nothing to wait for
     noticed = ""
     for count in range(1, CONTROL_CYCLES_MAX + 1):
         try:
