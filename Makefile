@@ -9,6 +9,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 ARGS ?=
 
+# Many tests mostly wait, so two at a time take little more than half the time of one by one. No
+# test may depend on another one, on its order, or on a port or a directory that others use.
+BRAIDMQ_TEST_PROCESSES ?= 2
+AT_ONCE := --numprocesses $(BRAIDMQ_TEST_PROCESSES) --dist worksteal
+
 # How long the long runs take; the tests read these from the environment.
 BRAIDMQ_FUZZ_SECONDS ?= 60
 BRAIDMQ_FAULT_CYCLES ?= 100
@@ -25,7 +30,7 @@ run: $(VENV)/.installed ## start the broker on ./data (ARGS="--listen ..." adds 
 	$(BIN)/braidmq serve --data ./data $(ARGS)
 
 test: $(VENV)/.installed-dev $(VENV)/.installed-interop ## run all tests (ARGS="-k name" selects)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(AT_ONCE) $(ARGS)
 
 style: $(VENV)/.installed-dev ## lint, formatting, direction of imports
 	$(BIN)/ruff check .
@@ -37,7 +42,7 @@ types: $(VENV)/.installed-dev ## mypy, strict, on the packages and the tests
 	$(BIN)/mypy tests
 
 cover: $(VENV)/.installed-dev $(VENV)/.installed-interop ## run all tests with branch coverage
-	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest $(AT_ONCE) --cov --cov-report=term $(ARGS)
 
 conformance: export BRAIDMQ_CONFORMANCE_TABLE := 1
 conformance: $(VENV)/.installed-dev ## hold MQTT to every normative statement and list the tests of each
