@@ -13,10 +13,13 @@ in ``topicface.py``. Rules for all three:
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Literal, Unpack, overload
 
 from .errors import BraidError, InvalidArgument
 from .message import PRIORITY_DEFAULT, HeaderMap, Outgoing, Sent, pack_headers
+from .paging import paged
 from .received import Message, MessageConsumer, finish
 from .settings import settings_from
 from .topicface import TopicFace
@@ -39,7 +42,6 @@ _CHUNK_MESSAGES = 1_000  # send_many sends so many at a time
 _CHUNK_BYTES = 1024 * 1024
 _WAIT_MS = 20_000  # a longer receive is several
 _PAGE_MESSAGES = 100
-_PAGE_QUEUES = 1_000
 _REDRIVE_LOOK_SECONDS = 0.25
 
 
@@ -291,16 +293,9 @@ class BrokerFace(TopicFace):
         await self.verbs.declare_queue(name, settings_from(setting_values(settings)))
         return Queue(self, name)
 
-    async def queues(self, prefix: str = "") -> AsyncIterator[QueueInfo]:
+    def queues(self, prefix: str = "") -> AsyncIterator[QueueInfo]:
         """The queues that you may see, by name."""
-        after = ""
-        while True:
-            page = await self.verbs.list_queues(prefix, after, _PAGE_QUEUES)
-            for info in page:
-                yield info
-            if len(page) < _PAGE_QUEUES:
-                return
-            after = page[-1].name
+        return paged(partial(self.verbs.list_queues, prefix), attrgetter("name"))
 
     async def redrives(self) -> list[RedriveInfo]:
         """Redrives that run, and those that ended lately."""

@@ -6,11 +6,14 @@ The part of a broker's face that is about topics and sessions; the rules are tho
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
+from operator import attrgetter
 from typing import Any, Literal, overload
 
 from .errors import BraidError, InvalidArgument, LimitExceeded, NoResponders, Unavailable
 from .limits import Limits
 from .message import CORRELATION_ID, REPLY_TO, TOPIC, HeaderMap, pack_headers
+from .paging import paged
 from .publishing import Posted, Published
 from .received import Flow, Received, Reception, finish
 from .values import NewPublication, Seconds, milliseconds
@@ -21,7 +24,6 @@ __all__ = ["REPLY_PREFIX", "TopicFace", "TopicMessage", "TopicMessages"]
 REPLY_PREFIX = "reply/"  # answers come to reply/RANDOM/NUMBER
 _CHUNK_MESSAGES = 1_000  # publish_many publishes so many at a time
 _CHUNK_BYTES = 1024 * 1024
-_PAGE = 1_000
 _RANDOM_BYTES = 12
 _ANSWERS_PREFETCHED = 256
 
@@ -370,38 +372,17 @@ class TopicFace:
 
     # --- looking ---
 
-    async def list_topics(self, filter: str = "#") -> AsyncIterator[TopicInfo]:
+    def list_topics(self, filter: str = "#") -> AsyncIterator[TopicInfo]:
         """The topics that match and retain a message, as far as you may see them, by name."""
-        after = ""
-        while True:
-            page = await self.verbs.list_topics(filter, after, _PAGE)
-            for info in page:
-                yield info
-            if len(page) < _PAGE:
-                return
-            after = page[-1].topic
+        return paged(partial(self.verbs.list_topics, filter), attrgetter("topic"))
 
-    async def topic_tree(self, prefix: str = "") -> AsyncIterator[LevelInfo]:
+    def topic_tree(self, prefix: str = "") -> AsyncIterator[LevelInfo]:
         """The levels that come next after ``prefix``, in retained topics and in filters."""
-        after = ""
-        while True:
-            page = await self.verbs.topic_tree(prefix, after, _PAGE)
-            for info in page:
-                yield info
-            if len(page) < _PAGE:
-                return
-            after = page[-1].level
+        return paged(partial(self.verbs.topic_tree, prefix), attrgetter("level"))
 
-    async def sessions(self, prefix: str = "") -> AsyncIterator[SessionInfo]:
+    def sessions(self, prefix: str = "") -> AsyncIterator[SessionInfo]:
         """The sessions that you may see, of all protocols, by name."""
-        after = ""
-        while True:
-            page = await self.verbs.list_sessions(prefix, after, _PAGE)
-            for info in page:
-                yield info
-            if len(page) < _PAGE:
-                return
-            after = page[-1].name
+        return paged(partial(self.verbs.list_sessions, prefix), attrgetter("name"))
 
     async def session(self, name: str) -> SessionInfo:
         """A session as it is now, with its filters. Raises NotFound."""
