@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -63,12 +63,13 @@ def holds(term: object, value: object) -> bool:
         parts = re.findall(r"\\.|[^\\]", operand, re.DOTALL)
         pattern = "".join(".*" if part == "*" else re.escape(part[-1]) for part in parts)
         return re.fullmatch(pattern, value, re.DOTALL) is not None
-    return {
+    tests: dict[str, Callable[[], bool]] = {
         "prefix": lambda: value[: len(operand)] == operand,
         "suffix": lambda: value[max(0, len(value) - len(operand)) :] == operand,
         "equals-ignore-case": lambda: value.casefold() == operand.casefold(),
         "cidr": lambda: within(operand, value),
-    }[operator]()
+    }
+    return tests[operator]()
 
 
 def holds_of_any(term: object, values: list[list[object]]) -> bool:
