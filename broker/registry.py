@@ -163,8 +163,7 @@ class Registry:
         """Apply: the webhook is there, with these settings, confirmed or not."""
         queue = self._by_id.get(id)
         if queue is None:
-            settings, created_ms = definition.settings, definition.created_ms
-            queue = WebhookQueue(self.host(), id, definition.name, settings, self.log, created_ms)
+            queue = WebhookQueue(self.host(), id, definition, self.log)
             self.queues[queue.name] = self.webhooks[webhook_name(queue.name)] = queue
             self._enter(id, queue)
         assert isinstance(queue, WebhookQueue)

@@ -21,7 +21,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..storage.log import Log
 from .errors import Conflict, InvalidArgument, PermissionDenied
+from .host import Host
 from .message import is_text
 from .queue import Queue
 from .retry_policy import RetryPolicy
@@ -272,8 +274,11 @@ class WebhookQueue(Queue):
     """The queue that a sender empties."""
 
     kind = "webhook"
-    webhook: Webhook
-    activity: WebhookActivity
+
+    def __init__(self, host: Host, id: int, definition: WebhookDefinition, log: Log) -> None:
+        super().__init__(host, id, definition.name, definition.settings, log, definition.created_ms)
+        self.webhook = definition.webhook
+        self.activity = WebhookActivity()
 
     def define(self, webhook: Webhook) -> None:
         """Apply: this is the webhook now."""
