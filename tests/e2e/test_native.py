@@ -9,6 +9,7 @@ import pytest
 
 from braidmq.broker import BraidError, LeaseLost
 from braidmq.protocols import connect
+from tests.ports import kept_port
 
 SERVER = """
 import asyncio, sys
@@ -75,10 +76,9 @@ async def test_a_day_at_work(tmp_path):
 @pytest.mark.parametrize("rounds", [3])
 async def test_what_was_acknowledged_survives_a_kill(tmp_path, rounds):
     acknowledged: list[bytes] = []
-    url = "braid://127.0.0.1:0"
     number = 0
     for _ in range(rounds):
-        async with server(tmp_path / "data", url) as (process, url):
+        async with server(tmp_path / "data") as (process, url):
             async with connect(url, resume=False) as remote:
                 queue = await remote.declare_queue("orders")
 
@@ -116,8 +116,14 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path, rounds):
         last[name] = int(count)
 
 
-async def test_clients_come_back_by_themselves(tmp_path):
-    async with server(tmp_path / "data") as (first, url):
+@pytest.fixture
+def url():
+    with kept_port() as port:
+        yield f"braid://127.0.0.1:{port}"
+
+
+async def test_clients_come_back_by_themselves(tmp_path, url):
+    async with server(tmp_path / "data", url) as (first, _):
         remote = connect(url, timeout=60)
         await remote.__aenter__()
         queue = await remote.declare_queue("orders")

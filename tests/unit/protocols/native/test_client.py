@@ -23,6 +23,7 @@ from braidmq.protocols import RemoteBroker, connect, serve
 from braidmq.protocols.native import client as native
 from braidmq.protocols.native import frames
 from braidmq.protocols.native import operations as op
+from tests.ports import kept_port
 
 O = op.OPERATIONS  # noqa: E741
 
@@ -42,15 +43,14 @@ async def broker():
 class Doorman:
     """A server that can be closed and opened again at the same port."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, port):
         self.broker = broker
-        self.url = "braid://127.0.0.1:0"
+        self.url = f"braid://127.0.0.1:{port}"
         self.server = None
 
     async def open(self):
         self.server = serve(self.broker, self.url, grace=0)
         await self.server.__aenter__()
-        self.url = self.server.urls[0]
 
     async def close(self):
         if self.server is not None:
@@ -64,10 +64,11 @@ class Doorman:
 
 @pytest.fixture
 async def door(broker):
-    door = Doorman(broker)
-    await door.open()
-    yield door
-    await door.close()
+    with kept_port() as port:
+        door = Doorman(broker, port)
+        await door.open()
+        yield door
+        await door.close()
 
 
 async def until(condition):

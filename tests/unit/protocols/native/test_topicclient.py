@@ -11,6 +11,7 @@ from braidmq.broker.verbs import Interest
 from braidmq.protocols import connect, serve
 from braidmq.protocols.native import client as native
 from braidmq.protocols.native.consumption import RemoteSubscription
+from tests.ports import kept_port
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +22,9 @@ def reconnect_quickly(monkeypatch):
 class Door:
     """A server that can be closed and opened again at the same port."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, port):
         self.broker = broker
-        self.url = "braid://127.0.0.1:0"
+        self.url = f"braid://127.0.0.1:{port}"
 
     async def __aenter__(self):
         self.server = serve(self.broker, self.url, grace=0)
@@ -47,8 +48,9 @@ async def broker():
 
 @pytest.fixture
 async def door(broker):
-    async with Door(broker) as door:
-        yield door
+    with kept_port() as port:
+        async with Door(broker, port) as door:
+            yield door
 
 
 async def until(condition):
@@ -149,7 +151,7 @@ async def test_a_cancelled_subscribe_leaves_nothing(broker, door):
 
 async def test_large_batches_take_several_frames():
     limits = Limits(frame_bytes_max=300_000, body_bytes_max=200_000)
-    async with Broker(limits=limits) as broker, Door(broker) as door:
+    async with Broker(limits=limits) as broker, Door(broker, 0) as door:
         async with connect(door.url) as remote:
             posted = [Posted(bytes(100_000), b"", True)] * 5 + [Posted(bytes(200_001))]
             results = await remote.verbs.publish("t" * 1_000, posted)
