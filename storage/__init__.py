@@ -1,6 +1,7 @@
 """Records, frames and files: the log everything else stands on."""
 
 from .errors import (
+    ColdCorrupt,
     Corrupt,
     DiskFull,
     FormatUnknown,
@@ -11,22 +12,32 @@ from .errors import (
 )
 from .filelog import FileLog
 from .log import (
+    BlocksCallback,
     Callback,
+    ColdStore,
+    ColdWriter,
     Durability,
     Extent,
     FetchCallback,
     Job,
     Log,
     LogStatistics,
+    NumberCallback,
     RecoveryReport,
     Reference,
     Replay,
     Scheduler,
 )
 from .memory import MemoryLog
+from .streams import ColdFile
 
 __all__ = [
+    "BlocksCallback",
     "Callback",
+    "ColdCorrupt",
+    "ColdFile",
+    "ColdStore",
+    "ColdWriter",
     "Corrupt",
     "DiskFull",
     "Durability",
@@ -41,6 +52,7 @@ __all__ = [
     "LogFailed",
     "LogStatistics",
     "MemoryLog",
+    "NumberCallback",
     "RecoveryReport",
     "Reference",
     "Replay",

@@ -113,7 +113,7 @@ class Block(msgspec.Struct, gc=False):
     @property
     def time_last_ms(self) -> int:
         """When its newest record was appended, unix ms."""
-        times = self._columns().times
+        times = self._columns().times if self.flags & TIMES else None
         return self.time_ms if times is None else self.time_ms + max(times)
 
     def number_at(self, time_ms: int) -> int:

@@ -60,8 +60,11 @@ class Disk(Protocol):
     def unlink(self, path: str) -> None:
         """Remove a name."""
 
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+
     def listdir(self, path: str) -> list[str]:
-        """The names in a directory; empty when there is none."""
+        """The names in a directory, of files and directories; empty when there is none."""
 
     def size(self, path: str) -> int:
         """The size of a file in bytes."""
@@ -158,6 +161,9 @@ class RealDisk:
 
     def unlink(self, path: str) -> None:
         os.unlink(path)
+
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)
 
     def listdir(self, path: str) -> list[str]:
         try:

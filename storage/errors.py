@@ -2,6 +2,7 @@
 
 StorageError
 ├── Corrupt        acknowledged data is damaged; ``lsn`` says where
+│   └── ColdCorrupt  it is in a cold file; ``path`` and ``offset`` say where
 ├── DiskFull       no room for new messages; acknowledgements and reads go on
 ├── Locked         another process owns the directory
 ├── LogFailed      a write or fdatasync failed; this log accepts nothing more
@@ -10,6 +11,7 @@ StorageError
 """
 
 __all__ = [
+    "ColdCorrupt",
     "Corrupt",
     "DiskFull",
     "FormatUnknown",
@@ -34,6 +36,21 @@ class Corrupt(StorageError):
     def __init__(self, lsn: int, reason: str) -> None:
         super().__init__(f"damaged at lsn {lsn}: {reason}")
         self.lsn = lsn
+        self.reason = reason
+
+
+class ColdCorrupt(Corrupt):
+    """Records in a cold file cannot be read back as they were written.
+
+    Attributes:
+        path: the file. offset: the byte in it from which on it is damaged. lsn: 0.
+    """
+
+    def __init__(self, path: str, offset: int, reason: str) -> None:
+        StorageError.__init__(self, f"{path} is damaged at offset {offset}: {reason}")
+        self.lsn = 0
+        self.path = path
+        self.offset = offset
         self.reason = reason
 
 

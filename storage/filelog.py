@@ -37,13 +37,13 @@ from .checkpoint import (
     unlink_all,
     write_manifest,
 )
+from .cold import FileColdStore
 from .commit import Batch, Commit, Waiter
 from .compaction import compact_segment, worth_compacting
 from .disk import Disk, RealDisk
 from .errors import Corrupt, DiskFull, LogClosed, LogFailed, StorageError
 from .log import (
     Callback,
-    ColdStore,
     Durability,
     Extent,
     FetchCallback,
@@ -86,6 +86,7 @@ class FileLog:
         read_cache_bytes_max: int = 16 * _MIB,
         ballast_bytes: int = 64 * _MIB,
         disk_free_bytes_min: int = 64 * _MIB,
+        cold_compress: bool = True,
     ) -> None:
         """Prepare; nothing is touched before :meth:`open`.
 
@@ -102,6 +103,9 @@ class FileLog:
         self._reserve = Reserve(self._disk, directory, ballast_bytes, disk_free_bytes_min)
         self._cache = FrameCache(cache_bytes_max)
         self._reader = Reader(self, self._disk, self._directory, read_cache_bytes_max)
+        self._cold = FileColdStore(
+            self._disk, f"{self._directory}/cold", accept_loss=accept_loss, compress=cold_compress
+        )
         # Until it is open these two take what the replaying broker says, and mean nothing.
         self._commit = Commit(0, _nothing)
         self._commit.error = LogClosed("the log is not open")
@@ -176,6 +180,7 @@ class FileLog:
         self._checkpointed_ms = scheduler.now_ms()
         self._workers = [self._make_worker("braidmq-writer"), self._make_worker("braidmq-reader")]
         self._reader.start(self._workers[1], self._soon, self._report)
+        self._cold.start(self._workers[1], self._soon, self._report)
         if not self._commit.empty:
             scheduler.soon(self._flush)
 
@@ -194,6 +199,7 @@ class FileLog:
                 worker.stop()
             self._collect()
             self._reader.close()
+        self._cold.close()
         self._closed = True
         clean = commit.error is None
         self._tell(commit.fail(LogClosed("the log was closed")), commit.error)
@@ -233,8 +239,8 @@ class FileLog:
         return self._segments.sealed_lsn(self._commit.durable_lsn)
 
     @property
-    def cold(self) -> ColdStore | None:
-        return None
+    def cold(self) -> FileColdStore:
+        return self._cold
 
     @property
     def pending_bytes(self) -> int:

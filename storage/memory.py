@@ -136,8 +136,7 @@ class MemoryLog:
         if size > RECORD_BYTES_MAX:
             raise ValueError(f"{size} bytes together; the limit is {RECORD_BYTES_MAX}")
         return [
-            self.append((record,), count)
-            for record, count in zip(records, references, strict=True)
+            self.append((record,), count) for record, count in zip(records, references, strict=True)
         ]
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:

@@ -174,7 +174,18 @@ class SimDisk:
         if path not in self._directories:
             if self._step(f"makedirs {path}"):
                 raise PowerCut
-            self._directories.add(path)
+            while path not in self._directories and path.strip("/"):
+                self._directories.add(path)
+                path = path.rpartition("/")[0]
+
+    def rmdir(self, path: str) -> None:
+        if path not in self._directories:
+            raise FileNotFoundError(errno.ENOENT, "no such directory", path)
+        if self.listdir(path):
+            raise OSError(errno.ENOTEMPTY, "not empty", path)
+        if self._step(f"rmdir {path}"):
+            raise PowerCut
+        self._directories.discard(path)
 
     def _handle(self, file: "_File | str") -> int:
         self._next_handle += 1
@@ -292,7 +303,8 @@ class SimDisk:
         if self.dead:
             raise PowerCut
         prefix = path + "/"
-        found = (name[len(prefix) :] for name in self._names if name.startswith(prefix))
+        names = self._directories.union(self._names)
+        found = (name[len(prefix) :] for name in names if name.startswith(prefix))
         return sorted(name for name in found if "/" not in name)
 
     def size(self, path: str) -> int:

@@ -53,6 +53,22 @@ def test_many_buffers_arrive_in_order(disk: Disk, root: str):
     disk.close(handle)
 
 
+def test_directories_are_names_too_and_go_when_they_are_empty(disk: Disk, root: str):
+    disk.makedirs(f"{root}/c/d")
+    disk.close(disk.create(f"{root}/c/d/file"))
+    assert disk.listdir(root) == ["c"]
+    assert disk.listdir(f"{root}/c") == ["d"]
+    for path in (f"{root}/c", f"{root}/c/d"):
+        with pytest.raises(OSError) as caught:
+            disk.rmdir(path)
+        assert caught.value.errno == errno.ENOTEMPTY
+    disk.unlink(f"{root}/c/d/file")
+    disk.rmdir(f"{root}/c/d")
+    assert disk.listdir(f"{root}/c") == []
+    with pytest.raises(FileNotFoundError):
+        disk.rmdir(f"{root}/c/d")
+
+
 def test_names(disk: Disk, root: str):
     disk.close(disk.create(f"{root}/b"))
     disk.close(disk.create(f"{root}/a"))
