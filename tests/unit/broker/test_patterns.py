@@ -149,9 +149,9 @@ def test_variables_are_filled_in_as_text() -> None:
 def test_no_pattern_makes_a_match_slow(parts: list[Part]) -> None:
     text = "a" * 20_000
     matcher = wildcard_matcher(parts)
-    began = time.perf_counter()
+    began = time.process_time()
     assert not matcher(text)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 # --- filters

@@ -346,19 +346,19 @@ def test_the_depth_of_signs_is_limited() -> None:
 def test_no_pattern_is_slow(pattern: str) -> None:
     selector = Selector.parse(f"h LIKE '{pattern}'")
     headers = {"h": "a" * 20_000}
-    began = time.perf_counter()
+    began = time.process_time()
     assert not selector.matches(headers)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
     "text", ["'" * 1023, '"' * 1023, "''" * 511 + "'", "1" * 1024, "0x" + "f" * 1000, "1e" * 500]
 )
 def test_no_word_is_slow(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidArgument):
         Selector.parse(text)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.2
 
 
 # --- properties

@@ -100,9 +100,9 @@ async def test_a_blocked_loop_is_reported_with_its_stack(reported):
         assert not watch.degraded
     finally:
         watch.close()
-    first = handler.records[0]
-    assert first.getMessage() == "the event loop is blocked"
-    assert any("block_until" in line for line in first.stack_lines)
+    # A machine that stood still before that may have been reported as well.
+    blocked = [r for r in handler.records if r.getMessage() == "the event loop is blocked"]
+    assert any("block_until" in line for record in blocked for line in record.stack_lines)
 
 
 async def test_a_loop_blocked_for_too_long_is_the_end(reported):
