@@ -13,7 +13,7 @@ from braidmq.benchmarks.mqtt_load import LoadProcessFailed
 from braidmq.benchmarks.mqtt_plan import Plan, Side, problems_of
 from braidmq.benchmarks.mqtt_scenarios import TABLE, Outcome, Scenario, run_once, run_rounds
 
-SHORT: dict[str, Any] = {"seconds": 0.2, "warmup": 0.05, "patience": 2.0}
+SHORT: dict[str, Any] = {"seconds": 0.2, "warmup": 0.05, "patience": 30.0}  # a hang
 
 
 def test_every_scenario_of_the_table_makes_sense():

@@ -13,7 +13,7 @@ from braidmq.benchmarks.mqtt_publisher import publish
 from braidmq.benchmarks.mqtt_relay import RelayProcess
 from braidmq.benchmarks.mqtt_subscriber import hold_idle, subscribe
 
-SHORT: dict[str, Any] = {"seconds": 0.1, "warmup": 0.0, "patience": 0.5}
+SHORT: dict[str, Any] = {"seconds": 0.1, "warmup": 0.0, "patience": 30.0}  # a hang
 
 
 def carry_out(plan, claim=0):
@@ -52,7 +52,7 @@ def test_every_subscriber_gets_everything(changes):
 
 
 def test_what_does_not_come_is_lost():
-    sent, side = carry_out(Plan(**SHORT), claim=3)
+    sent, side = carry_out(Plan(**SHORT | {"patience": 0.5}), claim=3)
     assert (side.lost, side.count) == (3, sent - 3)
 
 
