@@ -18,6 +18,7 @@ retries (j from 0), where linear and arithmetic go from min to max in m steps:
 Everything is arithmetic on numbers: no clock, no chance.
 """
 
+import math
 from typing import Literal
 
 import msgspec
@@ -91,7 +92,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         if last == 0:
             return least
         if self.backoff == "geometric":
-            return round(least * (most / least) ** (step / last))
+            return round(least * math.pow(most / least, step / last))
         if self.backoff == "arithmetic":
             return least + (most - least) * step * (step + 1) // (last * (last + 1))
         return least + (most - least) * step // last

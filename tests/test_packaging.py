@@ -29,6 +29,7 @@ SERVER_CODE = [
     "braidmq.protocols",
     "click",
     "cryptography",
+    "httpcore2",
     "httptools",
     "jwt",
     "uvloop",

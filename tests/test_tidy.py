@@ -33,13 +33,15 @@ LOOP = {
 }
 SERVER = {f"protocols/{name}.py" for name in ("server", "listener", "connection", "tls")}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}
+WEBHOOKS = {"protocols/webhooks/client.py", "protocols/webhooks/sender.py"}
 TOOLS = {"protocols/cli/*", "benchmarks/*"}
-EDGE = SERVER | DAEMON | {"protocols/native/client.py", "protocols/native/topicclient.py"} | TOOLS
+CLIENT = {"protocols/native/client.py", "protocols/native/topicclient.py"}
+EDGE = SERVER | DAEMON | CLIENT | WEBHOOKS | TOOLS
 MAY_IMPORT: dict[str, set[str]] = {
     "os": FILES | EDGE,
     "pathlib": FILES | LOOP | EDGE,
     "time": {"storage/writer.py"} | LOOP | EDGE,
-    "concurrent": LOOP | TOOLS,
+    "concurrent": LOOP | WEBHOOKS | TOOLS,
     **dict.fromkeys(["fcntl", "mmap"], FILES),
     **dict.fromkeys(["shutil", "tempfile"], FILES | TOOLS),
     **dict.fromkeys(["threading", "queue"], {"storage/writer.py"} | DAEMON | TOOLS),
