@@ -43,8 +43,9 @@ __all__ = [
     "FILTER_BODY_BYTES_MAX",
     "FILTER_BYTES_MAX",
     "FILTER_DEPTH_MAX",
-    "FILTER_ELEMENTS_MAX",
     "FILTER_KEYS_MAX",
+    "FILTER_MEMBERS_MAX",
+    "FILTER_OPERATORS_MAX",
     "FILTER_TERMS_MAX",
     "SNS_COMBINATIONS_MAX",
     "SNS_KEYS_MAX",
@@ -60,9 +61,10 @@ FILTER_BYTES_MAX = 256 * 1024  # of its JSON
 FILTER_DEPTH_MAX = 16  # objects within one another; a dot in a key counts as one
 FILTER_KEYS_MAX = 100  # that hold terms, in all its objects
 FILTER_TERMS_MAX = 1_000  # in all its arrays
+FILTER_OPERATORS_MAX = 200  # terms that are no exact values, in all its arrays
 # Of a message that is asked about.
 FILTER_BODY_BYTES_MAX = 1024 * 1024  # a larger body is not read: rule 2
-FILTER_ELEMENTS_MAX = 10_000  # of the lists at a key, further ones do not count
+FILTER_MEMBERS_MAX = 10_000  # of all objects and arrays of a body, or of an array in a header
 # Of a strict policy, as SNS publishes them.
 SNS_KEYS_MAX = 5  # of the outermost object, $or being one
 SNS_COMBINATIONS_MAX = 150
@@ -122,6 +124,7 @@ class _Reader:
         self._strict = strict
         self._keys = 0
         self._terms = 0
+        self._operators = 0
 
     def nodes(self, policy: Mapping[str, object], path: str, depth: int) -> _Nodes:
         if depth > FILTER_DEPTH_MAX:
@@ -158,6 +161,9 @@ class _Reader:
             fail(path, f"expected at most {FILTER_KEYS_MAX} keys with terms")
         if self._terms > FILTER_TERMS_MAX:
             fail(path, f"expected at most {FILTER_TERMS_MAX} terms in all")
+        self._operators += sum(isinstance(term, dict) for term in terms)
+        if self._operators > FILTER_OPERATORS_MAX:
+            fail(path, f"expected at most {FILTER_OPERATORS_MAX} terms with operators in all")
         if self._in_body and depth + name.count(".") > FILTER_DEPTH_MAX:
             fail(path, f"expected at most {FILTER_DEPTH_MAX} names in a path")
         texts = tuple(term for term in terms if isinstance(term, str))
@@ -303,9 +309,11 @@ def _reading(value: str | bytes | None, data_type: str) -> str | Sequence[Scalar
     if not data_type or data_type.endswith(".Array"):
         if value[:1] == "[":
             try:
-                return _ARRAY.decode(value)
+                elements = _ARRAY.decode(value)
             except (msgspec.DecodeError, UnicodeError, RecursionError):
-                pass
+                elements = None
+            if elements is not None and len(elements) <= FILTER_MEMBERS_MAX:
+                return elements
         return () if data_type else value
     if data_type.startswith("Number"):
         number = number_in(value)
@@ -349,13 +357,13 @@ def _found(document: Source, name: str) -> list[object]:
 
 def _elements(values: list[Any]) -> Iterator[Any]:
     """The values, and in the place of lists what stands in them: rule 3."""
-    waiting = values[::-1]
-    for _ in range(FILTER_ELEMENTS_MAX):
-        while waiting and type(waiting[-1]) is list:
-            waiting.extend(waiting.pop()[::-1])
-        if not waiting:
-            return
-        yield waiting.pop()
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if type(value) is list:
+            waiting.extend(value)
+        else:
+            yield value
 
 
 def _scalars(values: list[object]) -> list[Any]:
@@ -369,19 +377,36 @@ def _objects(values: list[object]) -> list[Source]:
 # --- what is asked ---------------------------------------------------------------------------
 
 
-def decode_body(body: bytes | memoryview) -> Source | None:
+def decode_body(body: bytes) -> Source | None:
     """The JSON object that a body is, for :meth:`FilterPolicy.matches_body`; None if it is none.
 
     Decoded once for each message, however many policies are asked. None also for a body above
-    FILTER_BODY_BYTES_MAX, for numbers beyond a double, and for hundreds of nested arrays. Of a
-    name that comes twice the last one counts.
+    FILTER_BODY_BYTES_MAX or FILTER_MEMBERS_MAX, for numbers beyond a double, and for hundreds of
+    nested arrays. Of a name that comes twice the last one counts.
     """
     if len(body) > FILTER_BODY_BYTES_MAX:
         return None
     try:
-        return _BODY.decode(body)
+        document = _BODY.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+    # Each member has a comma before it or opens an object or array, so few of these are enough.
+    members_at_most = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if members_at_most > FILTER_MEMBERS_MAX and _has_too_many_members(document):
+        return None
+    return document
+
+
+def _has_too_many_members(document: Source) -> bool:
+    waiting: list[Any] = [document]
+    members = 0
+    while waiting and members <= FILTER_MEMBERS_MAX:
+        container = waiting.pop()
+        members += len(container)
+        if members <= FILTER_MEMBERS_MAX:
+            below = container.values() if type(container) is dict else container
+            waiting.extend(each for each in below if type(each) is dict or type(each) is list)
+    return members > FILTER_MEMBERS_MAX
 
 
 def attribute_texts(value: str | bytes) -> set[str]:

@@ -14,8 +14,9 @@ which values fulfil which array. The rules:
    may be listed.
 4. Numbers are compared to FILTER_DECIMALS decimals. A policy that has more of them is refused.
 5. Letter by letter, but for ``equals-ignore-case``, which compares as Unicode folds cases.
-6. Every test takes time linear in the value, whatever the policy; exact values cost one look-up,
-   however many they are. No `re`.
+6. Every test takes time linear in the value, whatever the policy. Terms with the same operator
+   are one test: exact values cost one look-up, however many they are, and a number or an address
+   is read once. No `re`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,6 +48,9 @@ _ADDRESS_CHARACTERS_MAX = 45  # of an IPv6 address that ends in an IPv4 one
 Scalar: TypeAlias = str | int | float | bool | None
 ValueTest: TypeAlias = Callable[[Any], bool]
 TextTest: TypeAlias = Callable[[str], bool]
+NumberTest: TypeAlias = Callable[[Number], bool]
+# An operand, its path, and whether it must be as in SNS, to what its test is made of.
+Read: TypeAlias = Callable[[object, str, bool], Any]
 
 
 class Test(NamedTuple):
@@ -81,29 +85,27 @@ def compile_terms(terms: Sequence[object], path: str, strict: bool) -> Test:
         InvalidArgument: with the path to the element and what is wrong with it.
     """
     exact: list[Scalar] = []
-    others: list[_Term] = []
+    operands: dict[str, list[Any]] = {}
     presence: set[bool] = set()
     for number, term in enumerate(terms):
         at = f"{path}[{number}]"
         if not isinstance(term, dict):
             exact.append(_scalar(term, at, strict))
             continue
-        if len(term) != 1:
-            fail(at, "expected one operator in the object")
-        [(operator, operand)] = term.items()
+        operator, operand = _only_member(term, at)
         at = f"{at}.{shown(operator)}"
         if operator == "exists":
             if not isinstance(operand, bool):
                 fail(at, "expected true or false")
             presence.add(operand)
-        elif operator in _COMPILE and (operator not in _OWN or not strict):
-            others.append(_COMPILE[operator](operand, at, strict))
+        elif operator in _READ and (operator not in _OWN or not strict):
+            operands.setdefault(operator, []).append(_READ[operator](operand, at, strict))
         else:
             known = sorted(OPERATORS - _OWN if strict else OPERATORS)
             fail(at, f"is no operator; expected {', '.join(known)}")
-    if exact:
-        others.insert(0, _equal(exact))
-    return _with_presence(_any_of(others), presence)
+    compiled = [_equal(exact)] if exact else []
+    compiled += [_JOIN[operator](read) for operator, read in operands.items()]
+    return _with_presence(_any_of(compiled), presence)
 
 
 # --- several terms, several values -----------------------------------------------------------
@@ -180,29 +182,25 @@ def _equal(values: Iterable[Scalar]) -> _Term:
     return _Term(by_value, by_text if numbers or truths else texts.__contains__)
 
 
-def _anything_but(operand: object, at: str, strict: bool) -> _Term:
+def _read_anything_but(operand: object, at: str, strict: bool) -> _Term:
     if isinstance(operand, dict):
-        if len(operand) != 1:
-            fail(at, "expected one operator in the object")
-        [(operator, inner)] = operand.items()
+        operator, inner = _only_member(operand, at)
         at = f"{at}.{shown(operator)}"
         if operator not in _NEGATED or (strict and operator != "prefix"):
             known = ["prefix"] if strict else sorted(_NEGATED)
             fail(at, f"cannot be negated; expected {', '.join(known)}")
+        read = _READ[operator]
         if strict or not isinstance(inner, list):
-            return _nothing_of(_COMPILE[operator](inner, at, strict))
-        if not inner:
-            fail(at, "expected a list that is not empty")
-        compiled = [
-            _COMPILE[operator](each, f"{at}[{number}]", strict) for number, each in enumerate(inner)
-        ]
-        return _nothing_of(_any_of(compiled))
+            return _nothing_of(_JOIN[operator]([read(inner, at, strict)]))
+        return _nothing_of(_JOIN[operator](_each(inner, read, at, strict)))
     listed = operand if isinstance(operand, list) else [operand]
-    if not listed:
+    return _nothing_of(_equal(_each(listed, _scalar, at, strict)))
+
+
+def _each(values: list[object], read: Read, at: str, strict: bool) -> list[Any]:
+    if not values:
         fail(at, "expected a list that is not empty")
-    return _nothing_of(
-        _equal([_scalar(each, f"{at}[{number}]", strict) for number, each in enumerate(listed)])
-    )
+    return [read(value, f"{at}[{number}]", strict) for number, value in enumerate(values)]
 
 
 def _nothing_of(term: _Term) -> _Term:
@@ -213,32 +211,36 @@ def _nothing_of(term: _Term) -> _Term:
     )
 
 
-# --- texts -----------------------------------------------------------------------------------
+# --- texts: what an operator reads, and one test for all that was read ------------------------
 
 
 def _of_texts(test: TextTest) -> _Term:
     return _Term(lambda value: type(value) is str and test(value), test)
 
 
-def _prefix(operand: object, at: str, strict: bool) -> _Term:
-    prefix = _text(operand, at)
-    return _of_texts(lambda text: text.startswith(prefix))
+def _begins(prefixes: list[str]) -> _Term:
+    several = tuple(prefixes)
+    return _of_texts(lambda text: text.startswith(several))
 
 
-def _suffix(operand: object, at: str, strict: bool) -> _Term:
-    suffix = _text(operand, at)
-    return _of_texts(lambda text: text.endswith(suffix))
+def _ends(suffixes: list[str]) -> _Term:
+    several = tuple(suffixes)
+    return _of_texts(lambda text: text.endswith(several))
 
 
-def _equals_ignore_case(operand: object, at: str, strict: bool) -> _Term:
-    folded = _text(operand, at).casefold()
-    return _of_texts(lambda text: text.casefold() == folded)
+def _read_folded(operand: object, at: str, strict: bool) -> str:
+    return _text(operand, at, strict).casefold()
 
 
-def _wildcard(operand: object, at: str, strict: bool) -> _Term:
+def _is_folded(texts: list[str]) -> _Term:
+    folded = frozenset(texts)
+    return _of_texts(lambda text: text.casefold() in folded)
+
+
+def _read_wildcard(operand: object, at: str, strict: bool) -> TextTest:
     """As in EventBridge: * is any run of characters, after a backslash it is itself."""
     parts: list[Part] = []
-    characters = iter(_text(operand, at))
+    characters = iter(_text(operand, at, strict))
     for character in characters:
         if character == "\\":
             character = next(characters, "")
@@ -251,11 +253,21 @@ def _wildcard(operand: object, at: str, strict: bool) -> _Term:
             fail(at, "expected no * beside another")
         else:
             parts.append(Wild.RUN)
-    return _of_texts(wildcard_matcher(parts))
+    return wildcard_matcher(parts)
 
 
-def _cidr(operand: object, at: str, strict: bool) -> _Term:
-    written = _text(operand, at)
+def _is_like(tests: list[TextTest]) -> _Term:
+    return _of_texts(tests[0] if len(tests) == 1 else lambda text: any(t(text) for t in tests))
+
+
+class _Network(NamedTuple):
+    version: int
+    rest_bits: int  # of an address, after those of the network
+    base: int  # the bits of the network
+
+
+def _read_cidr(operand: object, at: str, strict: bool) -> _Network:
+    written = _text(operand, at, strict)
     address, slash, bits = written.partition("/")
     if not slash or not (bits.isascii() and bits.isdigit()) or "%" in address:
         fail(at, "expected an address, a slash and a number of bits, such as 10.0.0.0/24")
@@ -263,17 +275,23 @@ def _cidr(operand: object, at: str, strict: bool) -> _Term:
         network = ip_network(written, strict=False)
     except ValueError:
         fail(at, f"{written[:60]!r} is no IPv4 or IPv6 network")
-    version, base = network.version, int(network.network_address)
     rest_bits = network.max_prefixlen - network.prefixlen
+    return _Network(network.version, rest_bits, int(network.network_address) >> rest_bits)
 
+
+def _is_within(networks: list[_Network]) -> _Term:
     def within(text: str) -> bool:
         if len(text) > _ADDRESS_CHARACTERS_MAX:
             return False
         try:
-            found = ip_address(text)
+            address = ip_address(text)
         except ValueError:
             return False
-        return found.version == version and int(found) >> rest_bits == base >> rest_bits
+        number = int(address)
+        for version, rest_bits, base in networks:
+            if address.version == version and number >> rest_bits == base:
+                return True
+        return False
 
     return _of_texts(within)
 
@@ -284,7 +302,7 @@ _LOWER: dict[object, Callable[[Number, Number], bool]] = {">": gt, ">=": ge}
 _UPPER: dict[object, Callable[[Number, Number], bool]] = {"<": lt, "<=": le}
 
 
-def _numeric(operand: object, at: str, strict: bool) -> _Term:
+def _read_numeric(operand: object, at: str, strict: bool) -> NumberTest:
     if not isinstance(operand, list) or len(operand) not in (2, 4):
         fail(at, 'expected a list such as [">", 0] or [">=", 0, "<", 10]')
     comparisons = []
@@ -301,14 +319,16 @@ def _numeric(operand: object, at: str, strict: bool) -> _Term:
         comparisons.append((allowed[operator], _bounded(limit, f"{at}[{place + 1}]", strict)))
     compare, limit = comparisons[0]
     if len(comparisons) == 1:
-        return _of_numbers(lambda number: compare(number, limit))
+        return lambda number: compare(number, limit)
     compare_top, top = comparisons[1]
     if not limit < top:
         fail(f"{at}[3]", "expected more than the lower limit")
-    return _of_numbers(lambda number: compare(number, limit) and compare_top(number, top))
+    return lambda number: compare(number, limit) and compare_top(number, top)
 
 
-def _of_numbers(test: Callable[[Number], bool]) -> _Term:
+def _is_numeric(tests: list[NumberTest]) -> _Term:
+    test = tests[0] if len(tests) == 1 else lambda number: any(each(number) for each in tests)
+
     def by_value(value: Any) -> bool:
         kind = type(value)
         return (kind is int or kind is float) and test(_rounded(value))
@@ -332,6 +352,12 @@ def _rounded(number: Number) -> Number:
 # --- what may be written ---------------------------------------------------------------------
 
 
+def _only_member(value: dict[str, object], at: str) -> tuple[str, object]:
+    if len(value) != 1:
+        fail(at, "expected one operator in the object")
+    return next(iter(value.items()))
+
+
 def _is_number(value: object) -> TypeGuard[Number]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -353,7 +379,7 @@ def _scalar(value: object, at: str, strict: bool) -> Scalar:
     return _bounded(value, at, strict)
 
 
-def _text(value: object, at: str) -> str:
+def _text(value: object, at: str, strict: bool) -> str:
     if not isinstance(value, str):
         fail(at, "expected a text")
     return value
@@ -365,15 +391,24 @@ def shown(name: str) -> str:
     return name if plain and len(name) <= 60 else ascii(name[:60])
 
 
-_COMPILE: Mapping[str, Callable[[object, str, bool], _Term]] = {
-    "anything-but": _anything_but,
-    "cidr": _cidr,
-    "equals-ignore-case": _equals_ignore_case,
-    "numeric": _numeric,
-    "prefix": _prefix,
-    "suffix": _suffix,
-    "wildcard": _wildcard,
+_READ: Mapping[str, Read] = {
+    "anything-but": _read_anything_but,
+    "cidr": _read_cidr,
+    "equals-ignore-case": _read_folded,
+    "numeric": _read_numeric,
+    "prefix": _text,
+    "suffix": _text,
+    "wildcard": _read_wildcard,
+}
+_JOIN: Mapping[str, Callable[[list[Any]], _Term]] = {
+    "anything-but": _any_of,
+    "cidr": _is_within,
+    "equals-ignore-case": _is_folded,
+    "numeric": _is_numeric,
+    "prefix": _begins,
+    "suffix": _ends,
+    "wildcard": _is_like,
 }
 _OWN = frozenset(["wildcard"])  # not of SNS
 _NEGATED = frozenset(["equals-ignore-case", "prefix", "suffix", "wildcard"])
-OPERATORS = frozenset([*_COMPILE, "exists"])
+OPERATORS = frozenset([*_READ, "exists"])

@@ -12,8 +12,9 @@ from braidmq.broker.filter_policy import (
     FILTER_BODY_BYTES_MAX,
     FILTER_BYTES_MAX,
     FILTER_DEPTH_MAX,
-    FILTER_ELEMENTS_MAX,
     FILTER_KEYS_MAX,
+    FILTER_MEMBERS_MAX,
+    FILTER_OPERATORS_MAX,
     FILTER_TERMS_MAX,
     SNS_COMBINATIONS_MAX,
     SNS_KEYS_MAX,
@@ -204,12 +205,20 @@ def test_a_body_is_read_up_to_a_size() -> None:
     assert not policy.matches({}, body + b" ")
 
 
-def test_of_lists_in_a_body_the_first_elements_count() -> None:
-    few = ["y"] * (FILTER_ELEMENTS_MAX - 1)
-    assert on_body({"a": ["x"]}, {"a": [few, "x"]})
-    assert not on_body({"a": ["x"]}, {"a": [few, "y", "x"]})
-    assert on_body({"a": {"b": ["x"]}}, {"a": [*few, {"b": "x"}]})
-    assert not on_body({"a": {"b": ["x"]}}, {"a": ["y", *few, {"b": "x"}]})
+def test_a_body_is_read_up_to_a_number_of_members() -> None:
+    few = ["y"] * (FILTER_MEMBERS_MAX - 5)
+    policy = {"a": {"b": ["x"]}}
+    assert on_body(policy, {"a": [few, {"b": "x"}], "c": []})  # 2 + 2 + 1 members beside the few
+    assert not on_body(policy, {"a": [few, {"b": "x"}], "c": [1]})
+    assert not on_body(policy, {"a": [few, {"b": "x"}], "c": {"d": 1}})
+    assert on_body(policy, {"a": {"b": ["x"]}, "c": "," * 2 * FILTER_MEMBERS_MAX})
+
+
+def test_an_array_in_a_header_is_read_up_to_a_number_of_elements() -> None:
+    most = ["y"] * (FILTER_MEMBERS_MAX - 1) + ["x"]
+    policy = FilterPolicy({"a": ["x"]})
+    assert policy.matches_attributes({"a": json.dumps(most)})
+    assert not policy.matches_attributes({"a": json.dumps([*most, "x"])})
 
 
 def test_lists_in_lists_may_be_as_deep_as_the_decoder_takes_them() -> None:
@@ -387,10 +396,17 @@ def test_the_number_of_keys_is_limited() -> None:
 
 
 def test_the_number_of_terms_is_limited() -> None:
-    terms = [{"prefix": "x"}] * (FILTER_TERMS_MAX - 1)
+    terms = ["x"] * (FILTER_TERMS_MAX - 1)
     FilterPolicy({"a": terms, "b": ["y"]})
     with pytest.raises(InvalidArgument, match="b: expected at most 1000 terms in all"):
         FilterPolicy({"a": terms, "b": ["y", "z"]})
+
+
+def test_the_number_of_terms_with_operators_is_limited() -> None:
+    terms = [{"prefix": "x"}] * (FILTER_OPERATORS_MAX - 1)
+    FilterPolicy({"a": terms, "b": [{"exists": True}, "y", "z"]})
+    with pytest.raises(InvalidArgument, match="b: expected at most 200 terms with operators"):
+        FilterPolicy({"a": terms, "b": [{"exists": True}, {"prefix": "z"}]})
 
 
 def test_strict_policies_have_five_keys() -> None:
