@@ -428,7 +428,7 @@ class Access:
     def __init__(self, users: Iterable[User] = ()) -> None:
         self._users = _by_name(users)
         self._version = 1
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers: dict[Callable[[], None], None] = {}
         # By user; without those whose rules depend on the client id.
         self._shared: dict[str, _Rights] = {}
         # By user, client id and expiry. Weak: client ids come and go without end.
@@ -441,8 +441,15 @@ class Access:
         return self._version
 
     def watch(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called after every :meth:`replace`; each broker asks once."""
-        self._watchers.append(callback)
+        """Have ``callback`` called after every :meth:`replace`, until :meth:`unwatch`.
+
+        Called in the middle of the change: only take a note.
+        """
+        self._watchers[callback] = None
+
+    def unwatch(self, callback: Callable[[], None]) -> None:
+        """Call it no more, if it was."""
+        self._watchers.pop(callback, None)
 
     @property
     def users(self) -> tuple[User, ...]:
@@ -544,7 +551,7 @@ class Access:
                 principal._revoke()
                 del self._principals[principal.name, principal.client_id, principal.expires_ms]
         self._version += 1
-        for callback in self._watchers:
+        for callback in list(self._watchers):
             callback()
 
 

@@ -20,9 +20,10 @@ from ..storage.runs import encode_message_run
 from .access import Principal
 from .errors import BraidError, PermissionDenied, QueueFull
 from .host import DROPPED, EXPIRED
+from .laggards import Laggard
 from .message import TOPIC, unpack_headers
 from .overflow import has_room
-from .publication import Match, Publication, Subscriber, Subscription
+from .publication import Match, Publication, Subscription
 from .queue import Queue
 from .retained import RETAINED_ENTITY, RetainedSearch, end_ms
 from .router import FilterTree, MatchCache
@@ -133,8 +134,7 @@ class Topics:
         self._topics: dict[bytes, str] = {}  # by packed headers
         self._audiences: dict[tuple[tuple[Session, Match], ...], Audience] = {}
         self._audiences_version = 0
-        # Subscribers whose connection is slow, since a publisher looked: it waits a little.
-        self.slow: set[Subscriber] = set()
+        self.slow: set[Laggard] = set()  # subscribers that a publisher may have to wait for
         self.published = 0  # messages, and
         self.dropped = 0  # ... those of QoS 0 or without a queue that found no room on their way
 

@@ -43,6 +43,7 @@ from .stored import Held, Source, Stored
 from .stretches import Stretch
 
 if TYPE_CHECKING:
+    from ...broker.laggards import Pause
     from .session import MqttSession
 
 __all__ = ["Outbound"]
@@ -84,7 +85,7 @@ class Outbound:
         self.alias_maximum = 0
         self.slow = False  # the transport holds much
         self.lagging = False  # publishers have waited in vain: not again until it caught up
-        self.publishers: set[MqttSession] = set()  # who waits for it
+        self.publishers: set[Pause] = set()  # who waits for it
         self._live: set[int] = set()  # identifiers of live QoS 1 messages
         self.held: dict[int, Held] = {}
         self._next_id = 0  # offset of the next live identifier
@@ -176,7 +177,7 @@ class Outbound:
         """Whether QoS 0 is to be dropped; publishers wait for a slow client before."""
         if self.lagging or self.is_full:
             return True
-        self._session.topics.slow.add(self._session)
+        self._session.topics.slow.add(self)
         return False
 
     def drop(self, count: int) -> None:
@@ -271,7 +272,7 @@ class Outbound:
             self._waiting_bytes += len(body)
         self._send_waiting()
         if self._waiting and not self.lagging:
-            self._session.topics.slow.add(self._session)
+            self._session.topics.slow.add(self)
         self._session.wake()
 
     def _publish_run(self, run: Run, retain: bool, version: int) -> bool:

@@ -8,8 +8,8 @@ Rules:
    ``subscribing.py``, how it came in ``connecting.py``. The session joins them and owns the state.
 3. A connection ends with the precise reason: DISCONNECT for MQTT 5, CONNACK before the client was
    let in, and just the end for 3.1 and 3.1.1, which have no words for it.
-4. A publisher waits for a slow subscriber for at most ``SLOW_WAIT_MS``, once until that has caught
-   up; acknowledgements and pings of others are never held up by it.
+4. A publisher waits for slow subscribers as ``broker/laggards.py`` has it; acknowledgements and pings
+   of others are never held up by that.
 """
 
 import enum
@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from ...broker.errors import BraidError, NotFound
+from ...broker.laggards import Pause
 from ...broker.lease import Consumer
 from ...broker.message import Delivery
 from ...broker.publication import Match, PlainPublication, Publication, Subscription
@@ -60,10 +61,9 @@ if TYPE_CHECKING:
     from ...broker.mqtt_options import MqttOptions
     from .server import MqttServer
 
-__all__ = ["PACKETS_PER_TURN_MAX", "SLOW_WAIT_MS", "MqttSession"]
+__all__ = ["PACKETS_PER_TURN_MAX", "MqttSession"]
 
 PACKETS_PER_TURN_MAX = 256  # that are not part of a run; then other connections get their turn
-SLOW_WAIT_MS = 100
 _HEARD_BYTES_MIN = 1_024  # of a packet that is still coming: a sign of life
 _FOREVER_MS = 1 << 62
 
@@ -95,9 +95,8 @@ class MqttSession:
         "_heard_ms",
         "_needed",
         "_now_ms",
-        "_slow_until_ms",
+        "_pause",
         "_state",
-        "_waits_for",
         "_will",
         "_will_delay_ms",
         "core",
@@ -143,8 +142,7 @@ class MqttSession:
         self._now_ms = self._begun_ms = self._heard_ms = now_ms
         self.keep_alive_ms = 0
         self._deadline_ms = _FOREVER_MS  # when the proof of who it is runs out
-        self._slow_until_ms = 0
-        self._waits_for: set[Outbound] = set()
+        self._pause = Pause(self.wake)
         self._will: PlainPublication | None = None
         self._will_delay_ms = 0
         self._goes_with_will = True
@@ -171,21 +169,8 @@ class MqttSession:
 
     def wait_for_slow(self) -> None:
         """Read nothing more until the subscribers that were slow have caught up, or for a while."""
-        for subscriber in self.topics.slow:
-            if subscriber is not self and isinstance(subscriber, MqttSession):
-                subscriber.out.publishers.add(self)
-                self._waits_for.add(subscriber.out)
-                self._slow_until_ms = self._now_ms + SLOW_WAIT_MS
-        self.topics.slow.clear()
-        if self._slow_until_ms:
+        if self._pause.begin(self.topics.slow, self.out, self._now_ms):
             self.host.hurry()
-
-    def go_on(self, subscriber: Outbound) -> None:
-        """A subscriber that was slow has caught up: read on, unless there are others."""
-        self._waits_for.discard(subscriber)
-        if not self._waits_for:
-            self._slow_until_ms = 0
-            self.wake()
 
     def answered(self) -> None:
         """All that was taken is acknowledged."""
@@ -314,7 +299,7 @@ class MqttSession:
     @property
     def reading(self) -> bool:
         """Whether more input is welcome now."""
-        if self._slow_until_ms or self._state in _DEAF or self.backlog:
+        if self._pause.until_ms or self._state in _DEAF or self.backlog:
             return False
         inbound = self.inbound
         if inbound.is_held or self.out.is_full:
@@ -327,7 +312,7 @@ class MqttSession:
         return (
             0 < self._needed <= len(self._data)
             and self._state not in _DEAF
-            and not self._slow_until_ms
+            and not self._pause.until_ms
             and not self.finished
         )
 
@@ -370,7 +355,7 @@ class MqttSession:
         self.topics.slow.clear()  # what others, who do not wait, have left there
         try:
             while at < end and not self.finished:
-                if self._slow_until_ms:
+                if self._pause.until_ms:
                     self._needed = 1
                     break
                 if self._state is OPEN:
@@ -521,8 +506,8 @@ class MqttSession:
         due_ms = self._deadline_ms
         if self.keep_alive_ms:
             due_ms = min(due_ms, self._heard_ms + self.keep_alive_ms)
-        if self._slow_until_ms:
-            due_ms = min(due_ms, self._slow_until_ms)
+        if self._pause.until_ms:
+            due_ms = min(due_ms, self._pause.until_ms)
         return due_ms if due_ms < _FOREVER_MS else None
 
     def tick(self, now_ms: int) -> None:
@@ -534,11 +519,7 @@ class MqttSession:
             if now_ms >= self._begun_ms + self.limits.handshake_ms_max:
                 self.refuse(Reason.NOT_AUTHORIZED, "it took too long")
             return
-        if self._slow_until_ms and now_ms >= self._slow_until_ms:
-            self._slow_until_ms = 0
-            for subscriber in self._waits_for:
-                subscriber.lagging = True
-            self._waits_for.clear()
+        self._pause.tick(now_ms)
         if not self.reading:
             self._heard_ms = now_ms  # who is not listened to cannot be heard
         if self.keep_alive_ms and now_ms >= self._heard_ms + self.keep_alive_ms:

@@ -9,8 +9,8 @@ Rules:
    all requests that came in one read, nothing allocated per request.
 3. The core never sees more credit of a consumer than about ``DELIVER_BYTES`` worth of messages, and
    none while the peer does not read: that bounds what waits here.
-4. A connection that sends stops being read while too much waits to be written. One that only
-   receives and acknowledges is never held up by that.
+4. A connection that sends stops being read while too much waits to be written, one that publishes
+   also for subscribers that are slow. One that only receives and acknowledges never is.
 5. An error of a request answers that request. Only malformed input, a failed handshake, silence and
    a failed broker end the connection, with an ERROR on request 0.
 """
@@ -31,6 +31,7 @@ from ...broker.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ...broker.laggards import Pause
 from ...broker.message import Browsed, Delivery, Receipt, check_attributes
 from ...storage.log import Durability
 from ..session import Host
@@ -130,6 +131,7 @@ class NativeSession(ManagementRequests, TopicRequests):
         self._congested = False  # too much waits to be written
         self._pending_bytes_high = core.limits.pending_bytes_max // 2
         self._peer_is_slow = False
+        self._pause = Pause(host.wake)
 
     # --- what the carrier calls ---
 
@@ -138,6 +140,7 @@ class NativeSession(ManagementRequests, TopicRequests):
         """Whether more input is welcome now."""
         return not (
             self._more
+            or self._pause.until_ms
             or self._congested
             or self._peer_is_slow
             or self._state is CHECKING
@@ -147,7 +150,7 @@ class NativeSession(ManagementRequests, TopicRequests):
     @property
     def backlog(self) -> bool:
         """Whether :meth:`proceed` has something to do."""
-        return self._more
+        return self._more and not self._pause.until_ms
 
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take bytes from the client."""
@@ -164,7 +167,7 @@ class NativeSession(ManagementRequests, TopicRequests):
         """Handle the next frames, not more than a turn's worth."""
         frames = self._frames
         left = FRAMES_PER_TURN_MAX
-        while left > 0 and not self.finished:
+        while left > 0 and not self.finished and not self._pause.until_ms:
             if self._state is not OPEN:
                 if self._state is GREETING:
                     self._greet(now_ms)
@@ -187,7 +190,8 @@ class NativeSession(ManagementRequests, TopicRequests):
                 _HANDLERS[type(request)](self, request, now_ms)
             except BraidError as error:
                 self._error(request.request, error)
-        self._more = left <= 0 and not self.finished and frames.has_frame()
+        stopped = left <= 0 or self._pause.until_ms > 0
+        self._more = stopped and not self.finished and frames.has_frame()
         if self._state is CHECKING and len(frames) > self._limits.frame_bytes_unauthenticated_max:
             self._fail(TooLarge("wait for WELCOME before you send anything else"))
         if self._asked:
@@ -212,7 +216,8 @@ class NativeSession(ManagementRequests, TopicRequests):
             return None
         if self._state is OPEN:
             silence_ms = self._heard_ms + 2 * self._heartbeat_ms
-            return min(silence_ms, self._beat_ms, self._who.expires_ms)
+            due_ms = min(silence_ms, self._beat_ms, self._who.expires_ms)
+            return min(due_ms, self._pause.until_ms) if self._pause.until_ms else due_ms
         return self._begun_ms + self._limits.handshake_ms_max
 
     def tick(self, now_ms: int) -> None:
@@ -224,6 +229,7 @@ class NativeSession(ManagementRequests, TopicRequests):
                 text = f"no valid HELLO within {self._limits.handshake_ms_max} ms"
                 self._fail(Unauthenticated(text))
             return
+        self._pause.tick(now_ms)
         if now_ms >= self._beat_ms:
             self._beat_ms = now_ms + self._heartbeat_ms
             if not self.reading:  # then its silence is ours, and ours must not look like one
@@ -233,7 +239,7 @@ class NativeSession(ManagementRequests, TopicRequests):
             text = f"nothing was heard for two heartbeats of {self._heartbeat_ms} ms"
             self._fail(Disconnected(text))
         elif not self._who.valid_at(now_ms):
-            self._fail(Unauthenticated("this user has no rights any more, or its token expired"))
+            self._fail_revoked()
 
     def pause_writing(self) -> None:
         """The client does not read: no more credit, no more requests."""
@@ -255,6 +261,7 @@ class NativeSession(ManagementRequests, TopicRequests):
     def connection_lost(self, now_ms: int) -> None:
         """Give back what consumers hold; receives stop waiting."""
         self.finished = True
+        self._core.access.unwatch(self._on_users_changed)
         self._let_go(now_ms)
 
     # --- what the core calls ---
@@ -333,6 +340,11 @@ class NativeSession(ManagementRequests, TopicRequests):
             self._welcome(who)
         self._host.wake()
 
+    def _on_users_changed(self) -> None:
+        if not self._who.active and not self.finished:
+            self._fail_revoked()
+            self._host.wake()
+
     # --- the handshake ---
 
     def _greet(self, now_ms: int) -> None:
@@ -369,6 +381,7 @@ class NativeSession(ManagementRequests, TopicRequests):
         limits = self._limits
         self._who = who
         self._state = OPEN
+        self._core.access.watch(self._on_users_changed)
         self._beat_ms = self._heard_ms + self._heartbeat_ms
         self._frames.frame_bytes_max = limits.frame_bytes_max
         self._more = self._frames.has_frame()
@@ -564,6 +577,9 @@ class NativeSession(ManagementRequests, TopicRequests):
 
     def _error(self, request: int, error: BraidError) -> None:
         append_frame(self._out, op.ErrorReply(request, error.code, str(error)))
+
+    def _fail_revoked(self) -> None:
+        self._fail(Unauthenticated("this user has no rights any more, or its token expired"))
 
     def _fail(self, error: BraidError) -> None:
         """Say why, and hang up."""

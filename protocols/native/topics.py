@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ...broker.access import Principal
     from ...broker.core import Core
     from ...broker.feed import Feed
+    from ...broker.laggards import Pause
     from ...broker.limits import Limits
     from ..session import Host
 
@@ -57,6 +58,7 @@ class TopicRequests:
     _sends: bool
     _peer_is_slow: bool
     _ready: list[TopicStream]
+    _pause: "Pause"
 
     def _answers(self, level: Durability) -> bytearray:
         raise NotImplementedError
@@ -142,9 +144,13 @@ class TopicRequests:
         for message in request.messages:
             if message.attributes:
                 check_attributes(message.attributes, self._limits)
+        slow = self._core.topics.slow
+        slow.clear()  # what others, who do not wait, have left there
         level, results = self._core.publish(
             self._who, request.topic, request.messages, request.qos, now_ms
         )
+        if slow and self._pause.begin(slow, None, now_ms):
+            self._host.hurry()
         append_published(self._answers(level), request.request, results)
         self._sends = True
 

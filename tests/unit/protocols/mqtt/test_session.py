@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from braidmq.broker.access import SYSTEM, Rule, User
+from braidmq.broker.laggards import SLOW_WAIT_MS
 from braidmq.broker.limits import Limits
-from braidmq.protocols.mqtt.session import SLOW_WAIT_MS
 from tests.broker_disk import DiskBroker
 from tests.conformance import packets as p
 from tests.conformance.packets import DURABLE, V5, V31, V311

@@ -61,3 +61,26 @@ def test_a_certificate_names_the_user_of_who_brings_no_password(known, refused):
     session.receive_data(bytes(hello), harness.clock.ms)
     assert session.finished is refused
     assert (b"braidmq" in session.data_to_send(harness.clock.ms)) is not refused
+
+
+def test_only_those_whose_user_is_gone_are_cut_off_and_nobody_is_watched_for_ever():
+    harness = Harness()
+    harness.core.access.replace([User("ada"), User("bob")])
+    watchers = len(harness.core.access._watchers)
+    now = harness.clock.ms
+    sessions = []
+    for name in ("ada", "bob"):
+        host = Host()
+        host.certificate_user = name
+        session = native.NativeSession(harness.core, host, now)
+        hello = bytearray()
+        frames.append_frame(hello, (OPERATIONS["HELLO"], 5, 1, 1, "test", 30_000, "", b""))
+        session.receive_data(bytes(hello), now)
+        sessions.append(session)
+    ada, bob = sessions
+    harness.core.access.replace([User("bob")])
+    assert ada.finished and not bob.finished
+    assert b"unauthenticated" in ada.data_to_send(now)
+    for session in sessions:
+        session.connection_lost(now)
+    assert len(harness.core.access._watchers) == watchers

@@ -3,12 +3,14 @@
 import pytest
 
 from braidmq.broker.access import SYSTEM
+from braidmq.broker.laggards import SLOW_WAIT_MS
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import unpack_headers
 from braidmq.broker.publishing import Posted
 from braidmq.protocols.native import frames, topics
 from braidmq.protocols.native import operations as op
 from tests.broker_harness import Harness
+from tests.mqtt_peer import World
 from tests.unit.protocols.native.test_session import O, Peer
 
 
@@ -224,3 +226,33 @@ def test_a_list_waits_for_who_does_not_read(peer):
     peer.write((O["TOPIC_TREE"], 2))
     peer.session.finished = True  # nobody is there any more
     assert peer.read() == []
+
+
+# --- subscribers that are slow ---
+
+
+def test_a_publisher_waits_for_a_slow_subscriber_a_little_and_only_once():
+    world = World()
+    slow = world.join("slow")
+    slow.subscribe(("t", 0))
+    peer = Peer(world.broker)
+    slow.session.pause_writing()
+    peer.write((O["PUBLISH"], 1, "t", [[b"1"]]), (O["PING"], 2))
+    session, clock = peer.session, world.clock
+    assert not session.reading and not session.backlog
+    assert session.next_deadline() == clock.ms + SLOW_WAIT_MS
+    (reply,) = peer.read()
+    assert isinstance(reply, op.PublishedReply)  # what came behind it waits
+    clock.ms += SLOW_WAIT_MS
+    session.tick(clock.ms)
+    assert peer.read() == [op.Pong(2)] and session.reading
+    peer.ask(O["PUBLISH"], 3, "t", [[b"2"]])
+    assert session.reading  # not again until that has caught up
+    slow.session.resume_writing()
+    slow.flush()
+    slow.session.pause_writing()
+    peer.ask(O["PUBLISH"], 4, "t", [[b"3"]])
+    assert not session.reading
+    woken = peer.host.woken
+    slow.session.resume_writing()
+    assert session.reading and peer.host.woken > woken
