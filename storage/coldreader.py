@@ -201,12 +201,12 @@ def read_cold_index(disk: Disk, handle: int, path: str, file: ColdFile) -> ColdI
         if len(buffer) != size - start:
             raise ValueError(f"the file is shorter than {size} bytes")
         found, version, frames = decode_cold_foot(buffer, size)
-        if version > VERSION:
-            raise FormatUnknown(f"{path}: format {version}; this BraidMQ reads format {VERSION}")
         start = size - INDEX_ROW_BYTES * frames - FOOT_BYTES
         if size - start > len(buffer):
             buffer = disk.pread(handle, start, size - start)
         index = decode_cold_index(buffer[start - size :], size)
+        if version > VERSION:  # only now: before, it may be damage
+            raise FormatUnknown(f"{path}: format {version}; this BraidMQ reads format {VERSION}")
         if found != file or index.numbers[0] != file.first:
             raise ValueError(f"it is the foot of {found}, not of {file}")
     except (OSError, ValueError) as error:

@@ -207,3 +207,9 @@ def test_a_missing_file_is_damage_to_who_reads_and_handles_are_few():
 def test_garbage_has_no_verified_records(buffer):
     end = verified_end(buffer, 1000)
     assert 1000 <= end <= 1000 + len(buffer)
+
+
+def test_what_is_sealed_ends_at_the_last_base_that_is_durable():
+    segments = Segments([Segment(100, 1, 200), Segment(200, 1, 300), Segment(300, 1, 350)])
+    expected = {0: 0, 99: 0, 100: 100, 199: 100, 200: 200, 299: 200, 300: 300, 350: 300}
+    assert {lsn: segments.sealed_lsn(lsn) for lsn in expected} == expected
