@@ -8,8 +8,8 @@ Rules:
    ``subscribing.py``, how it came in ``connecting.py``. The session joins them and owns the state.
 3. A connection ends with the precise reason: DISCONNECT for MQTT 5, CONNACK before the client was
    let in, and just the end for 3.1 and 3.1.1, which have no words for it.
-4. A publisher waits for slow subscribers as ``broker/laggards.py`` has it; acknowledgements and pings
-   of others are never held up by that.
+4. A publisher waits for slow subscribers, as ``broker/laggards.py`` has it; acknowledgements and
+   pings of others are never held up by that.
 """
 
 import enum
