@@ -28,7 +28,7 @@ that are told in docs/filters.md.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -52,7 +52,6 @@ __all__ = [
     "FilterPolicy",
     "Scope",
     "attribute_texts",
-    "body_texts",
     "decode_body",
 ]
 
@@ -409,26 +408,13 @@ def _has_too_many_members(document: Source) -> bool:
     return members > FILTER_MEMBERS_MAX
 
 
-def attribute_texts(value: str | bytes) -> set[str]:
+def attribute_texts(value: str | bytes) -> Collection[str]:
     """The texts by which a header is looked up in an index of :meth:`FilterPolicy.index_keys`."""
-    if not isinstance(value, str):
-        return set()
     reading = _reading(value, "")
-    elements = () if isinstance(reading, str) else reading
-    return {value, *(each for each in elements if isinstance(each, str))}
-
-
-def body_texts(document: Source, path: Sequence[str]) -> set[str]:
-    """The same for what stands at a path of a decoded body."""
-    objects = [document]
-    for name in path[:-1]:
-        objects = [each for below in objects for each in _objects([below.get(name)])]
-    return {
-        value
-        for below in objects
-        for value in _scalars([below.get(path[-1])])
-        if type(value) is str
-    }
+    if isinstance(reading, str):
+        return (reading,)
+    texts = {element for element in reading if isinstance(element, str)}
+    return texts | {value} if isinstance(value, str) else texts
 
 
 class FilterPolicy:
@@ -501,6 +487,6 @@ class FilterPolicy:
     def index_keys(self) -> IndexKeys:
         """Paths and texts of which a message must have one to fulfil it; see index_keys.py.
 
-        What a message has at a path is told by :func:`attribute_texts` and :func:`body_texts`.
+        What a header counts as is told by :func:`attribute_texts`.
         """
         return self._keys
