@@ -1,7 +1,5 @@
 """The audit: what independent clients asked for and saw, and whether the broker kept its word.
 
-Every body is ``producer|number|crc32|pad``, so a message proves by itself who sent it and that it
-is whole. The journal stands in the memory of the test's own process, on no disk that is broken.
 A request is INVOKEd when its bytes are written, then OK, FAIL (refused for certain) or INFO (the
 connection went: nobody knows). What must hold, see docs/reliability.md:
 
@@ -23,9 +21,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
-from zlib import crc32
 
 import msgpack
+
+from .journal import Journal, parse_body
 
 __all__ = [
     "DEAD_LETTERS",
@@ -38,9 +37,7 @@ __all__ = [
     "QUEUES",
     "Entry",
     "Hold",
-    "Journal",
-    "body_of",
-    "parse_body",
+    "QueueJournal",
 ]
 
 INVOKE, OK, FAIL, INFO = "INVOKE", "OK", "FAIL", "INFO"
@@ -67,25 +64,6 @@ QUEUES: dict[str, dict[str, Any]] = {
 DEAD_LETTERS = {"poison": "poison-dead"}
 DURABILITY = {"relaxed": OS, "relaxed-backlog": OS}
 EVERY_QUEUE = [*QUEUES, *DEAD_LETTERS.values()]
-
-
-def body_of(producer: str, number: int, size: int) -> bytes:
-    """A body of about ``size`` bytes that can prove itself."""
-    start = f"{producer}|{number}|".encode()
-    pad = (f"{number * 2654435761 % 2**32:08x}".encode() * (size // 8 + 1))[:size]
-    return start + f"{crc32(pad, crc32(start)):08x}|".encode() + pad
-
-
-def parse_body(body: bytes) -> tuple[str, int] | None:
-    """(producer, number), or None when the body is not what was sent."""
-    try:
-        producer, number, checked, pad = body.split(b"|", 3)
-        start = producer + b"|" + number + b"|"
-        if int(checked, 16) != crc32(pad, crc32(start)):
-            return None
-        return producer.decode(), int(number)
-    except ValueError:
-        return None
 
 
 @dataclass(slots=True)
@@ -131,11 +109,16 @@ class Hold:
     ack: str = ""  # "", INVOKE, OK or INFO
 
 
-class Journal:
+class QueueJournal(Journal):
     """What happened, and the counters of what must not."""
 
+    BROKEN = (
+        "lost vanished phantom corrupt duplicates resurrected misordered early stolen miscounted"
+        " stuck"
+    ).split()
+
     def __init__(self) -> None:
-        self.run = 0
+        super().__init__()
         self.connections_dead: set[int] = set()
         self.receives_dead: set[int] = set()  # push consumers that were cancelled
         self.entries: dict[tuple[str, int], Entry] = {}
@@ -143,16 +126,7 @@ class Journal:
         self.past: set[tuple[str, int]] = set()  # what had come and gone when all was empty
         self.dead_ids: set[int] = set()  # ids of messages that came by a dead-letter queue
         self.groups: dict[str, list[Entry]] = {}  # in the order of sending
-        self.counts: Counter[str] = Counter()
-        self.findings: list[str] = []
-        self.power_cut_runs: set[int] = set()  # runs that ended by a power cut
         self._first_open: dict[str, int] = {}  # group -> all before it are settled
-
-    def find(self, kind: str, text: str) -> None:
-        """Note a broken promise."""
-        self.counts[kind] += 1
-        if len(self.findings) < 20:
-            self.findings.append(f"run {self.run}: {kind}: {text}")
 
     # --- publishing ---
 
@@ -422,19 +396,8 @@ class Journal:
         for state in (self.entries, self.holds, self.dead_ids, self.groups, self._first_open):
             state.clear()
 
-    BROKEN = (
-        "lost vanished phantom corrupt duplicates resurrected misordered early stolen miscounted"
-        " stuck"
-    ).split()
-
-    @property
-    def broken(self) -> int:
-        """How many promises were broken."""
-        return sum(self.counts[kind] for kind in self.BROKEN)
-
     def figures(self) -> str:
         """The line of figures."""
         told = ["messages", "acked", "info", "fail", "settled", "redelivered", "recovered"]
-        told += self.BROKEN
         told += [kind for kind in self.counts if "(" in kind]
-        return ", ".join(f"{kind} {self.counts[kind]}" for kind in told)
+        return ", ".join([*(f"{kind} {self.counts[kind]}" for kind in told), super().figures()])

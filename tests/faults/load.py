@@ -16,7 +16,8 @@ from typing import Any
 
 import msgpack
 
-from .audit import EVERY_QUEUE, INFO, LEASE_MS, QUEUES, Entry, Hold, Journal, body_of
+from .audit import EVERY_QUEUE, INFO, LEASE_MS, QUEUES, Entry, Hold, QueueJournal
+from .journal import body_of
 from .wire import (
     ACK,
     CANCEL,
@@ -71,7 +72,7 @@ class Load:
     def __init__(
         self,
         port: int,
-        journal: Journal,
+        journal: QueueJournal,
         rng: random.Random,
         queues: Collection[str] = tuple(QUEUES),
     ) -> None:
@@ -261,7 +262,7 @@ class Load:
 
 
 def _taker(
-    journal: Journal,
+    journal: QueueJournal,
     queue: str,
     connection: int,
     receive: int,
@@ -282,7 +283,7 @@ def _taker(
 
 async def _receive(
     wire: Wire,
-    journal: Journal,
+    journal: QueueJournal,
     queue: str,
     most: int,
     wait_ms: int,
@@ -304,7 +305,7 @@ async def _receive(
     return held
 
 
-async def _settle(wire: Wire, journal: Journal, queue: str, held: list[Held]) -> None:
+async def _settle(wire: Wire, journal: QueueJournal, queue: str, held: list[Held]) -> None:
     """Acknowledge, and note what the broker says."""
     if not held:
         return
@@ -324,7 +325,7 @@ async def _settle(wire: Wire, journal: Journal, queue: str, held: list[Held]) ->
             journal.ack_ok(hold)
 
 
-async def drain(port: int, journal: Journal) -> None:
+async def drain(port: int, journal: QueueJournal) -> None:
     """Receive and acknowledge until every queue is empty, and close that chapter of the journal.
 
     Nothing else may have used the broker since it started.

@@ -23,11 +23,10 @@ forgotten     a session that was acknowledged, or its exchange of QoS 2, is not 
 cut           the broker hung up on a client that did nothing wrong, and said so
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .audit import body_of, parse_body
+from .journal import Journal, body_of, parse_body
 from .mqtt_wire import Message
 
 __all__ = ["Destination", "Entry", "Hold", "MqttJournal"]
@@ -105,7 +104,7 @@ class Entry:
         return min(self.sent - self.refused, 1) if self.qos != 1 else self.sent - self.refused
 
 
-class MqttJournal:
+class MqttJournal(Journal):
     """What happened, and the counters of what must not."""
 
     BROKEN = (
@@ -114,11 +113,9 @@ class MqttJournal:
     ).split()
 
     def __init__(self) -> None:
-        self.run = 0
+        super().__init__()
         self.endings = {0, SHUTTING_DOWN}  # why the broker may hang up
         self.clock = 1
-        self.counts: Counter[str] = Counter()
-        self.findings: list[str] = []
         self.destinations: list[Destination] = []
         self.connections: dict[int, int] = {}  # those that live -> the clock when they began
         self.entries: dict[Key, Entry] = {}
@@ -126,12 +123,6 @@ class MqttJournal:
         self.kept: dict[str, list[Entry]] = {}  # retained, by topic, in the order of sending
         self._proofs: dict[int, int] = {}  # run -> all that was handled before this clock is kept
         self._last: dict[tuple[Destination, int, str, str], int] = {}
-
-    def find(self, kind: str, text: str) -> None:
-        """Note a broken promise."""
-        self.counts[kind] += 1
-        if len(self.findings) < 20:
-            self.findings.append(f"run {self.run}: {kind}: {text}")
 
     def tick(self) -> int:
         """The clock: it goes on with every event."""
@@ -364,14 +355,9 @@ class MqttJournal:
         self.counts["unknown"] += sum(not entry.ok for entry in asked)
         self.entries.clear()
 
-    @property
-    def broken(self) -> int:
-        """How many promises were broken."""
-        return sum(self.counts[kind] for kind in self.BROKEN)
-
     def figures(self) -> str:
         """The line of figures."""
         told = ["QoS 0", *"messages acked unknown delivered redelivered recovered refused".split()]
         told += ["sent again", "redelivered without DUP after a restart", "unmarked in a share"]
         told += ["retained checked"]
-        return ", ".join(f"{kind} {self.counts[kind]}" for kind in [*told, *self.BROKEN])
+        return ", ".join([*(f"{kind} {self.counts[kind]}" for kind in told), super().figures()])

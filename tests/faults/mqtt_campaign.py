@@ -1,47 +1,34 @@
-"""A campaign for MQTT: one data directory, many runs of the daemon, always the same clients."""
+"""A campaign for MQTT: always the same clients, whose state outlives every run of the daemon."""
 
 import asyncio
-import random
-import statistics
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
-from tests.figures import figures
-
-from .campaign import DRAINED_SHARE
+from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .mqtt_audit import Destination, MqttJournal
-from .mqtt_load import GUARD_SECONDS, Client, Publisher, Retained, Subscriber, until
-from .mqtt_wire import V5, V311, Gone, Refused
+from .mqtt_load import Client, Publisher, Retained, Subscriber, until
+from .mqtt_wire import V5, V311, Gone
 
 __all__ = ["FAN_SESSIONS", "LISTEN", "MqttCampaign"]
 
 LISTEN = ("--listen", "mqtt://127.0.0.1:0")
 FAN_SESSIONS = 20
 _LOAD, _FAN = "load/", "fan/"
-_UNAVAILABLE = (0x88, 3)  # the server is shutting down
-
-Fault = Callable[[Daemon], Awaitable[None]]
+UNSPECIFIED_ERROR = 0x80
 
 
-class MqttCampaign:
-    """Runs of the daemon on one data directory, audited together.
+class MqttCampaign(Campaign):
+    """See :class:`Campaign`."""
 
-    Args:
-        data: the data directory; it may stand on a disk that breaks.
-        scratch: a directory on one that does not.
-    """
+    FLAGS = LISTEN
+    GONE = (Gone,)
+    BUSY_ACKED_MAX = 500
+    journal: MqttJournal
 
     def __init__(self, data: Path, scratch: Path, seed: int) -> None:
-        self.data = data
-        self.scratch = scratch
-        self.rng = random.Random(seed)
-        self.journal = MqttJournal()
-        self.guard_seconds = GUARD_SECONDS  # of silence: what did not come by then never comes
-        self.recovered_seconds: list[float] = []
-        self.replayed_bytes = 0
+        super().__init__(data, scratch, seed, MqttJournal())
         self.publishers = self._publishers()
         self.subscribers = self._subscribers()
         # They speak only while nobody else does. What the first publishes comes behind everything;
@@ -101,36 +88,12 @@ class MqttCampaign:
             add(at, at.name, f"{_FAN}#", offline=0.5)
         return subscribers
 
-    def daemon(
-        self,
-        prefix: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
-        flags: Sequence[str] = (),
-    ) -> Daemon:
-        """A daemon on the data directory."""
-        return Daemon(self.data, self.scratch, prefix, environment, [*LISTEN, *flags])
+    def expect_write_errors(self) -> None:
+        self.journal.endings.add(UNSPECIFIED_ERROR)
 
-    async def cycle(self, fault: Fault, daemon: Daemon | None = None) -> None:
-        """Start, put load on it, break it while it is busy."""
-        async with daemon or self.daemon() as running:
-            try:
-                await self.begun(running)
-            except Gone:
-                pass  # the fault was quicker
-            await self.under_load(running, fault)
-
-    async def begun(self, daemon: Daemon) -> None:
-        """It has started: look at what is there before anything new comes. Raises Gone."""
-        self.journal.run += 1
-        report = daemon.logged("recovered")
-        self.recovered_seconds.append(report["seconds"])
-        self.replayed_bytes += report["bytes_replayed"]
-        await self.look(daemon.ports[1])
-        if self.rng.random() < DRAINED_SHARE:
-            await self.drain(daemon.ports[1])
-
-    async def look(self, port: int) -> None:
-        """See what is retained, and subscribe whoever never did. Raises Gone."""
+    async def look(self, daemon: Daemon) -> None:
+        """See what is retained, and subscribe whoever never did."""
+        port = daemon.ports[1]
         for subscriber in self.subscribers:
             if subscriber.durable and not subscriber.destination.since:
                 await subscriber.subscribe(port)
@@ -142,7 +105,6 @@ class MqttCampaign:
         self.journal.check_retained(await Retained().ask(port, "kept/#", least, guard))
 
     async def under_load(self, daemon: Daemon, fault: Fault) -> None:
-        """Have every client do what it does until ``fault`` has happened."""
         port = daemon.ports[1]
         coming = [each for each in self.subscribers if self.rng.random() >= each.offline]
         clients: list[Client] = [*self.publishers, *coming]
@@ -159,11 +121,9 @@ class MqttCampaign:
             if isinstance(outcome, Exception):
                 raise outcome
 
-    async def drain(self, port: int) -> None:
-        """Have everything delivered that waits, and close that chapter of the journal.
-
-        Nobody publishes meanwhile, except for what was not acknowledged yet. Raises Gone.
-        """
+    async def drain(self, daemon: Daemon) -> None:
+        """See :meth:`Campaign.drain`: nobody publishes but what was not acknowledged yet."""
+        port = daemon.ports[1]
         journal = self.journal
         speaking = [publisher for publisher in self.publishers if publisher.durable]
         durable = [each for each in self.subscribers if each.durable]
@@ -213,36 +173,7 @@ class MqttCampaign:
             client.link()
         return was_over
 
-    async def finish(self) -> MqttJournal:
-        """Deliver all that waits, stop in peace, and give the verdict."""
-        async with self.daemon() as daemon:
-            await self.begun(daemon)
-            await self.drain(daemon.ports[1])
-            assert await daemon.stop() == 0, daemon.log
-        return self.journal
-
-    @property
-    def line(self) -> str:
-        """The figures."""
-        longest = max(self.recovered_seconds, default=0.0)
-        median = statistics.median(self.recovered_seconds or [0.0])
-        return (
-            f"runs {self.journal.run}, {self.journal.figures()},"
-            f" recovery {median * 1000:.1f} ms median, {longest * 1000:.1f} ms at most,"
-            f" {self.replayed_bytes / 1e6:.1f} MB replayed"
-        )
-
-    def verdict(self, request: pytest.FixtureRequest) -> None:
-        """Print the figures, and fail when a promise was broken."""
-        figures(request, self.line)
-        assert not self.journal.broken, "\n".join([self.line, *self.journal.findings])
-
 
 async def _act(behaviour: Awaitable[None]) -> None:
-    try:
+    with suppress(Gone):
         await behaviour
-    except Gone:
-        pass
-    except Refused as refused:
-        if refused.reason not in _UNAVAILABLE:
-            raise

@@ -33,6 +33,7 @@ CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 2, 3, 4, 5, 6, 7
 SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 9, 11, 13, 14
 SESSION_EXPIRY, RECEIVE_MAXIMUM, REASON_STRING = 0x11, 0x21, 0x1F
 NO_SUBSCRIPTION_EXISTED = 0x11
+UNAVAILABLE = (0x88, 3)  # in CONNACK: the broker stops, or its log has failed
 _PING = b"\xc0\0"
 
 
@@ -210,7 +211,7 @@ class MqttWire(asyncio.Protocol):
         keep_alive_seconds: int = 0,
         listener: Listener | None = None,
     ) -> "MqttWire":
-        """Connect, and wait for CONNACK. Raises Gone, Refused."""
+        """Connect, and wait for CONNACK. Raises Refused, and Gone if the broker is about to be."""
         loop = asyncio.get_running_loop()
         try:
             _, wire = await loop.create_connection(
@@ -225,7 +226,7 @@ class MqttWire(asyncio.Protocol):
         )
         try:
             if reason := await wire._connack:
-                raise Refused(reason)
+                raise Gone("unavailable") if reason in UNAVAILABLE else Refused(reason)
         except BaseException:  # also when nobody waits any more: who has no wire cannot hang up
             wire.abort()
             raise

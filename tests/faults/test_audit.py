@@ -6,7 +6,8 @@ An auditor that cannot fail proves nothing, so each history here is told to a jo
 import msgpack
 import pytest
 
-from .audit import EVERY_QUEUE, LEASE_MS, Entry, Hold, Journal, body_of, parse_body
+from .audit import EVERY_QUEUE, LEASE_MS, Entry, Hold, QueueJournal
+from .journal import body_of, parse_body
 
 HEADERS = {"number": "1"}
 
@@ -16,7 +17,7 @@ class Story:
 
     def __init__(self, queue: str = "standard", **fields: object) -> None:
         self.queue = queue
-        self.journal = Journal()
+        self.journal = QueueJournal()
         self.journal.run = 1
         self.fields = fields
         self.entries: dict[int, Entry] = {}
@@ -62,7 +63,7 @@ class Story:
 
     def found(self) -> set[str]:
         self.journal.emptied()
-        return {kind for kind in Journal.BROKEN if self.journal.counts[kind]}
+        return {kind for kind in QueueJournal.BROKEN if self.journal.counts[kind]}
 
 
 def test_a_body_proves_itself():

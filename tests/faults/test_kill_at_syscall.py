@@ -4,13 +4,13 @@ A kill at a random time mostly hits a process that waits. strace hits the very c
 sync, the rename of MANIFEST, the unlink of a segment, while it starts, works and stops.
 """
 
-import asyncio
 import signal
 
 import pytest
 
-from .campaign import Campaign, cycles
+from .campaign import cycles
 from .daemon import Daemon, NotStarted
+from .dialects import DIALECTS
 from .strace import inject, why_no_strace
 
 pytestmark = [pytest.mark.slow]
@@ -27,19 +27,21 @@ POINTS = {
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
-async def test_kill_9_at_the_nth_system_call(tmp_path, request):
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_kill_9_at_the_nth_system_call(tmp_path, request, dialect):
+    """What is one step for a client is one on the disk: never half of it."""
     if reason := why_no_strace():
         pytest.skip(reason)
-    campaign = Campaign(tmp_path / "data", tmp_path, seed=10)
+    campaign = DIALECTS[dialect](tmp_path / "data", tmp_path, 10)
     rng = campaign.rng
     points: set[tuple[str, int]] = set()
 
-    for count in range(cycles(10)):
+    for count in range(cycles(len(POINTS))):
         calls = [*POINTS][count % len(POINTS)]
         when = rng.randint(1, POINTS[calls])
 
         async def stop(daemon: Daemon, point: tuple[str, int] = (calls, when)) -> None:
-            await asyncio.sleep(rng.uniform(0.1, 0.3))
+            await campaign.busy(daemon, 0.5)
             daemon.signal(signal.SIGTERM)
             status = await daemon.wait()
             assert status in (0, *KILLED), daemon.log
@@ -53,5 +55,4 @@ async def test_kill_9_at_the_nth_system_call(tmp_path, request):
             points.add((calls, when))
     await campaign.finish()
     assert points, "no kill ever hit"
-    request.node.name += f" ({len(points)} different calls)"
-    campaign.verdict(request)
+    campaign.verdict(request, f"{len(points)} different calls, ")

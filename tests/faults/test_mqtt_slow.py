@@ -107,7 +107,7 @@ async def test_a_client_that_asks_and_never_reads_the_answers(tmp_path, request)
     async with Daemon(tmp_path / "data", tmp_path, flags=LISTEN) as daemon:
         async with Beside(daemon, grows_mib_max=80) as pair:
             raw = await asyncio.to_thread(raw_client, daemon.ports[1], "asks")
-            raw.settimeout(2.0)  # what the kernel does not take by then, nobody has read
+            raw.settimeout(1.0)  # what the kernel does not take by then, nobody has read
             sent = 0
             with suppress(TimeoutError, ConnectionError):
                 while sent < most:
@@ -236,9 +236,9 @@ async def test_publishers_that_are_faster_than_the_disk(tmp_path, request):
     """They wait, the memory does not grow, and what was acknowledged is all there."""
     if reason := why_no_strace():
         pytest.skip(reason)
-    slow = inject("fdatasync", "delay_enter=100000", "1+")
+    slow = inject("fdatasync", "delay_enter=30000", "1+")
     small = {"BRAIDMQ_LIMITS__PENDING_BYTES_MAX": "8MiB"}
-    count, publishers = 150, 6
+    count, publishers = 80, 6
     async with Daemon(tmp_path / "data", tmp_path, slow, small, LISTEN) as daemon:
         port = daemon.ports[1]
         away = Recorder()

@@ -27,9 +27,9 @@ from braidmq.broker.runtime import Broker
 from braidmq.storage import Corrupt, FormatUnknown
 from tests.figures import figures
 
-from .audit import body_of, parse_body
 from .campaign import cycles
 from .daemon import Daemon, NotStarted
+from .journal import body_of, parse_body
 from .wire import DECLARE_QUEUE, QUEUE_INFO, SEND, Wire
 
 pytestmark = [pytest.mark.slow]

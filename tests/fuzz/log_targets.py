@@ -20,7 +20,7 @@ from braidmq.storage.frame import decode_frame_header, frame_is_intact
 from braidmq.storage.record import record_is_intact, walk_records
 from braidmq.storage.segment import verified_end
 from braidmq.storage.tools import dump, verify
-from tests.faults.audit import body_of, parse_body
+from tests.faults.journal import body_of, parse_body
 
 __all__ = [
     "check_directory",

@@ -1,0 +1,15 @@
+"""The dialects, each with a campaign of its own: every fault is tried on all of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .campaign import Campaign
+from .mqtt_campaign import MqttCampaign
+from .queue_campaign import QueueCampaign
+
+__all__ = ["DIALECTS"]
+
+DIALECTS: dict[str, Callable[[Path, Path, int], Campaign]] = {
+    "queues": QueueCampaign,
+    "mqtt": MqttCampaign,
+}
