@@ -27,7 +27,7 @@ import msgspec
 
 from .disk import Disk
 from .errors import Corrupt, FormatUnknown
-from .frame import VERSION
+from .frame import VERSION, VERSIONS_READ
 from .log import Job
 
 __all__ = [
@@ -123,11 +123,13 @@ def read_manifest(disk: Disk, directory: str) -> Manifest:
         raise Corrupt(0, f"{path} is damaged; without it nothing says where the log begins")
     try:
         version = msgspec.msgpack.decode(content, type=dict[str, object]).get("version")
-        if version != VERSION:
+        if version not in VERSIONS_READ:
             raise FormatUnknown(f"{path}: format {version}; this BraidMQ reads format {VERSION}")
-        return msgspec.msgpack.decode(content, type=Manifest)
+        manifest = msgspec.msgpack.decode(content, type=Manifest)
     except msgspec.MsgspecError as error:
         raise Corrupt(0, f"{path} cannot be read: {error}") from None
+    manifest.version = VERSION  # of what is written from now on
+    return manifest
 
 
 class Task:
@@ -276,7 +278,7 @@ def _read_sections(
     magic, version, lsn, _ = _HEADER.unpack_from(window)
     if magic != _CHECKPOINT_MAGIC or lsn != replay_lsn:
         raise Corrupt(replay_lsn, f"{path} is not the checkpoint that MANIFEST names")
-    if version != VERSION:
+    if version not in VERSIONS_READ:
         raise FormatUnknown(f"{path}: format {version}; this BraidMQ reads format {VERSION}")
     at = _HEADER.size
     sections = 0

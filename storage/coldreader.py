@@ -28,7 +28,7 @@ from .coldfile import (
 )
 from .disk import Disk
 from .errors import ColdCorrupt, FormatUnknown
-from .frame import VERSION
+from .frame import VERSION, VERSIONS_READ
 from .streams import ColdFile
 
 __all__ = ["FILES_MAX", "FRAME_CACHE_BYTES_MAX", "ColdReader", "cold_path"]
@@ -205,7 +205,7 @@ def read_cold_index(disk: Disk, handle: int, path: str, file: ColdFile) -> ColdI
         if size - start > len(buffer):
             buffer = disk.pread(handle, start, size - start)
         index = decode_cold_index(buffer[start - size :], size)
-        if version > VERSION:  # only now: before, it may be damage
+        if version not in VERSIONS_READ:  # only now: before, it may be damage
             raise FormatUnknown(f"{path}: format {version}; this BraidMQ reads format {VERSION}")
         if found != file or index.numbers[0] != file.first:
             raise ValueError(f"it is the foot of {found}, not of {file}")

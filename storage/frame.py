@@ -18,11 +18,15 @@ A frame is applied whole or not at all::
     epoch        fencing token of the writer; rises with every opening of the log
     prev_crc     crc of the frame before: a chain that no stale frame can join
 
+Formats: 2 has blocks of streams, cursors and cold files (records STREAM, CURSOR and COLD), which
+1 has not; all else is equal.
+
 To change the format:
 
 1. Raise ``VERSION`` and say in this docstring what changed.
-2. Keep reading the version before: branch on the frame's version in ``recovery.py`` where records
-   are handed out, never inside the functions below or those of ``record.py``.
+2. Keep reading the version before (``VERSIONS_READ``): branch on the frame's version in
+   ``recovery.py`` where records are handed out, never inside the functions below or those of
+   ``record.py``.
 3. Add a data directory written by the old version to ``tests/data`` (``make_golden.py`` writes it
    before the change) and let ``tests/unit/storage/test_golden.py`` open it.
 4. Say in CHANGELOG.md whether an older BraidMQ can still open the directory.
@@ -38,6 +42,7 @@ __all__ = [
     "FRAME_MAGIC",
     "PADDING",
     "VERSION",
+    "VERSIONS_READ",
     "FrameHeader",
     "decode_frame_header",
     "encode_frame",
@@ -46,7 +51,8 @@ __all__ = [
     "frame_is_intact",
 ]
 
-VERSION = 1
+VERSION = 2
+VERSIONS_READ = frozenset({1, VERSION})
 FRAME_MAGIC = b"BQF1"
 FRAME_BYTES = 64
 PADDING = tuple(bytes(count) for count in range(8))  # what follows a payload, by its length

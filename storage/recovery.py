@@ -46,6 +46,7 @@ from .frame import (
     FRAME_MAGIC,
     PADDING,
     VERSION,
+    VERSIONS_READ,
     FrameHeader,
     decode_frame_header,
     encode_frame_header,
@@ -167,7 +168,7 @@ class Scan:
             return f"the frame there has epoch {header.epoch}, its segment {segment.epoch}"
         if header.prev_crc != self.prev_crc:
             return "the frame there does not follow the one before it"
-        if header.version != VERSION or header.codec:
+        if header.version not in VERSIONS_READ or header.codec:
             raise FormatUnknown(
                 f"{self._directory}/{segment.name}: frame format {header.version}, codec "
                 f"{header.codec}; this BraidMQ reads format {VERSION}"

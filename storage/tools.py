@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from .block import decode_block
 from .checkpoint import (
     SEGMENTS,
     Manifest,
@@ -17,17 +18,28 @@ from .checkpoint import (
     read_checkpoint,
     read_manifest,
 )
+from .coldtools import (
+    block_rows,
+    check_cold_blocks,
+    cold_sizes,
+    find_cold_file,
+    is_gone,
+    read_cold_blocks,
+)
 from .disk import Disk, RealDisk
 from .errors import Corrupt, FormatUnknown, StorageError
 from .frame import FRAME_BYTES, FrameHeader, decode_frame_header
 from .record import (
     ACK,
+    COLD,
+    CURSOR,
     DEFINITION,
     DELAY,
     LINK,
     MESSAGE,
     PURGE,
     RECEIVE,
+    STREAM,
     decode_ack,
     decode_definition,
     decode_delay,
@@ -41,6 +53,7 @@ from .record import (
 )
 from .recovery import Scan, check_table, find_intact_frames, load_segments
 from .segment import Segment
+from .streams import decode_cold, decode_cursor
 
 __all__ = ["Verification", "dump", "verify"]
 
@@ -55,6 +68,8 @@ _DECODERS: dict[int, tuple[str, Callable[[bytes, int, int], msgspec.Struct]]] = 
     DELAY: ("delay", lambda buffer, at, _: decode_delay(buffer, at)),
     PURGE: ("purge", lambda buffer, at, _: decode_purge(buffer, at)),
     DEFINITION: ("definition", lambda buffer, at, _: decode_definition(buffer, at)),
+    CURSOR: ("cursor", lambda buffer, at, _: decode_cursor(buffer, at)),
+    COLD: ("cold", lambda buffer, at, _: decode_cold(buffer, at)),
 }
 
 
@@ -71,6 +86,8 @@ class Verification(msgspec.Struct):
     frames: int = 0
     records: int = 0
     checkpoint_sections: int = 0
+    cold_files: int = 0
+    cold_records: int = 0
     tail_bytes: int = 0  # behind the end: never acknowledged, dropped by the next opening
     problems: list[str] = []
 
@@ -81,6 +98,7 @@ class _Directory:
     def __init__(self, root: str, disk: Disk | None) -> None:
         self.disk: Disk = RealDisk() if disk is None else disk
         self.path = f"{root}/{_SHARD}"
+        self.cold_path = f"{self.path}/cold"
         self.holder = self.disk.holder(f"{root}/LOCK")
         try:
             self.manifest: Manifest = read_manifest(self.disk, self.path)
@@ -120,7 +138,7 @@ class _Directory:
 
 
 def verify(root: str, disk: Disk | None = None) -> Iterator[Verification]:
-    """Check every frame, record and checkpoint section in the data directory ``root``.
+    """Check every frame, record, checkpoint section and cold file in the data directory ``root``.
 
     Yields the same :class:`Verification` now and then, at last when it is complete.
 
@@ -134,8 +152,9 @@ def verify(root: str, disk: Disk | None = None) -> Iterator[Verification]:
         epoch=manifest.epoch,
         replay_lsn=manifest.replay_lsn,
         segments=len(directory.segments),
-        bytes_total=sum(segment.size for segment in directory.segments),
     )
+    cold = cold_sizes(directory.disk, directory.cold_path)
+    result.bytes_total = sum(segment.size for segment in directory.segments) + sum(cold.values())
     result.checkpoint_sections = directory.sections
     result.problems += directory.problems
     yield result
@@ -176,6 +195,19 @@ def verify(root: str, disk: Disk | None = None) -> Iterator[Verification]:
             f"lsn {result.end_lsn}: the log ends there, but all below {durable} was acknowledged"
         )
     yield result
+    for path, size in cold.items():
+        _verify_cold(directory, path, size, result)
+        yield result
+
+
+def _verify_cold(directory: _Directory, path: str, size: int, result: Verification) -> None:
+    try:
+        result.cold_records += check_cold_blocks(directory.disk, directory.cold_path, path, size)
+    except (Corrupt, FormatUnknown) as error:
+        if not is_gone(directory.disk, path):
+            result.problems.append(str(error))
+    result.cold_files += 1
+    result.bytes_done += size
 
 
 def _verify_records(header: FrameHeader, buffer: bytes, at: int, result: Verification) -> None:
@@ -199,7 +231,9 @@ def dump(root: str, first_lsn: int = 0, disk: Disk | None = None) -> Iterator[di
     """Yield every record from ``first_lsn`` on as a dict, damaged stretches as type "damaged".
 
     The keys of all: lsn, type, epoch, frame (its LSN), frame_time_ms (when it was written); then
-    the fields of the type as ``record.py`` names them.
+    the fields of the type as ``record.py`` and ``streams.py`` name them. A block is a row of type
+    "stream" for each of its records. When ``first_lsn`` is 0 the records in cold files follow, also
+    as type "stream", with lsn 0 and the key "file".
 
     Raises:
         StorageError: it is no data directory, or MANIFEST cannot be read.
@@ -227,6 +261,21 @@ def dump(root: str, first_lsn: int = 0, disk: Disk | None = None) -> Iterator[di
                     "reason": reason,
                     "bytes": position - scan.position,
                 }
+    if not first_lsn:
+        for path, size in cold_sizes(directory.disk, directory.cold_path).items():
+            yield from _dump_cold(directory, path, size)
+
+
+def _dump_cold(directory: _Directory, path: str, size: int) -> Iterator[dict[str, object]]:
+    name = path.removeprefix(f"{directory.path}/")
+    try:
+        file = find_cold_file(directory.disk, path, size)
+        for block in read_cold_blocks(directory.disk, directory.cold_path, file):
+            for fields in block_rows(block):
+                yield {"lsn": 0, "type": "stream", "file": name} | fields
+    except (Corrupt, FormatUnknown) as error:
+        if not is_gone(directory.disk, path):
+            yield {"lsn": 0, "type": "damaged", "file": name, "reason": str(error)}
 
 
 def _dump_frame(
@@ -245,9 +294,13 @@ def _dump_frame(
             "frame": header.lsn,
             "frame_time_ms": header.time_ms,
         }
+        if kind == STREAM:
+            row["type"] = "stream"
+            yield from (row | fields for fields in block_rows(decode_block(buffer, record)))
+            continue
         if kind in _DECODERS:
             row["type"], decode = _DECODERS[kind]
-            fields = msgspec.structs.asdict(decode(buffer, record, lsn))
+            fields = msgspec.to_builtins(decode(buffer, record, lsn), builtin_types=(bytes,))
             fields.pop("lsn", None)
             row |= fields
         yield row

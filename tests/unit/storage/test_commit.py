@@ -72,7 +72,7 @@ def test_a_record_over_the_limit_of_records_is_refused_and_changes_nothing():
 @given(st.lists(st.lists(st.integers(10, 400), min_size=1, max_size=9), min_size=1, max_size=20))
 def test_records_appended_together_share_a_frame_whatever_their_size(groups):
     commit = Commit(0, lambda: None, payload_bytes_max=512)
-    placed = []
+    placed: list[tuple[list[int], list[bytes]]] = []
     for sizes in groups:
         records = [bytes([len(placed) + n]) * size for n, size in enumerate(sizes)]
         lsns = commit.append_together(records, [1] * len(records))

@@ -65,7 +65,7 @@ def test_garbage_is_no_frame(buffer, at):
 def test_the_layout_is_the_one_that_is_documented():
     frame = encode_frame(b"payload", 1, 2, 3, 4, 5, 6)
     magic, length, crc, version, shard = struct.unpack_from("<4sIIHH", frame)
-    assert (magic, length, crc, version, shard) == (b"BQF1", 72, frame_crc(frame), 1, 0)
+    assert (magic, length, crc, version, shard) == (b"BQF1", 72, frame_crc(frame), VERSION, 0)
     assert struct.unpack_from("<QQQQ", frame, 16) == (2, 3, 4, 5)
     assert struct.unpack_from("<IIII", frame, 48) == (6, 1, 7, 0)
     assert frame[64:] == b"payload\0"

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from braidmq.storage import FileLog
@@ -31,6 +32,11 @@ def test_it_opens_and_says_what_it_said(path: Path, tmp_path: Path):
     log.close()
     assert recorder.handed == expected["handed"]
     assert (report.epoch, report.bytes_dropped) == (3, 0)
+    # From now on an older version refuses it.
+    assert (
+        msgspec.msgpack.decode((directory / "shard-00/MANIFEST").read_bytes()[8:])["version"]
+        == VERSION
+    )
 
 
 def test_this_version_still_writes_its_format_byte_by_byte(tmp_path: Path):

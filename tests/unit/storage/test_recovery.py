@@ -468,7 +468,7 @@ def test_another_format_is_refused_by_its_number():
     manifest = read_manifest(driver.disk, SHARD)
     manifest.version = 9
     write_manifest(driver.disk, SHARD, manifest)
-    with pytest.raises(FormatUnknown, match="format 9; this BraidMQ reads format 1"):
+    with pytest.raises(FormatUnknown, match=f"format 9; this BraidMQ reads format {frame.VERSION}"):
         reopened(driver, driver.disk).open()
 
 

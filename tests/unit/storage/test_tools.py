@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from braidmq.storage import StorageError
+from braidmq.storage.coldreader import cold_path
+from braidmq.storage.streams import encode_cold, encode_cursor
 from braidmq.storage.tools import Verification, dump, verify
 from tests.simdisk import SimDisk
+from tests.unit.storage.cold_support import SHARD, make_blocks, rows
 from tests.unit.storage.support import DIRECTORY, Driver, body_of, reopened
 from tests.unit.storage.test_recovery import frames_of, last_segment, script
 
@@ -128,6 +131,64 @@ def test_dump_steps_over_damage_and_says_where():
     assert rows[2]["lsn"] == header.lsn
     assert rows[2]["bytes"] == header.length
     assert "CRC" in str(rows[2]["reason"])
+
+
+def with_stream() -> tuple[Driver, str]:
+    """A log with a block, a cursor and a cold file; the path of the file."""
+    driver = Driver(SimDisk())
+    driver.open()
+    blocks = make_blocks(1, 2)
+    driver.log.append((blocks[0].bytes,), references=1)
+    driver.log.append((encode_cursor(9, SHARD, 4, 5, 6),))
+    file = driver.log.cold.write(SHARD, 1, blocks)
+    driver.log.append((encode_cold(file, [3]),))
+    driver.commit()
+    driver.log.close()
+    return driver, cold_path(f"{DIRECTORY}/shard-00/cold", file)
+
+
+def test_blocks_cursors_and_cold_files_are_known():
+    driver, path = with_stream()
+    result = verified(driver.disk)
+    assert result.problems == []
+    assert (result.cold_files, result.cold_records) == (1, 6)
+    assert result.bytes_done == result.bytes_total
+    found = list(dump(DIRECTORY, disk=driver.disk))
+    assert [row["type"] for row in found] == ["stream"] * 3 + ["cursor", "cold"] + ["stream"] * 6
+    for part in (found[:3], found[5:]):
+        expected = rows(make_blocks(1, 2))[: len(part)]
+        names = ("number", "time_ms", "key", "body")
+        assert [tuple(row[name] for name in names) for row in part] == expected
+    assert {row["file"] for row in found[5:]} == {path.removeprefix(f"{DIRECTORY}/shard-00/")}
+    assert [found[3][name] for name in ("group", "shard", "number", "epoch")] == [9, SHARD, 4, 5]
+    assert found[4]["replaces"] == (3,)
+    lsn = found[3]["lsn"]
+    assert isinstance(lsn, int)
+    assert list(dump(DIRECTORY, lsn, driver.disk)) == found[3:5]
+
+
+def test_damage_in_a_cold_file_is_found():
+    driver, path = with_stream()
+    for offset in range(0, len(driver.disk.content(path)), 7):
+        disk = driver.disk.copy()
+        disk.damage(path, offset, offset % 8)
+        result = verified(disk)
+        assert len(result.problems) == 1 and path in result.problems[0]
+        assert result.bytes_done == result.bytes_total
+        *_, last = dump(DIRECTORY, disk=disk)
+        assert (last["type"], last["lsn"]) == ("damaged", 0)
+        assert path in str(last["reason"])
+
+
+def test_a_cold_file_that_a_running_broker_has_removed_meanwhile_is_no_problem():
+    driver, path = with_stream()
+    for read in (verify, dump):
+        disk = driver.disk.copy()
+        walk = iter(read(DIRECTORY, disk=disk))
+        next(walk)
+        disk.remove(path)
+        found: Any = list(walk)[-1]
+        assert found["type"] == "cold" if read is dump else found.problems == []
 
 
 def test_a_directory_without_a_log_is_an_error():
