@@ -31,7 +31,7 @@ from .errors import ColdCorrupt, FormatUnknown
 from .frame import VERSION, VERSIONS_READ
 from .streams import ColdFile
 
-__all__ = ["FILES_MAX", "FRAME_CACHE_BYTES_MAX", "ColdReader", "cold_path"]
+__all__ = ["FILES_MAX", "FRAME_CACHE_BYTES_MAX", "ColdReader", "cold_path", "read_cold_index"]
 
 FILES_MAX = 32  # open at a time, with their indexes: 24 bytes for each MiB
 FRAME_CACHE_BYTES_MAX = 8 * 1024 * 1024  # of blocks
