@@ -28,9 +28,10 @@ from .errors import DiskFull, StorageError
 from .reserve import NO_ROOM
 from .streams import ColdFile
 
-__all__ = ["FRAME_BYTES_MAX", "MERGED_BYTES_MAX", "ColdFileWriter"]
+__all__ = ["FRAME_BYTES_MAX", "MERGED_BYTES_MAX", "SYNC_BYTES", "ColdFileWriter"]
 
 FRAME_BYTES_MAX = 1024 * 1024  # of a frame's content, not compressed; a larger block is alone
+SYNC_BYTES = 4 * 1024 * 1024  # between two syncs; less slows the file down, more the commits
 MERGED_BYTES_MAX = 64 * 1024  # of the blocks that are merged into one
 
 
@@ -73,7 +74,7 @@ class ColdFileWriter:
         self._generation = generation
         self._compressor = compressor
         self._handle = -1
-        self._size = 0
+        self._size = self._synced = 0
         self._end = 0  # of what was added
         self._blocks: list[Block] = []  # to be merged
         self._merging = _Span()
@@ -123,10 +124,17 @@ class ColdFileWriter:
         self._index.numbers.append(span.first)
         self._index.offsets.append(self._size)
         self._index.times_last_ms.append(span.newest_ms)
-        self._call(lambda: self._write(frame))
+        self._call(lambda: self._write_through(frame))
         self._written.cover(span.first, span.end, span.oldest_ms, span.newest_ms, len(frame))
         self._contents = []
         self._framing = _Span()
+
+    def _write_through(self, frame: bytes) -> None:
+        """Write, and sync now and then: the log's fdatasync waits for what gathers meanwhile."""
+        self._write(frame)
+        if self._size - self._synced >= SYNC_BYTES:
+            self._disk.fdatasync(self._handle)
+            self._synced = self._size
 
     def _write(self, content: bytes) -> None:
         if self._handle < 0:

@@ -11,7 +11,7 @@ from braidmq.storage import DiskFull, StorageError
 from braidmq.storage.block import BLOCK_SPAN_MS, Block
 from braidmq.storage.codec import Compressor
 from braidmq.storage.coldreader import ColdReader, cold_path
-from braidmq.storage.coldwriter import FRAME_BYTES_MAX, MERGED_BYTES_MAX, ColdFileWriter
+from braidmq.storage.coldwriter import FRAME_BYTES_MAX, MERGED_BYTES_MAX, SYNC_BYTES, ColdFileWriter
 from braidmq.storage.streams import ColdFile
 from tests.simdisk import PowerCut, SimDisk
 from tests.unit.storage.cold_support import SHARD, make_block, make_blocks, rows
@@ -83,6 +83,19 @@ def test_a_block_over_the_limits_is_a_frame_of_its_own():
     frames = frames_of(disk, written(disk, blocks))
     assert [len(frame) for frame in frames] == [1, 1, 1]
     assert rows(block for frame in frames for block in frame) == rows(blocks)
+
+
+def test_what_is_written_is_synced_now_and_then():
+    disk = SimDisk()
+    written(disk, make_blocks(1, 20, records=1, body_bytes=FRAME_BYTES_MAX - 200))
+    unsynced, most = 0, 0
+    for call in disk.trace:
+        if call.startswith("pwrite"):
+            unsynced += int(call.split()[1])
+        elif call == "fdatasync":
+            most, unsynced = max(most, unsynced), 0
+    assert unsynced == 0
+    assert SYNC_BYTES - FRAME_BYTES_MAX < most < SYNC_BYTES + FRAME_BYTES_MAX
 
 
 def test_blocks_whose_times_lie_too_far_apart_stay_apart():
