@@ -20,6 +20,7 @@ from ..storage.record import encode_definition, encode_link, encode_purge
 from .access import BROKER_NAME, Principal
 from .errors import BraidError, Conflict, InvalidArgument, LeaseLost, LimitExceeded, NotFound
 from .feed import MEMORY_PREFIX
+from .groupcore import GroupCore
 from .lease import Consumer, Sink
 from .limits import VISIBILITY_TIMEOUT_MS_MAX
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent, is_text
@@ -29,7 +30,6 @@ from .redrive import Redrive
 from .registry import QueueDefinition
 from .selectors import Selector
 from .settings import QueueSettings, check_name
-from .streamcore import StreamCore
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
 from .webhookcore import WebhookCore
 
@@ -41,11 +41,11 @@ _STATES = ("all", "ready", "delayed", "in-flight")
 _REASON_CHARACTERS_MAX = 256
 
 
-class Core(StreamCore, WebhookCore):
+class Core(GroupCore, WebhookCore):
     """One broker. See the module's rules, and ``engine.py`` for what drives it.
 
     What can be asked about topics and sessions stands in ``topiccore.py``, about streams in
-    ``streamcore.py``, about webhooks in ``webhookcore.py``.
+    ``streamcore.py``, about groups in ``groupcore.py``, about webhooks in ``webhookcore.py``.
     """
 
     # Queues -----------------------------------------------------------------------------------

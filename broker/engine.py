@@ -18,6 +18,7 @@ from .announcing import Announcing
 from .clients import Clients
 from .delaying import Delaying
 from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
+from .groups import Groups
 from .host import Alarmed, Host
 from .index import LSN_MASK
 from .lease import Consumer
@@ -83,6 +84,7 @@ class Engine(Registry):
         self.on_damage: Callable[[str, int, StorageError], None] = _nothing
         self.on_fault: Callable[[Exception], None] = _raise
         self.failed: BrokerFailed | None = None
+        self.epoch = 0  # of the log: rises whenever it is opened
         self.instance = 0  # names this broker's log; with a message's id, the message
         self.version = ""
         self.started_ms = 0
@@ -103,6 +105,7 @@ class Engine(Registry):
         self.delaying = Delaying(self)
         self.announcing = Announcing(self)
         self.streams = Streams(self)
+        self.groups = Groups(self)
         log.on_progress = self._progressed
         access.watch(self._users_changed)
 
@@ -121,6 +124,7 @@ class Engine(Registry):
         self.clients.start(self.started_ms)
         self.delaying.start()
         self.streams.start(self.started_ms)
+        self.groups.start(self.epoch)
 
     def host(self) -> Host:
         """The queues turn to the core itself."""
@@ -157,6 +161,7 @@ class Engine(Registry):
         """Nobody stays connected whose user is gone, or has a new password."""
         if any(session.revoked for session in self.sessions.values()):
             self.later(self.clients.end_revoked)
+        self.later(self.groups.check_rights)
 
     def _ask(self) -> None:
         if not self._asked:

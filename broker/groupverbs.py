@@ -7,10 +7,10 @@ server uses, stands in ``groupcore.py``.
 How a member works. It is told which shards are its own (``assigned``), and gets their records in
 chunks: one of each shard, and the next one when it has asked for ``more`` of that shard. When it
 is done with records it sets a checkpoint: where the group goes on, whoever reads. A shard that is
-asked back (``revoked``) brings no more records; what the member holds of it may still be
-checkpointed until it releases the shard, or for ``group_release_ms``. After ``lost`` and ``done``
-the shard is not its own any more. Each time a shard is assigned it has a higher epoch, and a
-checkpoint with an older one raises LeaseLost.
+asked back (``revoked``) brings no more records; the member may still checkpoint those it has, until
+it has checkpointed all or releases the shard, at most for ``group_release_ms``. After ``lost`` and
+``done`` the shard is not its own any more. Each time a shard is assigned it has a higher epoch, and
+a checkpoint with an older one raises LeaseLost.
 """
 
 from typing import Literal, Protocol
@@ -25,12 +25,14 @@ __all__ = [
     "GroupEventKind",
     "GroupInfo",
     "GroupShardInfo",
+    "GroupShardState",
     "GroupVerbs",
     "MemberInfo",
     "Membership",
 ]
 
 GroupEventKind = Literal["assigned", "records", "revoked", "lost", "done"]
+GroupShardState = Literal["waiting", "free", "held", "revoked", "done"]
 
 
 class GroupEvent(msgspec.Struct, gc=False):
@@ -41,8 +43,8 @@ class GroupEvent(msgspec.Struct, gc=False):
             give it back; ``lost``: another may have it, or its checkpoint was reset; ``done``: it
             was closed, and is checkpointed to its end.
         shard: its index. epoch: of the lease.
-        number: ``assigned``: where the member begins. chunk: ``records``: these, else None; a
-            chunk without records says only that the shard has ended.
+        number: where the member begins, or the first of the records.
+        chunk: ``records``: these, else None.
     """
 
     kind: GroupEventKind
@@ -76,7 +78,7 @@ class GroupShardInfo(msgspec.Struct):
     """
 
     shard: int
-    state: Literal["waiting", "free", "held", "revoked", "done"]
+    state: GroupShardState
     member: int
     epoch: int
     number: int

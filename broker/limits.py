@@ -90,6 +90,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shards_max: int = 100_000  # of all streams
     shards_per_stream_max: int = 10_000  # that are open
     stream_reads_waiting_max: int = 100_000
+    groups_per_stream_max: int = 1_000
+    members_per_group_max: int = 1_000
+    group_release_ms: int = 10_000  # for a member to finish with a shard that is to move
     webhooks_max: int = 10_000
     connections_max: int = 10_000
     connections_unauthenticated_max: int = 1_000

@@ -13,7 +13,7 @@ from .streamreading import Chunk
 from .streams import Appending, Position
 from .streamverbs import Start, StreamInfo
 
-__all__ = ["LocalStreams"]
+__all__ = ["LocalStreams", "tell"]
 
 _T = TypeVar("_T")
 
@@ -68,7 +68,7 @@ class LocalStreams:
 
     async def find_number(self, stream: str, shard: int, start: Start) -> int:
         waiter: asyncio.Future[int] = self._expect()
-        self._check_open().find_number(self._who, stream, shard, start, _tell, waiter)
+        self._check_open().find_number(self._who, stream, shard, start, tell, waiter)
         return await waiter
 
     async def read_shard(
@@ -90,7 +90,7 @@ class LocalStreams:
             records_max,
             bytes_max,
             wait_ms,
-            _tell,
+            tell,
             waiter,
             self._now_ms(),
         )
@@ -131,7 +131,8 @@ class LocalStreams:
                 waiter.set_exception(error)
 
 
-def _tell(waiter: object, result: Any) -> None:
+def tell(waiter: object, result: Any) -> None:
+    """Answer whoever waits; nobody may, any more."""
     assert isinstance(waiter, asyncio.Future)
     if waiter.done():
         return

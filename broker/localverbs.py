@@ -13,7 +13,7 @@ from .core import Core
 from .errors import BraidError, Unavailable
 from .feed import Feed
 from .lease import Consumer
-from .localstreams import LocalStreams
+from .localgroups import LocalGroups
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
 from .settings import QueueSettings
@@ -133,7 +133,7 @@ class _LocalFeed:
             self.wake()
 
 
-class LocalVerbs(LocalStreams):
+class LocalVerbs(LocalGroups):
     """``Verbs`` on a core in this process, for one principal."""
 
     def __init__(

@@ -24,6 +24,7 @@ from ..storage.log import Durability, Log, Reference
 from ..storage.record import (
     ACK,
     COLD,
+    CURSOR,
     DEFINITION,
     DELAY,
     LINK,
@@ -40,8 +41,10 @@ from ..storage.record import (
     decode_purge,
     decode_receive,
 )
-from ..storage.streams import decode_cold
+from ..storage.streams import decode_cold, decode_cursor
 from .fifo import FifoQueue
+from .group import GroupDefinition
+from .groupstore import GROUP, GroupStore
 from .host import Host
 from .index import LSN_MASK, Page
 from .message import TOPIC, unpack_headers
@@ -76,7 +79,8 @@ class _Meta(msgspec.Struct):
 
 
 _Definition = (
-    QueueDefinition
+    GroupDefinition
+    | QueueDefinition
     | SessionDefinition
     | StreamDefinition
     | SubscriptionDefinition
@@ -106,6 +110,7 @@ class Registry:
         self.webhooks: dict[str, WebhookQueue] = {}
         self.retained = RetainedStore(log)
         self.stream_store = StreamStore(log, memory, self.shard_gone)
+        self.group_store = GroupStore(log, self.stream_store)
         self._by_id: dict[int, Queue] = {}
         self._next_id = 1
         self._trash: list[tuple[Log, Page]] = []  # of purged and deleted queues, to be released
@@ -187,6 +192,8 @@ class Registry:
             stream = self.stream_store.define(id, definition)
             highest = max((shard.id for shard in stream.shards.values()), default=id)
             self._next_id = max(self._next_id, highest + 1)
+        elif isinstance(definition, GroupDefinition):
+            self.group_store.define(id, definition)
         elif isinstance(definition, WebhookDefinition):
             self.define_webhook(id, definition)
         else:
@@ -258,11 +265,15 @@ class Registry:
             self._next_id = max(self._next_id, record.entity + 1)
             if record.content:
                 self._define(record.entity, record.content)
-            elif self.stream_store.undefine(record.entity) is None:
+                return
+            self.group_store.undefine(record.entity)
+            if self.stream_store.undefine(record.entity) is None:
                 self.undefine(record.entity)
         elif kind == COLD:
             cold = decode_cold(buffer, at)
             self.stream_store.rehome(cold.file, cold.replaces)
+        elif kind == CURSOR:
+            self.group_store.set_cursor(decode_cursor(buffer, at))
         else:
             raise ValueError(f"record type {kind} at lsn {lsn} is not known to this version")
 
@@ -328,6 +339,7 @@ class Registry:
         yield _META, msgspec.msgpack.encode(_Meta(self._next_id))
         yield from self.retained.snapshot()
         yield from self.stream_store.snapshot()
+        yield from self.group_store.snapshot()
         for queue in list(self._by_id.values()):
             if queue.id in self._by_id:
                 yield from queue.snapshot()
@@ -349,6 +361,8 @@ class Registry:
             self.retained.load(content)
         elif kind in (STREAM_SECTION, SHARD):
             self.stream_store.load(kind, content)
+        elif kind == GROUP:
+            self.group_store.load(content)
         else:
             queue = self._by_id[int.from_bytes(content[:4], "little")]
             if kind == PAGE:
@@ -365,6 +379,7 @@ class Registry:
                 for lsns in queue.lsns():
                     self.log.adopt_many(lsns)
         self.stream_store.finish()
+        self.group_store.finish()
         self._live = True
 
     def references(self, first: int, end: int) -> Iterator[list[Reference]]:
@@ -387,6 +402,7 @@ class Registry:
 
 
 _KINDS: dict[str, type[_Definition]] = {
+    "group": GroupDefinition,
     "queue": QueueDefinition,
     "share": QueueDefinition,
     "session": SessionDefinition,

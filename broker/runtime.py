@@ -189,6 +189,7 @@ class Broker(BrokerFace):
             if opening.exception() is None:
                 self._log.close()
             raise
+        core.epoch = self.report.epoch
         core.instance = self._log.instance or secrets.randbits(63)
         core.version = _version()
         core.on_damage = _report_damage
