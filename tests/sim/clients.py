@@ -11,6 +11,7 @@ from braidmq.storage.log import Durability
 from tests.sim.audit import Entry, body_of
 
 if TYPE_CHECKING:
+    from tests.sim.queue_world import QueueWorld
     from tests.sim.world import World
 
 __all__ = ["WINDOW_MS", "Client", "Drainer", "Producer", "Puller", "Pusher"]
@@ -50,8 +51,9 @@ class Client:
 class Producer(Client):
     """Sends batches; on a FIFO queue it repeats what was not answered, under the same id."""
 
-    def __init__(self, world: "World", name: str, queue: str) -> None:
+    def __init__(self, world: "QueueWorld", name: str, queue: str) -> None:
         super().__init__(world, name)
+        self.world: QueueWorld = world
         self.queue = queue
         self.number = 0
         self.waiting = 0
@@ -110,8 +112,9 @@ class Producer(Client):
 class Receiver(Client):
     """Somebody who holds messages and does this and that with them. Also the sink."""
 
-    def __init__(self, world: "World", name: str, queue: str) -> None:
+    def __init__(self, world: "QueueWorld", name: str, queue: str) -> None:
         super().__init__(world, name)
+        self.world: QueueWorld = world
         self.queue = queue
         self.held: list[Delivery] = []
         self.consumer: Consumer | None = None
@@ -268,7 +271,7 @@ class Pusher(Receiver):
 class Drainer(Puller):
     """Takes all there is."""
 
-    def __init__(self, world: "World", queue: str) -> None:
+    def __init__(self, world: "QueueWorld", queue: str) -> None:
         super().__init__(world, "drainer", queue)
 
     def drain(self) -> None:

@@ -1,5 +1,7 @@
 """A world (``world.py``) whose people publish, subscribe and retain."""
 
+from collections.abc import Mapping
+
 from braidmq.broker.access import SYSTEM
 from tests.sim.topic_audit import TopicAudit
 from tests.sim.topic_clients import Member, Publisher, Retainer, message
@@ -14,6 +16,9 @@ TOPICS = ["r/1", "r/2", "r/3"]  # that retain something now and then
 
 class TopicWorld(World):
     """See the module."""
+
+    SCRIPT_TURNS = 600
+    RICH = {"again": 100, "resent": 50, "retained": 300}
 
     def __init__(self, seed: int, crash_at: int = -1) -> None:
         self.topic_audit = TopicAudit()
@@ -36,6 +41,21 @@ class TopicWorld(World):
 
     def declare(self) -> None:
         """Nothing is there before somebody comes."""
+
+    def restarted(self) -> None:
+        """The audit goes by what was confirmed, whatever happens to the broker."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return self.topic_audit.counts
+
+    @property
+    def delivered(self) -> int:
+        return self.topic_audit.counts["got"]
+
+    @property
+    def unheard(self) -> int:
+        return sum(not sending.ok for sending in self.topic_audit.sendings.values())
 
     def look(self) -> None:
         """Whoever comes now is given what was retained last."""

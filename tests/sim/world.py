@@ -5,44 +5,46 @@ next, chosen by the seed: a callback of the loop, a step of the writer, a turn o
 of a client. So one seed is one history. Power may be cut, or the process killed, at any call of
 the disk; then the world recovers and the clients connect anew.
 
-``Audit`` (in ``audit.py``) hears what clients ask for and what they are told, never what the
-broker thinks.
+Who lives there, and what is audited, a subclass says; ``worlds.py`` lists them. An audit hears what
+clients ask for and what they are told, never what the broker thinks.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar
 
-from braidmq.broker.access import SYSTEM, Access
+from braidmq.broker.access import Access
 from braidmq.broker.core import Core
 from braidmq.broker.limits import Limits
-from braidmq.broker.settings import QueueSettings
 from braidmq.storage import FileLog
 from braidmq.storage.log import Job
 from braidmq.storage.memory import MemoryLog
 from tests.broker_harness import Clock
-from tests.sim.audit import Audit
-from tests.sim.clients import WINDOW_MS, Client, Drainer, Producer, Puller, Pusher
+from tests.sim.clients import Client
 from tests.simdisk import PowerCut, SimDisk, StepWorker
 
-__all__ = ["QUEUES", "World"]
-
-QUEUES: dict[str, QueueSettings] = {
-    "plain": QueueSettings(max_receives=4, dead_letter="dead", visibility_timeout_ms=3_000),
-    "fifo": QueueSettings(
-        fifo=True, max_receives=6, dead_letter="fifo-dead", visibility_timeout_ms=3_000
-    ),
-}
+__all__ = ["World"]
 
 
-class World:
-    """See the module."""
+class World(ABC):
+    """See the module.
+
+    Attributes:
+        LIMITS: of the broker.
+        SCRIPT_TURNS: of a history that reaches every kind of call of the disk.
+        RICH: what the audit has to count, at least, in ten histories.
+    """
+
+    LIMITS: ClassVar[Limits] = Limits()
+    SCRIPT_TURNS: ClassVar[int]
+    RICH: ClassVar[Mapping[str, int]]
 
     def __init__(self, seed: int, crash_at: int = -1) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.disk = SimDisk()
-        self.audit = Audit()
         self.log_lines: list[str] = []
         self.clients: list[Client] = []
         self.crashes = 0
@@ -54,19 +56,42 @@ class World:
         self.begin(self.start)
         self.populate()
 
+    # --- what a subclass says ---
+
+    @abstractmethod
     def populate(self) -> None:
         """Who lives here."""
-        for queue in QUEUES:
-            for number in range(2):
-                self.clients.append(Producer(self, f"{queue}-p{number}", queue))
-                self.clients.append(Puller(self, f"{queue}-r{number}", queue))
-            self.clients.append(Pusher(self, f"{queue}-c", queue))
-        self.clients.append(Puller(self, "dead-r", "dead"))
 
+    @abstractmethod
     def declare(self) -> None:
         """What is there from the beginning; asked for at every start."""
-        for name, settings in QUEUES.items():
-            self.core.declare_queue(SYSTEM, name, settings, self.clock.ms)
+
+    @abstractmethod
+    def restarted(self) -> None:
+        """The broker died, and its clients have noticed."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Audit what is there now, in the middle of a history."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Let all that is under way end, and close the books."""
+
+    @property
+    @abstractmethod
+    def counts(self) -> Mapping[str, int]:
+        """What the audit has counted."""
+
+    @property
+    @abstractmethod
+    def delivered(self) -> int:
+        """How many messages came."""
+
+    @property
+    @abstractmethod
+    def unheard(self) -> int:
+        """How many requests were never answered."""
 
     # --- lives ---
 
@@ -94,8 +119,7 @@ class World:
             ballast_bytes=0,
             disk_free_bytes_min=0,
         )
-        limits = Limits(dedup_window_ms=WINDOW_MS)
-        self.core = Core(log, limits, Access(), self._ask, MemoryLog(1 << 61))
+        self.core = Core(log, self.LIMITS, Access(), self._ask, MemoryLog(1 << 61))
         log.open(self.core)
         self.core.start(self.clock)
         self.declare()
@@ -119,7 +143,7 @@ class World:
         self.disk = self.disk.after_power_cut(self.rng) if power else self.disk.after_kill()
         for client in self.clients:
             client.disconnected()
-        self.audit.restarted()
+        self.restarted()
         self.begin(self.start)  # power may go in the middle of recovering, too
 
     def plan_crash(self, calls: int) -> None:
@@ -203,25 +227,3 @@ class World:
             if not busy:
                 return
         raise AssertionError("the broker does not come to rest")
-
-    # --- the end ---
-
-    def finish(self) -> None:
-        """Stop producing, settle what is held, then empty every queue and close the books."""
-        for client in self.clients:
-            client.leave()
-        self.guarded(self.settle)
-        if self.rng.random() < 0.5:
-            self.crash(True)
-        for _ in range(30):
-            self.guarded(self.advance_far)
-            for name in list(self.core.queues):
-                self.guarded(Drainer(self, name).drain)
-            if not sum(queue.live for queue in self.core.queues.values()):
-                break
-        self.audit.close()
-
-    def advance_far(self) -> None:
-        for _ in range(20):
-            self.clock.ms += 500
-            self.settle()

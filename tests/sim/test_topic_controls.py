@@ -1,10 +1,9 @@
-"""A broker that dies at any moment keeps its word to publishers and subscribers.
+"""Negative controls of topics: a broker with a bug put in must be caught, and caught for that bug.
 
-QoS 1 is never lost, QoS 2 neither lost nor doubled, a message reaches all who are owed it or none,
-and a topic retains what was acknowledged last. Seeds as in ``test_crashes.py``.
+As in ``test_controls.py``, where those of queues are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,92 +15,8 @@ from braidmq.broker.queue import Queue
 from braidmq.broker.session import Session, SessionQueue
 from braidmq.broker.topics import Topics
 from braidmq.storage.record import encode_receive
-from tests.sim.audit import Broken
-from tests.sim.test_crashes import BATCH, FIRST_SEED, SEEDS
 from tests.sim.topic_world import TopicWorld
-
-CONTROL_SEEDS = 150
-SCRIPT_TURNS = 600
-
-Patch = Callable[[pytest.MonkeyPatch], None]
-
-
-def live(seed: int, turns: int = 1_500) -> TopicWorld:
-    """A history with crashes between calls of the disk, and in the middle of some."""
-    world = TopicWorld(seed)
-    try:
-        while turns > 0:
-            world.run(40)
-            turns -= 40
-            fate = world.rng.random()
-            if fate < 0.06:
-                world.crash(power=True)
-            elif fate < 0.10:
-                world.crash(power=False)
-            elif fate < 0.20:
-                world.plan_crash(world.rng.randrange(12))
-            elif fate < 0.30:
-                world.guarded(world.look)
-        world.finish()
-    except Exception as error:
-        error.add_note(f"seed {seed}: BRAIDMQ_SIM_FIRST_SEED={seed} BRAIDMQ_SIM_SEEDS=1")
-        raise
-    return world
-
-
-@pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + SEEDS, BATCH))
-def test_broker_keeps_its_word_whenever_it_dies(first):
-    crashes = got = 0
-    for seed in range(first, min(first + BATCH, FIRST_SEED + SEEDS)):
-        world = live(seed)
-        crashes += world.crashes
-        got += world.topic_audit.counts["got"]
-    assert SEEDS < BATCH or (crashes > BATCH and got > 100 * BATCH)
-
-
-def scripted(crash_at: int) -> TopicWorld:
-    """The same history every time, up to the call of the disk at which power is cut."""
-    world = TopicWorld(4711, crash_at)
-    try:
-        world.run(SCRIPT_TURNS)
-        world.finish()
-    except Exception as error:
-        error.add_note(f"crash at call {crash_at} of the script")
-        raise
-    return world
-
-
-@pytest.mark.parametrize("part", range(4))
-def test_power_may_be_cut_at_every_call_of_the_disk(part):
-    world = TopicWorld(4711)
-    world.run(SCRIPT_TURNS)
-    assert world.disk.calls > 60
-    for crash_at in range(part, world.disk.calls, 4):
-        assert scripted(crash_at).crashes >= 1
-
-
-def test_one_seed_is_one_history():
-    first, second = live(17, 800), live(17, 800)
-    assert first.log_lines == second.log_lines
-    assert first.topic_audit.counts == second.topic_audit.counts
-
-
-def test_histories_are_rich():
-    """What is never reached is not tested."""
-    counts: dict[str, int] = {}
-    compacted = crashes = info = 0
-    for seed in range(500, 510):
-        world = live(seed)
-        crashes += world.crashes
-        compacted += world.compacted
-        info += sum(not sending.ok for sending in world.topic_audit.sendings.values())
-        for name, count in world.topic_audit.counts.items():
-            counts[name] = counts.get(name, 0) + count
-    assert crashes > 30 and compacted > 0 and info > 10
-    assert counts["again"] > 100 and counts["resent"] > 50 and counts["retained"] > 300
-
-
-# --- negative controls: a broker with a bug put in must be caught, and caught for that bug ---
+from tests.sim.worlds import Patch, check_caught
 
 
 def ack_before_sync(patch: pytest.MonkeyPatch) -> None:
@@ -128,11 +43,11 @@ def inbound_in_memory_only(patch: pytest.MonkeyPatch) -> None:
 
 def one_record_for_each(patch: pytest.MonkeyPatch) -> None:
     """A frame for each of those who are owed a message."""
-    original = Topics._log_one
+    original: Any = Topics._log_one
 
     def log_one(self: Topics, publication: Any, body: bytes, queues: Any, *rest: Any) -> None:
         for queue in queues[1:]:
-            original(self, publication, body, [queue], (), -1, rest[-1])
+            original(self, publication, body, [queue], (), -1, *[None] * (len(rest) - 3), rest[-1])
             self._log._commit._cut()  # type: ignore[attr-defined]
         original(self, publication, body, queues[:1], *rest)
 
@@ -194,6 +109,4 @@ CONTROLS: dict[Patch, str] = {
 @pytest.mark.parametrize("plant", CONTROLS, ids=lambda plant: plant.__name__)
 def test_planted_bug_is_caught(plant, monkeypatch):
     plant(monkeypatch)
-    with pytest.raises(Broken, match=f"^({CONTROLS[plant]})"):
-        for seed in range(CONTROL_SEEDS):
-            live(seed)
+    check_caught(TopicWorld, CONTROLS[plant])
