@@ -4,7 +4,9 @@
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
@@ -234,6 +236,46 @@ def test_reads_go_through_a_log_and_end_with_it():
     log.cold.read(file, 1, 1, lambda *answer: got.append(answer), None)
     scheduler.step()
     assert isinstance(got[1][2], LogClosed)
+
+
+class Turns:
+    """An event loop of real threads' calls."""
+
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.soon = self.soon_from_thread = self.calls.put
+
+    def now_ms(self) -> int:
+        return 1_000_000
+
+
+def test_real_files_and_threads_do_the_same(tmp_path: Path):
+    log = FileLog(str(tmp_path / "data"), ballast_bytes=0)
+    shard = Shards()
+    shard.log = log
+    log.open(shard)
+    turns = Turns()
+    log.start(turns)
+    blocks = make_blocks(1, 100, records=50, body_bytes=100)
+    file = log.cold.write(SHARD, 1, blocks)
+    got: list[Any] = []
+    number = 1
+    while number < file.end:
+        log.cold.read(file, number, 100_000, lambda *answer: got.append(answer[1:]), None)
+        while not got:
+            turns.calls.get(timeout=60)()
+        found, error = got.pop()
+        assert error is None
+        assert rows(found) == rows(blocks)[found[0].first - 1 : found[-1].end - 1]
+        number = found[-1].end
+    path = tmp_path / "data/shard-00/cold/00000007/0000000000000001-00000001.seg"
+    assert path.stat().st_size == file.bytes
+    assert path.stat().st_mode & 0o777 == 0o600
+    job = log.cold.unlink([file])
+    assert job is not None
+    job()
+    assert not path.exists()
+    log.close()
 
 
 # What the broker does with it, on a log whose power fails ----------------------------------------

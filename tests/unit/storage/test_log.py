@@ -99,6 +99,10 @@ def test_a_log_that_lasts_has_a_number_of_its_own(bench: Bench):
     assert 0 <= bench.log.instance < 1 << 63
 
 
+def test_a_log_with_files_has_room_for_old_blocks(bench: Bench):
+    assert (bench.log.cold is None) is isinstance(bench.log, MemoryLog)
+
+
 def test_lsns_rise_and_0_is_none(bench: Bench):
     expected = bench.log.next_lsn
     assert expected > 0
