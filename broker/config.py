@@ -39,6 +39,7 @@ from .jwt import JwtSettings, JwtVerifier
 from .limits import ZERO_ALLOWED, Limits, SessionPolicy
 from .mqtt_options import MqttOptions
 from .settings import QueueSettings, check_name
+from .webhook_policy import WebhookPolicy, webhook_policy_problems
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -119,6 +120,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     storage: Storage = Storage()
     limits: Limits = Limits()
     sessions: SessionPolicy = SessionPolicy()
+    webhooks: WebhookPolicy = WebhookPolicy()
     auth: Auth = Auth()
     users: dict[str, Account] = {}
     queues: dict[str, QueueSettings] = {}
@@ -233,6 +235,8 @@ def _contradictions(config: Config) -> Iterator[tuple[Path, str]]:
             yield ("auth", "jwt"), str(error)
         if not config.users:
             yield ("auth", "jwt"), "tokens name users, and none is defined"
+    for key, text in webhook_policy_problems(config.webhooks):
+        yield ("webhooks", key), text
     for name, account in config.users.items():
         try:
             User(name, account.password_hash, account.rules)
@@ -328,7 +332,7 @@ def _addresses(config: Config) -> list[Listener]:
 
 def needs_restart(old: Config, new: Config) -> list[str]:
     """The keys that differ and that a reload cannot change."""
-    parts = ("data", "drain_ms", "storage", "sessions", "queues")
+    parts = ("data", "drain_ms", "storage", "sessions", "webhooks", "queues")
     keys = [name for name in parts if getattr(old, name) != getattr(new, name)]
     if _addresses(old) != _addresses(new):
         keys.append("listeners")

@@ -161,7 +161,11 @@ class Daemon:
         """Open every listener."""
         config = self._config
         server = serve(
-            self._broker, *config.listeners, jwt=config.auth.jwt, grace=config.drain_ms / 1000
+            self._broker,
+            *config.listeners,
+            jwt=config.auth.jwt,
+            grace=config.drain_ms / 1000,
+            webhooks=config.webhooks,
         )
         self._server = await server.__aenter__()
 

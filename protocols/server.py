@@ -11,16 +11,19 @@ from functools import partial
 from types import TracebackType
 
 from ..broker.config import Listener
+from ..broker.core import Core
 from ..broker.errors import InvalidArgument
 from ..broker.jwt import JwtSettings
-from ..broker.limits import Limits
 from ..broker.runtime import Broker
 from ..broker.schemes import SCHEMES
+from ..broker.webhook_policy import WebhookPolicy
 from .listener import Acceptor, Dialect
 from .mqtt.server import MqttServer
 from .mqtt.session import MqttSession
 from .native.session import NativeSession
 from .session import SessionFactory
+from .webhooks.confirming import CONFIRM_PATH, confirming
+from .webhooks.service import WebhookService
 
 __all__ = ["NATIVE_PORT", "Server", "serve"]
 
@@ -40,12 +43,15 @@ class Server:
         tls: ssl.SSLContext | None,
         jwt: JwtSettings | None,
         grace: float,
+        webhooks: WebhookPolicy,
     ) -> None:
         self._broker = broker
         self._wanted = listeners
         self._tls = tls
         self._jwt = jwt
         self._grace = grace
+        self._policy = webhooks
+        self._webhooks: WebhookService | None = None
         self._acceptor: Acceptor | None = None
 
     @property
@@ -84,13 +90,15 @@ class Server:
                 f" and headers_bytes_max needs {needed}"
             )
         acceptor = Acceptor(self._broker, self._dialects(), self._jwt)
+        webhooks = WebhookService(self._broker.core, self._broker.now_ms, self._policy)
         try:
             for listener in self._wanted:
                 await acceptor.listen(listener, self._tls)
+            webhooks.open()
         except BaseException:
             await acceptor.close(0)
             raise
-        self._acceptor = acceptor
+        self._acceptor, self._webhooks = acceptor, webhooks
         self._broker.on_count_connections(lambda: acceptor.connections)
         return self
 
@@ -100,12 +108,15 @@ class Server:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._acceptor is not None
-        closing = asyncio.ensure_future(self._acceptor.close(self._grace))
+        assert self._acceptor is not None and self._webhooks is not None
+        closing = asyncio.gather(
+            self._acceptor.close(self._grace), self._webhooks.close(self._grace)
+        )
         try:
             await asyncio.shield(closing)
         except asyncio.CancelledError:
             await self._acceptor.close(0)
+            self._webhooks.hurry()
             await closing
             raise
 
@@ -121,12 +132,12 @@ class Server:
             return lambda host, now_ms: MqttSession(core, host, now_ms, options, mqtt_server)
 
         def http(listener: Listener) -> SessionFactory:
-            return _http_sessions(listener, mqtt(listener), core.limits)
+            return _http_sessions(listener, mqtt(listener), core)
 
         return {"native": native, "mqtt": mqtt, "http": http}
 
 
-def _http_sessions(listener: Listener, mqtt: SessionFactory, limits: Limits) -> SessionFactory:
+def _http_sessions(listener: Listener, mqtt: SessionFactory, core: Core) -> SessionFactory:
     """What the HTTP port has. Raises InvalidArgument without what a core installation lacks."""
     try:
         from .http.handshake import Subprotocol, WebSocketOffer
@@ -140,8 +151,9 @@ def _http_sessions(listener: Listener, mqtt: SessionFactory, limits: Limits) -> 
         "/": Route(websocket=offer),
         "/mqtt": Route(websocket=offer),
         "/health": Route(answer=tell_health),
+        CONFIRM_PATH: Route(answer=confirming(core)),
     }
-    return http_sessions(Site(routes, listener.origins), limits)
+    return http_sessions(Site(routes, listener.origins), core.limits)
 
 
 def serve(
@@ -150,6 +162,7 @@ def serve(
     tls: ssl.SSLContext | None = None,
     jwt: JwtSettings | None = None,
     grace: float = 10.0,
+    webhooks: WebhookPolicy | None = None,
 ) -> Server:
     """Open ``broker`` to the network: ``async with serve(broker, "braid://127.0.0.1:7450"): ...``
 
@@ -161,6 +174,7 @@ def serve(
         tls: the certificate, for URLs with TLS and listeners that name none.
         jwt: whose tokens are taken in place of a password.
         grace: seconds that connections get at the end to finish what they began.
+        webhooks: where the broker's webhooks may call; default: addresses of the world, not ours.
 
     Raises:
         InvalidArgument: a URL is wrong; it needs a certificate, or what is not installed; other
@@ -169,4 +183,4 @@ def serve(
         OSError: the port is in use.
     """
     each = [Listener(url=item) if isinstance(item, str) else item for item in listeners]
-    return Server(broker, each, tls, jwt, grace)
+    return Server(broker, each, tls, jwt, grace, webhooks or WebhookPolicy())

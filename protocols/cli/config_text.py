@@ -12,6 +12,7 @@ from ...broker.jwt import JwtSettings
 from ...broker.limits import Limits, SessionPolicy
 from ...broker.mqtt_options import MqttOptions
 from ...broker.settings import QueueSettings
+from ...broker.webhook_policy import WebhookPolicy
 from .output import readable_bytes, readable_ms
 
 __all__ = ["KEYS", "default_of", "example", "key_rows", "reference", "unit_of"]
@@ -86,6 +87,9 @@ KEYS: dict[str, str] = {
     "limits.shared_groups_max": "Groups of shared subscriptions.",
     "limits.filter_shapes_max": "Different places of + in all filters together.",
     "limits.filter_shapes_per_session_max": "Of these, those that one session may bring.",
+    "limits.bindings_max": "Bindings of topics to queues, streams and webhooks.",
+    "limits.bindings_per_filter_max": "Of these, those of one topic filter.",
+    "limits.fanout_bytes_max": "Bytes written for one message whose bound targets differ.",
     "limits.match_cache_topics_max": "Topics whose subscribers are remembered.",
     "limits.match_cache_targets_max": "Subscribers remembered for all of these topics, 200 bytes"
     " each.",
@@ -99,6 +103,7 @@ KEYS: dict[str, str] = {
     "limits.retained_bytes_max": "Bytes of all retained messages.",
     "limits.retained_message_bytes_max": "Largest body of a retained message.",
     "limits.retained_expiry_ms": "No message is retained longer. 0: no end.",
+    "limits.webhooks_max": "Webhooks.",
     "limits.connections_max": "Connections.",
     "limits.connections_unauthenticated_max": "Connections that have not logged in yet.",
     "limits.connections_per_address_max": "Connections from one address. 0: no limit.",
@@ -111,6 +116,14 @@ KEYS: dict[str, str] = {
     "limits.requests_in_flight_max": "Requests of one connection that wait for an answer.",
     "sessions.overflow": "At the limit: `drop-oldest`, `drop-newest`, or `refuse` the publisher.",
     "sessions.durability": "`sync`: on disk; `os`: survives the process.",
+    "webhooks.enabled": "Whether webhooks are posted at all.",
+    "webhooks.allow": "Networks and host names that may be called beside what is public.",
+    "webhooks.ports": "Ports that may be called.",
+    "webhooks.concurrency_max": "Requests of all webhooks at the same time.",
+    "webhooks.ca_file": "PEM file with authorities trusted beside those of the system.",
+    "webhooks.public_url": "Where others reach this broker's HTTP port, for SubscribeURL.",
+    "webhooks.signing_key": "PEM file with an RSA key that signs envelopes as SNS does.",
+    "webhooks.signing_certificate_url": "Where receivers find its certificate.",
     "auth.jwt": "Whose tokens are taken in place of a password: a table with the keys below.",
     "auth.jwt.algorithms": "Those that are accepted, such as `RS256`, `ES256`, `EdDSA`, `HS256`.",
     "auth.jwt.keys": "By `kid`: a public key as PEM, or a secret of at least 32 bytes.",
@@ -145,6 +158,7 @@ _STRUCTS: dict[str, Any] = {
     "storage": Storage,
     "limits": Limits,
     "sessions": SessionPolicy,
+    "webhooks": WebhookPolicy,
     "auth": Auth,
     "auth.jwt": JwtSettings,
     "queues.NAME": QueueSettings,
