@@ -18,6 +18,7 @@ import msgspec
 from ..storage.log import Durability
 from ..storage.record import encode_definition, encode_link, encode_purge
 from .access import BROKER_NAME, Principal
+from .bindingcore import BindingCore
 from .errors import BraidError, Conflict, InvalidArgument, LeaseLost, LimitExceeded, NotFound
 from .feed import MEMORY_PREFIX
 from .groupcore import GroupCore
@@ -41,11 +42,12 @@ _STATES = ("all", "ready", "delayed", "in-flight")
 _REASON_CHARACTERS_MAX = 256
 
 
-class Core(GroupCore, WebhookCore):
+class Core(BindingCore, GroupCore, WebhookCore):
     """One broker. See the module's rules, and ``engine.py`` for what drives it.
 
     What can be asked about topics and sessions stands in ``topiccore.py``, about streams in
-    ``streamcore.py``, about groups in ``groupcore.py``, about webhooks in ``webhookcore.py``.
+    ``streamcore.py``, about groups in ``groupcore.py``, about webhooks in ``webhookcore.py``,
+    about bindings in ``bindingcore.py``.
     """
 
     # Queues -----------------------------------------------------------------------------------
@@ -181,6 +183,8 @@ class Core(GroupCore, WebhookCore):
         users = [q.name for q in self.queues.values() if q.settings.dead_letter == name]
         if users:
             raise Conflict(f"queue {name} is the dead-letter queue of {', '.join(users[:5])}")
+        if self.bindings.are_buried_in(name):
+            raise Conflict(f"queue {name} is the dead-letter queue of a binding")
         if if_empty and queue.live:
             raise Conflict(f"queue {name} holds {queue.live} messages")
         self.log.append((encode_definition(queue.id, b""),))

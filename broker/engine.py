@@ -18,6 +18,7 @@ from .announcing import Announcing
 from .clients import Clients
 from .delaying import Delaying
 from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
+from .fanout import Fanout
 from .groups import Groups
 from .host import Alarmed, Host
 from .index import LSN_MASK
@@ -100,6 +101,7 @@ class Engine(Registry):
         self._redrive_count = 0
         self._volatile = False  # all queues live in memory
         self._asked = False  # on_work was called, run was not
+        self.fanout = Fanout(self)
         self.topics = Topics(self)
         self.clients = Clients(self, self.topics, policy or SessionPolicy())
         self.delaying = Delaying(self)

@@ -73,25 +73,14 @@ class FifoQueue(Queue):
     def _send_one(self, message: Outgoing, now_ms: int, more: Sequence[tuple[int, int]]) -> Sent:
         settings = self.settings
         check_for_fifo(message, self.host.limits)
-        scope = message.group if settings.dedup_scope == "group" else ""
-        hashed = b""
-        if message.dedup_id or settings.content_dedup:
-            hashed = dedup_hash(scope, message.dedup_id, message.body)
-            assert self.dedup is not None
-            known = self.dedup.find(hashed, now_ms)
-            if known is not None:
-                self.counters.duplicates += 1
-                return Sent(known[0], known[1], True)
-            if len(self.dedup) >= self.host.limits.dedup_ids_max:
-                raise LimitExceeded(
-                    f"queue {self.name} remembers {len(self.dedup)} deduplication ids,"
-                    " as many as it may"
-                )
+        known, hashed = self.deduplicate(message.group, message.dedup_id, message.body, now_ms)
+        if known is not None:
+            return Sent(known[0], known[1], True)
         attributes = _with_ids(message)
         size = len(message.body) + len(attributes)
         if settings.messages_max or settings.bytes_max:
             make_room(self, size, now_ms)
-        due_ms = self._due_ms(now_ms)
+        due_ms = self.next_due_ms(now_ms)
         ttl_ms = message.ttl_ms or settings.ttl_ms
         expire_ms = now_ms + ttl_ms if ttl_ms else 0
         group = group_hash(message.group)
@@ -113,7 +102,34 @@ class FifoQueue(Queue):
         self.counters.sent += 1
         return Sent(lsn, seq)
 
-    def _due_ms(self, now_ms: int) -> int:
+    def deduplicate(
+        self, group: str, dedup_id: str, body: bytes, now_ms: int
+    ) -> tuple[tuple[int, int] | None, bytes]:
+        """What became of the message when it came before, or None, and what it is known by.
+
+        It is known by b"" when nothing identifies it.
+
+        Raises:
+            LimitExceeded: the queue remembers as many as it may.
+        """
+        settings = self.settings
+        if not dedup_id and not settings.content_dedup:
+            return None, b""
+        scope = group if settings.dedup_scope == "group" else ""
+        hashed = dedup_hash(scope, dedup_id, body)
+        assert self.dedup is not None
+        known = self.dedup.find(hashed, now_ms)
+        if known is not None:
+            self.counters.duplicates += 1
+        elif len(self.dedup) >= self.host.limits.dedup_ids_max:
+            raise LimitExceeded(
+                f"queue {self.name} remembers {len(self.dedup)} deduplication ids,"
+                " as many as it may"
+            )
+        return known, hashed
+
+    def next_due_ms(self, now_ms: int) -> int:
+        """When a message that comes now may be delivered; 0: at once. It is sure to come."""
         due_ms = max(now_ms + self.settings.delay_ms, self._last_due_ms)
         if due_ms <= now_ms:
             return 0

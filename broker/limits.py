@@ -74,6 +74,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shared_groups_max: int = 10_000
     filter_shapes_max: int = 1_024  # places of + in filters: the most nodes a match looks at
     filter_shapes_per_session_max: int = 128  # as many as one filter can have, no more
+    bindings_max: int = 100_000
+    bindings_per_filter_max: int = 10_000
+    fanout_bytes_max: int = 64 * 1024 * 1024  # of the records that one message becomes
     match_cache_topics_max: int = 10_000
     match_cache_targets_max: int = 500_000  # of all of these topics; each takes up to 200 bytes
     sessions_max: int = 100_000

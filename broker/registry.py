@@ -42,6 +42,7 @@ from ..storage.record import (
     decode_receive,
 )
 from ..storage.streams import decode_cold, decode_cursor
+from .bindings import BINDINGS, Bindable, BindingDefinition, Bindings
 from .fifo import FifoQueue
 from .group import GroupDefinition
 from .groupstore import GROUP, GroupStore
@@ -79,7 +80,8 @@ class _Meta(msgspec.Struct):
 
 
 _Definition = (
-    GroupDefinition
+    BindingDefinition
+    | GroupDefinition
     | QueueDefinition
     | SessionDefinition
     | StreamDefinition
@@ -111,6 +113,7 @@ class Registry:
         self.retained = RetainedStore(log)
         self.stream_store = StreamStore(log, memory, self.shard_gone)
         self.group_store = GroupStore(log, self.stream_store)
+        self.bindings = Bindings(self._bound)
         self._by_id: dict[int, Queue] = {}
         self._next_id = 1
         self._trash: list[tuple[Log, Page]] = []  # of purged and deleted queues, to be released
@@ -135,6 +138,7 @@ class Registry:
         queue = self._by_id.get(id)
         if queue is not None:
             queue.settings = definition.settings
+            self.bindings.target_changed(id)
             return queue
         kind = FifoQueue if definition.settings.fifo else Queue
         memory = definition.settings.durability is Durability.MEMORY
@@ -196,13 +200,21 @@ class Registry:
             self.group_store.define(id, definition)
         elif isinstance(definition, WebhookDefinition):
             self.define_webhook(id, definition)
+        elif isinstance(definition, BindingDefinition):
+            self.bindings.define(id, definition)
         else:
             queue = self._by_id.get(id)
             if isinstance(queue, SessionQueue):
                 queue.session.change_subscription(definition)
 
+    def _bound(self, id: int) -> Bindable | None:
+        """What a binding's target is, by its entity."""
+        return self._by_id.get(id) or self.stream_store.by_id.get(id)
+
     def undefine(self, id: int) -> Queue | None:
-        """Apply: the queue is gone, with its messages."""
+        """Apply: the queue is gone, with its messages; or the binding is."""
+        self.bindings.undefine(id)
+        self.bindings.target_gone(id)
         queue = self._by_id.pop(id, None)
         if queue is None:
             return None
@@ -269,6 +281,8 @@ class Registry:
             self.group_store.undefine(record.entity)
             if self.stream_store.undefine(record.entity) is None:
                 self.undefine(record.entity)
+            else:
+                self.bindings.target_gone(record.entity)
         elif kind == COLD:
             cold = decode_cold(buffer, at)
             self.stream_store.rehome(cold.file, cold.replaces)
@@ -340,6 +354,7 @@ class Registry:
         yield from self.retained.snapshot()
         yield from self.stream_store.snapshot()
         yield from self.group_store.snapshot()
+        yield from self.bindings.snapshot()
         for queue in list(self._by_id.values()):
             if queue.id in self._by_id:
                 yield from queue.snapshot()
@@ -359,6 +374,8 @@ class Registry:
                 self.define(definition.id, definition).load_lanes(definition.lanes)
         elif kind == RETAINED:
             self.retained.load(content)
+        elif kind == BINDINGS:
+            self.bindings.load(content)
         elif kind in (STREAM_SECTION, SHARD):
             self.stream_store.load(kind, content)
         elif kind == GROUP:
@@ -380,6 +397,7 @@ class Registry:
                     self.log.adopt_many(lsns)
         self.stream_store.finish()
         self.group_store.finish()
+        self.bindings.finish()
         self._live = True
 
     def references(self, first: int, end: int) -> Iterator[list[Reference]]:
@@ -402,6 +420,7 @@ class Registry:
 
 
 _KINDS: dict[str, type[_Definition]] = {
+    "binding": BindingDefinition,
     "group": GroupDefinition,
     "queue": QueueDefinition,
     "share": QueueDefinition,

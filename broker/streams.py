@@ -158,12 +158,14 @@ class Streams:
         definition = msgspec.structs.replace(stream.definition(), settings=settings)
         self._write(stream.id, definition)
         self._store.define(stream.id, definition)
+        self._engine.bindings.target_changed(stream.id)
         self._sweep_soon(now_ms)
 
     def delete(self, stream: Stream) -> None:
         """Delete it with all that is in it."""
         self._log.append((encode_definition(stream.id, b""),))
         self._store.undefine(stream.id)
+        self._engine.bindings.target_gone(stream.id)
         waiting, stream.waiting = stream.waiting, {}
         for reads in waiting.values():
             for read in reads:
@@ -346,6 +348,26 @@ class Streams:
                 results[each] = (index, number)
                 number += 1
         self.appended += len(bodies)
+
+    def let_in(self, stream: Stream, shard: Shard, size: int, now_ms: int) -> bool:
+        """Whether the shard's rates let a record through that comes by a topic; it counts then."""
+        settings = stream.settings
+        bytes_rate = settings.shard_bytes_in_per_second or _NOBODY
+        records_rate = settings.shard_records_in_per_second or _NOBODY
+        records = self._bucket(shard, "records", records_rate, now_ms)
+        room = self._bucket(shard, "in", bytes_rate, now_ms)
+        if records.left < 1 or room.left < min(size, bytes_rate):
+            self.throttled += 1
+            return False
+        records.left -= 1
+        room.left -= size
+        return True
+
+    def taken(self, stream: Stream, shard: Shard, count: int) -> None:
+        """Records came into a shard by a topic."""
+        self.appended += count
+        if stream.waiting and shard.index in stream.waiting:
+            self._changed(stream, shard)
 
     # Reading ----------------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ Rules:
 
 - One place decides who gets a topic: :meth:`Topics.route`, which also asks whether each of them
   may. Its answer is kept until a subscription or the users change.
-- What reaches only connected sessions without durability is not logged; QoS 0 never is. All durable
-  targets of a message stand in one record, with its body, so it reaches all of them or none. Only
-  from ``TARGETS_MAX`` on it takes several records, the last of which also says that a QoS 2
-  message was taken: a crash between them lets its publisher send it again.
+- What reaches only connected sessions without durability is not logged, and QoS 0 only for those
+  queues and streams that the topic is bound to (``fanout.py``). All durable targets of a message
+  stand in one record, with its body, or in several that are appended together (``letters.py``), so
+  it reaches all of them or none.
 - A session gets a message once, however many of its subscriptions match.
 """
 
@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..storage.log import RUN_BYTES_MAX, Durability
-from ..storage.record import encode_ack, encode_message, encode_plain_message
+from ..storage.record import encode_ack, encode_message
 from ..storage.runs import encode_message_run
 from .access import Principal
-from .errors import BraidError, PermissionDenied, QueueFull
+from .bindings import Bundle
+from .errors import BraidError, PermissionDenied, QueueFull, Unavailable
+from .fanout import Plan
 from .host import DROPPED, EXPIRED
 from .laggards import Laggard
+from .letters import Letter, post
 from .message import TOPIC, unpack_headers
 from .overflow import has_room
 from .publication import Match, Publication, Subscription
@@ -28,15 +31,14 @@ from .queue import Queue
 from .retained import RETAINED_ENTITY, RetainedSearch, end_ms
 from .router import FilterTree, MatchCache
 from .session import INBOUND, Session
+from .shard import Shard
 from .sharing import Share
 from .topic import check_topic
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["TARGETS_MAX", "Audience", "Route", "Topics", "merge"]
-
-TARGETS_MAX = 32_768  # queues in one record, which has room for twice as many
+__all__ = ["Audience", "Route", "Topics", "merge"]
 
 _ACCESS_SHIFT = 40  # the users' version above that of the subscriptions, in one stamp
 _TOPICS_CACHED_MAX = 1_024
@@ -70,6 +72,7 @@ class Route:
 
     Attributes:
         sessions: each with how its messages come. shares: shared subscriptions that match.
+        bundles: bindings that do.
         by_session: the same sessions, to be found by stored messages; made when it is asked for.
         count: how many these are. live: nobody of them keeps anything.
         audience: the sessions, if they are all and few, and nothing about them is special.
@@ -79,6 +82,7 @@ class Route:
 
     __slots__ = (
         "audience",
+        "bundles",
         "by_session",
         "count",
         "live",
@@ -93,6 +97,7 @@ class Route:
         self.sessions: Sequence[tuple[Session, Match]] = ()
         self.by_session: dict[Session, Match] | None = None
         self.shares: list[Share] = []
+        self.bundles: tuple[Bundle, ...] = ()
         self.count = 0
         self.live = True
         self.small = True
@@ -125,6 +130,7 @@ class Topics:
         self._engine = engine
         self._log = engine.log
         self._access = engine.access
+        self._fanout = engine.fanout
         self.retained = engine.retained
         self.router: FilterTree[Session | Share, Entry] = FilterTree()
         limits = engine.limits
@@ -163,8 +169,9 @@ class Topics:
         ]
         route.count = len(route.sessions) + len(route.shares)
         route.small = route.count <= _AUDIENCE_MAX
+        route.bundles = self._fanout.bundles(topic)
         keepers = [session for session in found if session.queue is not None]
-        route.live = not (keepers or route.shares)
+        route.live = not (keepers or route.shares or route.bundles)
         route.audience = self._audience(route, version)
         targets = route.count
         if route.audience is not None:
@@ -174,7 +181,7 @@ class Topics:
         return route
 
     def _audience(self, route: Route, version: int) -> Audience | None:
-        if route.shares or not 1 <= len(route.sessions) <= _AUDIENCE_MAX:
+        if route.shares or route.bundles or not 1 <= len(route.sessions) <= _AUDIENCE_MAX:
             return None
         if any(match.ids or match.foreign or match.each for _, match in route.sessions):
             return None
@@ -250,8 +257,9 @@ class Topics:
 
     @property
     def stamp(self) -> int:
-        """Changes when a subscription, or the users, change."""
-        return self.router.version + (self._access.version << _ACCESS_SHIFT)
+        """Changes when a subscription, the bound filters, or the users change."""
+        filters = self.router.version + self._fanout.version
+        return filters + (self._access.version << _ACCESS_SHIFT)
 
     def distribute(
         self, route: Route, publication: Publication, now_ms: int
@@ -259,7 +267,9 @@ class Topics:
         """Give a publication to all on the route."""
         self.published += publication.count
         self._engine.now_ms = now_ms
-        if (route.live or not publication.qos) and not (publication.retain or publication.inbound):
+        if (route.live or not publication.qos) and not (
+            publication.retain or publication.inbound or route.bundles
+        ):
             for session, match in route.sessions:
                 if session.sink is not None:
                     if match.foreign:
@@ -286,13 +296,20 @@ class Topics:
                 live.append((session, match))
         if publication.qos:
             queues.extend(share.target for share in route.shares)
-        level = self._keep(publication, queues, now_ms)
+        plan = self._fanout.plan(route.bundles, publication) if route.bundles else None
+        try:
+            level = self._keep(publication, queues, plan, now_ms)
+        except Unavailable:
+            if publication.qos or publication.retain:
+                raise
+            level = _MEMORY
+            self.dropped += publication.count
         for session, match in live:
             self._deliver(session, publication, match)
         if not publication.qos:
             for share in route.shares:
                 self._deliver_shared(share, publication)
-        return level, route.count
+        return level, route.count + (plan.matched if plan is not None else 0)
 
     def _deliver(self, session: Session, publication: Publication, match: Match) -> None:
         if match.foreign and publication.session is session:
@@ -323,19 +340,23 @@ class Topics:
 
     # Keeping ----------------------------------------------------------------------------------
 
-    def _keep(self, publication: Publication, queues: list[Queue], now_ms: int) -> Durability:
+    def _keep(
+        self, publication: Publication, queues: list[Queue], plan: Plan | None, now_ms: int
+    ) -> Durability:
         """Put the messages where they wait, and keep the retained one; what that promises."""
         session = publication.session
         inbound = 0
         if publication.inbound and session is not None and session.queue is not None:
             inbound = publication.inbound
-        if not (queues or publication.retain or inbound):
+        if plan is not None and plan.is_empty:
+            plan = None
+        if not (queues or publication.retain or inbound or plan):
             return _MEMORY
         engine = self._engine
         logged = [queue for queue in queues if queue.logged]
         if len(logged) < len(queues):
             engine.admit(memory=True)
-        if logged or publication.retain or inbound:
+        if logged or publication.retain or inbound or plan:
             engine.admit()
         level = max((queue.settings.durability for queue in logged), default=_MEMORY)
         refusing = [queue for queue in queues if queue.settings.overflow == "reject"]
@@ -350,20 +371,19 @@ class Topics:
             assert session is not None and session.queue is not None
             targets.append((session.queue.id, INBOUND | inbound))
             level = max(level, session.durability)
+        written = False
         if publication.count > 1 and publication.uniform and not publication.retain and not inbound:
-            if logged and self._log_run(publication, logged, now_ms):
+            if (logged or plan) and self._log_run(publication, logged, plan, now_ms):
                 logged = []
+                written = True
         volatile = [queue for queue in queues if not queue.logged]
         last = publication.count - 1
-        one_by_one = logged or targets or volatile or number >= 0
+        asked = None if written else plan
+        one_by_one = logged or targets or volatile or number >= 0 or asked
         for index, body in enumerate(publication.bodies if one_by_one else ()):
-            rest = logged
-            while len(rest) > TARGETS_MAX:
-                self._log_one(publication, body, rest[:TARGETS_MAX], (), -1, now_ms)
-                rest = rest[TARGETS_MAX:]
             kept = number if index == last else -1
-            if rest or targets or kept >= 0:
-                self._log_one(publication, body, rest, targets, kept, now_ms)
+            if logged or targets or kept >= 0 or asked:
+                self._log_one(publication, body, logged, targets, kept, asked, now_ms)
             for queue in volatile:
                 _put_volatile(queue, publication, body, now_ms)
         if inbound:
@@ -375,14 +395,27 @@ class Topics:
             if publication.expire_ms:
                 queue.trim_wheels(publication.count)
                 queue.set_alarm()
-        return level
+        return level if plan is None else max(level, self._fanout.finish(plan, now_ms))
 
-    def _log_run(self, publication: Publication, queues: Sequence[Queue], now_ms: int) -> bool:
+    def _log_run(
+        self,
+        publication: Publication,
+        queues: Sequence[Queue],
+        plan: Plan | None,
+        now_ms: int,
+    ) -> bool:
         """Keep a run of messages of one size in one go; False if it has to be one by one."""
+        if plan is not None and not plan.is_plain:
+            return False
         attributes, bodies = publication.attributes, publication.bodies
         count = publication.count
         size = len(bodies[0]) + len(attributes)
-        if count * (size + 24 + 12 * len(queues) + 8) > RUN_BYTES_MAX:
+        shards: Sequence[Shard] = ()
+        targets_count = len(queues)
+        if plan is not None:
+            shards = [shard for _, shard in plan.shards]
+            targets_count += len(plan.plain) + len(shards)
+        if count * (size + 24 + 12 * targets_count + 8) > RUN_BYTES_MAX:
             return False
         for queue in queues:
             settings = queue.settings
@@ -390,13 +423,19 @@ class Topics:
                 return False
             if queue.bytes + count * size > settings.bytes_max:
                 return False
+        if plan is not None:
+            queues = [*queues, *plan.plain]
         expire_ms = publication.expire_ms
         targets = [(queue.id, queue.lane(0).next) for queue in queues]
+        targets += [(shard.id, shard.next) for shard in shards]
         records, step = encode_message_run(targets, now_ms, attributes, bodies, expire_ms)
-        lsn = self._log.append_run(records, count, len(queues))
-        for queue, (_, seq) in zip(queues, targets, strict=True):
+        lsn = self._log.append_run(records, count, len(targets))
+        for queue, (_, seq) in zip(queues, targets, strict=False):
             queue.put_run(seq, lsn, step, count, size, expire_ms)
             queue.counters.sent += count
+        for shard in shards:
+            for at in range(lsn, lsn + count * step, step):
+                shard.put(shard.next, 1, at, step, now_ms)
         return True
 
     def _log_one(
@@ -406,40 +445,30 @@ class Topics:
         queues: Sequence[Queue],
         more: Sequence[tuple[int, int]],
         number: int,
+        plan: Plan | None,
         now_ms: int,
     ) -> None:
-        """One record for all that keep the message, then apply it to each.
+        """Write one message down for all that keep it, then apply it to each.
 
         ``more`` are targets that only the record knows; ``number`` is that of the retained message
-        that it becomes, -1: of none.
+        that it becomes, -1: of none. ``plan`` knows what else takes it.
         """
         attributes = publication.attributes
         size = len(body) + len(attributes)
-        expire_ms = publication.expire_ms
-        takers: list[tuple[Queue, int]] = []
-        for queue in queues:
-            if has_room(queue, size, now_ms):
-                takers.append((queue, queue.lane(0).next))
-        references = len(takers)
-        targets = [(queue.id, seq) for queue, seq in takers]
+        limits = self._engine.limits
+        letter = Letter(attributes, body, 0, publication.expire_ms)
+        letter.queues = [queue for queue in queues if has_room(queue, size, now_ms)]
         if number >= 0:
-            targets.append((RETAINED_ENTITY, number))
-            references += 1
-        targets.extend(more)
-        if not targets:
-            return
-        if len(targets) == 1 and not expire_ms:
-            entity, seq = targets[0]
-            parts = encode_plain_message(entity, seq, now_ms, attributes, body)
-        else:
-            parts = encode_message(targets, now_ms, attributes, body, 0, expire_ms)
-        lsn = self._log.append(parts, references)
-        for queue, seq in takers:
-            queue.put(seq, lsn, size, 0, expire_ms, 0)
-            queue.counters.sent += 1
+            letter.more.append((RETAINED_ENTITY, number))
+            letter.references = 1
+        letter.more.extend(more)
+        if plan is not None:
+            self._fanout.deliver(plan, letter, now_ms)
+        elif letter.queues or letter.more:
+            post(self._log, (letter,), now_ms, limits.fanout_bytes_max)
         if number >= 0:
-            ends_ms = end_ms(now_ms, expire_ms, self._engine.limits.retained_expiry_ms)
-            old = self.retained.put(number, publication.topic, lsn, size, ends_ms)
+            ends_ms = end_ms(now_ms, publication.expire_ms, limits.retained_expiry_ms)
+            old = self.retained.put(number, publication.topic, letter.lsn, size, ends_ms)
             if old:
                 self._log.release(old)
 

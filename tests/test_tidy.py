@@ -62,7 +62,7 @@ HOT = {
     for folder, names in {
         "storage": "frame record runs commit cache log",
         "broker": "index state wheel lease reader queue fifo engine core topiccore feed publishing"
-        " router topictree tables publication topics sharing",
+        " router topictree tables publication topics sharing binding_index bindings fanout letters",
         "protocols/native": "frames session",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
         "protocols/http": "frames websocket",

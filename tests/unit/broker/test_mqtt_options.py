@@ -4,9 +4,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from braidmq.broker.letters import TARGETS_MAX
 from braidmq.broker.limits import Limits
 from braidmq.broker.mqtt_options import OPTION_RANGES, MqttOptions
-from braidmq.broker.topics import TARGETS_MAX
 from braidmq.storage.log import RECORD_BYTES_MAX
 from braidmq.storage.record import encode_message
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braidmq.broker import topics as module
+from braidmq.broker import letters as module
 from braidmq.broker.access import SYSTEM, Rule, User
 from braidmq.broker.errors import (
     InvalidArgument,

@@ -1,0 +1,87 @@
+"""Binding and publishing on a broker of tests, in few words."""
+
+from typing import Any
+
+import msgspec
+
+from braidmq.broker.access import SYSTEM, Principal
+from braidmq.broker.bindings import BindingSettings
+from braidmq.broker.bindingverbs import BindingInfo, Target, TargetKind
+from braidmq.broker.message import TOPIC
+from braidmq.broker.publication import PlainPublication
+from braidmq.broker.publishing import Batch
+from braidmq.broker.stream_settings import StreamSettings
+from braidmq.storage.block import decode_block
+from braidmq.storage.log import Durability
+from tests.broker_harness import Harness
+
+__all__ = ["bind", "declare_stream", "pack", "publish", "records", "send"]
+
+
+def bind(
+    broker: Harness,
+    filter: str,
+    name: str,
+    kind: TargetKind = "queue",
+    who: Principal = SYSTEM,
+    **settings: Any,
+) -> BindingInfo:
+    target = Target(kind, name)
+    return broker.core.bind(who, filter, target, BindingSettings(**settings), broker.clock.ms)
+
+
+def pack(topic: str, headers: dict[str, str | bytes]) -> bytes:
+    return msgspec.msgpack.encode({TOPIC: topic, **headers})
+
+
+def send(
+    broker: Harness,
+    topic: str,
+    *bodies: bytes,
+    qos: int = 1,
+    retain: bool = False,
+    expire_ms: int = 0,
+    **headers: Any,
+) -> tuple[Durability, int]:
+    """Publish; nothing is settled. Header names have _ for -."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    batch: Any = Batch(topic, list(bodies), pack(topic, named), qos, retain, expire_ms)
+    if len(bodies) == 1:
+        batch = PlainPublication(topic, bodies[0], pack(topic, named), qos, retain, expire_ms)
+    return broker.core.topics.publish(SYSTEM, batch, broker.clock.ms)
+
+
+def publish(broker: Harness, topic: str, *bodies: bytes, **more: Any) -> tuple[Durability, int]:
+    """The same, and all that follows from it."""
+    result = send(broker, topic, *bodies, **more)
+    broker.settle()
+    return result
+
+
+def declare_stream(broker: Harness, name: str, shards: int = 1, **settings: Any) -> None:
+    found = StreamSettings(**settings)
+    broker.core.declare_stream(SYSTEM, name, found, shards, broker.clock.ms)
+
+
+def records(broker: Harness, name: str) -> dict[int, list[bytes]]:
+    """The bodies in each shard of a stream, by index, that can be read."""
+    shards = broker.core.streams.get(name).shards
+    return {index: _read(broker, name, index, shard.first) for index, shard in shards.items()}
+
+
+def _read(broker: Harness, name: str, index: int, number: int) -> list[bytes]:
+    found: list[bytes] = []
+    while True:
+        answers: list[Any] = []
+        broker.core.read_shard(
+            *(SYSTEM, name, index, number, 10_000, 1 << 20, 0),
+            *(lambda argument, chunk, answers=answers: answers.append(chunk), None),
+            broker.clock.ms,
+        )
+        broker.settle()
+        (chunk,) = answers
+        bodies = [body for block in chunk.blocks for body in decode_block(block).bodies()]
+        found += bodies[chunk.skip :][: chunk.count]
+        if not chunk.count:
+            return found
+        number = chunk.next
