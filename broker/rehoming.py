@@ -16,9 +16,9 @@ from bisect import bisect_left
 from collections.abc import Generator, Iterator
 
 from ..storage.block import Block
-from ..storage.cold import ColdFile, ColdStore, ColdWriter
+from ..storage.cold import ColdFile
 from ..storage.errors import StorageError
-from ..storage.log import Extent, Job
+from ..storage.log import ColdStore, ColdWriter, Extent, Job
 from ..storage.streams import encode_cold
 from .shard import Shard
 from .streamreading import block_at
