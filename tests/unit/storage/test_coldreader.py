@@ -9,6 +9,7 @@ import pytest
 from braidmq.storage import ColdCorrupt, Corrupt, FormatUnknown
 from braidmq.storage import coldfile as coldfile_module
 from braidmq.storage.codec import Compressor
+from braidmq.storage.coldfile import encode_cold_index
 from braidmq.storage.coldreader import ColdReader, cold_path
 from braidmq.storage.coldwriter import ColdFileWriter
 from braidmq.storage.streams import ColdFile
@@ -172,6 +173,16 @@ def test_files_that_were_mixed_up_are_damage():
     bench.disk.replace(bench.path, content)
     with pytest.raises(ColdCorrupt, match="it is the foot of"):
         bench.reader().read(bench.file, 10, 1)
+
+
+def test_an_index_that_leads_to_another_frame_is_damage():
+    bench = Bench()
+    index = bench.reader()._open(bench.file).index
+    frames = bytes(bench.disk.content(bench.path))[: index.offsets.pop()]
+    index.numbers[1] += 1
+    bench.disk.replace(bench.path, frames + encode_cold_index(bench.file, index))
+    with pytest.raises(ColdCorrupt, match="a frame of"):
+        bench.reader().read(bench.file, index.numbers[1], 1)
 
 
 def test_a_file_that_is_not_there_or_cannot_be_read_is_damage():
