@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow]
 
 SCRIPT = Path(__file__).with_name("atheris_targets.py")
 MEMORY_MIB_MAX = 1_024
-RUNS = {"frames": 20_000, "session": 1_000, "parsers": 20_000, "recovery": 60}  # about a second
+RUNS = {"frames": 5_000, "session": 300, "parsers": 5_000, "recovery": 40}  # about a second
 # libFuzzer reads the most memory that its process ever had, and one that we start begins with ours.
 # One that a small shell starts does not; `exit` keeps it from becoming what it starts.
 AFRESH = ("sh", "-c", '"$@"; exit $?', "sh")
