@@ -20,13 +20,13 @@ from tests.figures import figures
 
 from .daemon import Daemon
 from .journal import Journal
+from .waiting import GUARD_SECONDS
 
 __all__ = ["Campaign", "Fault", "cycles"]
 
 Fault = Callable[[Daemon], Awaitable[None]]
 
 DRAINED_SHARE = 0.2  # of the runs begin with that, so that a long campaign does not pile up
-GUARD_SECONDS = 60.0  # a hang, not a measure
 
 
 def cycles(default: int) -> int:

@@ -8,8 +8,9 @@ from pathlib import Path
 from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .mqtt_audit import Destination, MqttJournal
-from .mqtt_load import Client, Publisher, Retained, Subscriber, until
+from .mqtt_load import Client, Publisher, Retained, Subscriber
 from .mqtt_wire import V5, V311, Gone
+from .waiting import until
 
 __all__ = ["FAN_SESSIONS", "LISTEN", "MqttCampaign"]
 

@@ -13,7 +13,6 @@ Rules, those of the standard for both sides of a session:
 import asyncio
 import itertools
 import random
-from collections.abc import Callable
 
 from .mqtt_audit import Destination, Entry, Hold, MqttJournal
 from .mqtt_wire import (
@@ -28,23 +27,12 @@ from .mqtt_wire import (
     Message,
     MqttWire,
 )
+from .waiting import GUARD_SECONDS, until
 
-__all__ = ["GUARD_SECONDS", "Client", "Publisher", "Retained", "Subscriber", "until"]
+__all__ = ["Client", "Publisher", "Retained", "Subscriber"]
 
 EXPIRY_SECONDS = 24 * 3600
-GUARD_SECONDS = 60.0  # a hang, not a measure
 _numbers = itertools.count(1)  # of connections and messages, in the whole process
-
-
-async def until(done: Callable[[], bool], seconds: float = GUARD_SECONDS) -> bool:
-    """Wait until something is so; False: it never was."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while not done():
-        if loop.time() > end:
-            return False
-        await asyncio.sleep(0.01)
-    return True
 
 
 class Client(Listener):

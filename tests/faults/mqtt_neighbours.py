@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 from .daemon import Daemon
-from .mqtt_load import until
 from .mqtt_wire import PUBACK, V5, V311, Gone, Listener, Message, MqttWire, connect_packet
+from .waiting import until
 
 __all__ = ["Beside", "Recorder", "raw_client", "rss_mib", "told"]
 

@@ -22,10 +22,10 @@ from .daemon import Daemon, NotStarted
 from .dialects import DIALECTS
 from .journal import body_of
 from .load import Load, drain
-from .mqtt_load import until
 from .powercut import LossyDisk, lossy_disk, tmpfs, why_no_mount, why_not
 from .queue_campaign import QueueCampaign
 from .strace import inject, why_no_strace
+from .waiting import until
 from .wire import SEND, Gone, Refusal, Wire
 
 pytestmark = [pytest.mark.slow]

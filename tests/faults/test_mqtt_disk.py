@@ -11,10 +11,10 @@ import pytest
 
 from .daemon import Daemon
 from .mqtt_campaign import LISTEN
-from .mqtt_load import until
 from .mqtt_wire import PUBACK, V5, V311, Gone, Listener, Message, MqttWire
 from .powercut import tmpfs, why_no_mount
 from .test_disk_errors import fill
+from .waiting import until
 
 pytestmark = [pytest.mark.slow]
 

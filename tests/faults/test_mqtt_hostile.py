@@ -16,7 +16,6 @@ from tests.figures import figures
 
 from .daemon import Daemon
 from .mqtt_campaign import LISTEN
-from .mqtt_load import until
 from .mqtt_neighbours import Beside, Recorder, raw_client, told
 from .mqtt_wire import (
     V5,
@@ -31,11 +30,11 @@ from .mqtt_wire import (
     subscribe_packet,
     varint,
 )
+from .waiting import GUARD_SECONDS, until
 
 pytestmark = [pytest.mark.slow]
 
 QUOTA_EXCEEDED, TAKEN_OVER, KEEP_ALIVE_TIMEOUT = 0x97, 0x8E, 0x8D
-GUARD_SECONDS = 60.0
 
 
 def ended(raw: socket.socket) -> bool:

@@ -15,10 +15,10 @@ from tests.figures import figures
 
 from .daemon import Daemon
 from .mqtt_campaign import LISTEN
-from .mqtt_load import until
 from .mqtt_neighbours import Beside, Recorder, raw_client, told
 from .mqtt_wire import V5, V311, MqttWire, publish_packet, subscribe_packet
 from .strace import inject, why_no_strace
+from .waiting import until
 from .wire import Wire
 
 pytestmark = [pytest.mark.slow]

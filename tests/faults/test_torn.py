@@ -7,7 +7,6 @@ says where, and exits with 74; ``--accept-loss`` starts with what is before the 
 Every offset is opened in this process, a sample of them by the daemon as well.
 """
 
-import asyncio
 import os
 import random
 import shutil
@@ -30,7 +29,7 @@ from tests.figures import figures
 from .campaign import cycles
 from .daemon import Daemon, NotStarted
 from .journal import body_of, parse_body
-from .mqtt_load import until
+from .waiting import until
 from .wire import DECLARE_QUEUE, QUEUE_INFO, SEND, Wire
 
 pytestmark = [pytest.mark.slow]

@@ -14,9 +14,9 @@ import pytest
 
 from tests.faults.daemon import Daemon
 from tests.faults.mqtt_campaign import MqttCampaign
-from tests.faults.mqtt_load import until
 from tests.faults.mqtt_neighbours import Recorder, told
 from tests.faults.mqtt_wire import V5, MqttWire
+from tests.faults.waiting import until
 from tests.faults.wire import LIST_SESSIONS, Wire
 from tests.figures import figures
 from tests.soak.samples import SAMPLE_SECONDS, SECONDS, Sample, check_growth, line, sample
