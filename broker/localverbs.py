@@ -14,6 +14,7 @@ from .errors import BraidError, Unavailable
 from .feed import Feed
 from .lease import Consumer
 from .localgroups import LocalGroups
+from .localwebhooks import LocalWebhooks
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
 from .settings import QueueSettings
@@ -133,7 +134,7 @@ class _LocalFeed:
             self.wake()
 
 
-class LocalVerbs(LocalGroups):
+class LocalVerbs(LocalGroups, LocalWebhooks):
     """``Verbs`` on a core in this process, for one principal."""
 
     def __init__(

@@ -1,6 +1,7 @@
 """Webhooks for a principal: rights, limits, confirmation, giving up, and what a restart keeps."""
 
 from threading import Event
+from typing import Any
 
 import msgspec
 import pytest
@@ -37,7 +38,7 @@ def state(broker: Harness, name: str = "w") -> str:
     return broker.core.webhook_info(SYSTEM, name, broker.clock.ms).state
 
 
-def confirmed(broker: Harness, **changes: object) -> WebhookQueue:
+def confirmed(broker: Harness, **changes: Any) -> WebhookQueue:
     queue = declare(broker, **changes)
     broker.core.ask_webhook(queue, "token", broker.clock.ms)
     broker.core.confirm_webhook("w", "token", broker.clock.ms)
