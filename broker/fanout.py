@@ -27,7 +27,7 @@ from .envelope import envelope, envelope_attributes, message_name
 from .errors import BraidError, Throttled, TooLarge
 from .fifo import FifoQueue
 from .filter_policy import decode_body
-from .letters import Letter, post
+from .letters import TARGETS_MAX, Letter, post
 from .message import (
     DEAD_LETTER_QUEUE,
     DEAD_LETTER_REASON,
@@ -109,6 +109,11 @@ class Plan:
     def is_plain(self) -> bool:
         """Everybody takes everything as it is."""
         return not (self.special or self.asking)
+
+    @property
+    def is_simple(self) -> bool:
+        """The same, and they are queues, as many as one record has room for."""
+        return self.is_plain and not self.shards and len(self.plain) <= TARGETS_MAX // 2
 
     @property
     def headers(self) -> Headers:
@@ -233,13 +238,17 @@ class Fanout:
 
     # What -------------------------------------------------------------------------------------
 
-    def deliver(self, plan: Plan, base: Letter, now_ms: int) -> None:
+    def deliver(self, plan: Plan | None, base: Letter, now_ms: int) -> None:
         """Post a message to all who take it, and to those who are on ``base`` already.
 
         Raises:
             TooLarge: see :func:`letters.post`. Nobody has it then.
         """
         engine = self._engine
+        bytes_max = engine.limits.fanout_bytes_max
+        if plan is None:
+            post(engine.log, (base,), now_ms, bytes_max)
+            return
         bindings = plan.special
         if plan.asking:
             found = self._asked(plan, base.body)
@@ -259,7 +268,6 @@ class Fanout:
                 self._address(plan, binding, base, enveloped, others, now_ms)
         letters = [base] if base.queues or base.shards or base.more else []
         letters.extend(logged.values())
-        bytes_max = engine.limits.fanout_bytes_max
         if letters:
             post(engine.log, letters, now_ms, bytes_max)
         if volatile:

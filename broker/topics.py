@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..storage.log import RUN_BYTES_MAX, Durability
-from ..storage.record import encode_ack, encode_message
+from ..storage.record import encode_ack, encode_message, encode_plain_message
 from ..storage.runs import encode_message_run
 from .access import Principal
 from .bindings import Bundle
@@ -23,7 +23,7 @@ from .errors import BraidError, PermissionDenied, QueueFull, Unavailable
 from .fanout import Plan
 from .host import DROPPED, EXPIRED
 from .laggards import Laggard
-from .letters import Letter, post
+from .letters import TARGETS_MAX, Letter
 from .message import TOPIC, unpack_headers
 from .overflow import has_room
 from .publication import Match, Publication, Subscription
@@ -43,6 +43,7 @@ __all__ = ["Audience", "Route", "Topics", "merge"]
 _ACCESS_SHIFT = 40  # the users' version above that of the subscriptions, in one stamp
 _TOPICS_CACHED_MAX = 1_024
 _TOPIC_CACHED_BYTES_MAX = 512
+_RUN_MESSAGES_MIN = 4  # appended in one go; fewer are not worth it
 _AUDIENCE_MAX = 16  # sessions
 _AUDIENCES_MAX = 4_096
 _MEMORY = Durability.MEMORY
@@ -410,33 +411,46 @@ class Topics:
         attributes, bodies = publication.attributes, publication.bodies
         count = publication.count
         size = len(bodies[0]) + len(attributes)
-        shards: Sequence[Shard] = ()
-        targets_count = len(queues)
-        if plan is not None:
-            shards = [shard for _, shard in plan.shards]
-            targets_count += len(plan.plain) + len(shards)
-        if count * (size + 24 + 12 * targets_count + 8) > RUN_BYTES_MAX:
-            return False
         for queue in queues:
             settings = queue.settings
             if queue.live + count > settings.messages_max:
                 return False
             if queue.bytes + count * size > settings.bytes_max:
                 return False
+        shards: Sequence[Shard] = ()
         if plan is not None:
             queues = [*queues, *plan.plain]
-        expire_ms = publication.expire_ms
+            shards = [shard for _, shard in plan.shards]
+        step_max = size + 24 + 12 * (len(queues) + len(shards)) + 8
+        fits = RUN_BYTES_MAX // step_max
+        if fits < min(count, _RUN_MESSAGES_MIN):
+            return False
+        for at in range(0, count, fits):
+            part = bodies[at : at + fits] if fits < count else bodies
+            self._append_run(queues, shards, attributes, part, publication.expire_ms, now_ms)
+        return True
+
+    def _append_run(
+        self,
+        queues: Sequence[Queue],
+        shards: Sequence[Shard],
+        attributes: bytes,
+        bodies: Sequence[bytes],
+        expire_ms: int,
+        now_ms: int,
+    ) -> None:
+        count = len(bodies)
         targets = [(queue.id, queue.lane(0).next) for queue in queues]
         targets += [(shard.id, shard.next) for shard in shards]
         records, step = encode_message_run(targets, now_ms, attributes, bodies, expire_ms)
         lsn = self._log.append_run(records, count, len(targets))
+        size = len(bodies[0]) + len(attributes)
         for queue, (_, seq) in zip(queues, targets, strict=False):
             queue.put_run(seq, lsn, step, count, size, expire_ms)
             queue.counters.sent += count
         for shard in shards:
             for at in range(lsn, lsn + count * step, step):
                 shard.put(shard.next, 1, at, step, now_ms)
-        return True
 
     def _log_one(
         self,
@@ -455,20 +469,37 @@ class Topics:
         """
         attributes = publication.attributes
         size = len(body) + len(attributes)
-        limits = self._engine.limits
-        letter = Letter(attributes, body, 0, publication.expire_ms)
-        letter.queues = [queue for queue in queues if has_room(queue, size, now_ms)]
-        if number >= 0:
-            letter.more.append((RETAINED_ENTITY, number))
-            letter.references = 1
-        letter.more.extend(more)
+        expire_ms = publication.expire_ms
+        takers = [queue for queue in queues if has_room(queue, size, now_ms)]
+        letters = len(takers) > TARGETS_MAX
         if plan is not None:
+            letters = letters or not plan.is_simple
+            if not letters:
+                takers.extend(plan.plain)
+        last = [(RETAINED_ENTITY, number), *more] if number >= 0 else more
+        if letters:
+            letter = Letter(attributes, body, 0, expire_ms)
+            letter.queues, letter.more, letter.references = takers, [*last], int(number >= 0)
             self._fanout.deliver(plan, letter, now_ms)
-        elif letter.queues or letter.more:
-            post(self._log, (letter,), now_ms, limits.fanout_bytes_max)
+            lsn = letter.lsn
+        else:
+            targets = [(queue.id, queue.lane(0).next) for queue in takers]
+            references = len(targets) + (number >= 0)
+            targets.extend(last)
+            if not targets:
+                return
+            if len(targets) == 1 and not expire_ms:
+                entity, seq = targets[0]
+                parts = encode_plain_message(entity, seq, now_ms, attributes, body)
+            else:
+                parts = encode_message(targets, now_ms, attributes, body, 0, expire_ms)
+            lsn = self._log.append(parts, references)
+            for queue, (_, seq) in zip(takers, targets, strict=False):
+                queue.put(seq, lsn, size, 0, expire_ms, 0)
+                queue.counters.sent += 1
         if number >= 0:
-            ends_ms = end_ms(now_ms, publication.expire_ms, limits.retained_expiry_ms)
-            old = self.retained.put(number, publication.topic, letter.lsn, size, ends_ms)
+            ends_ms = end_ms(now_ms, expire_ms, self._engine.limits.retained_expiry_ms)
+            old = self.retained.put(number, publication.topic, lsn, size, ends_ms)
             if old:
                 self._log.release(old)
 

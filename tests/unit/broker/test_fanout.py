@@ -488,6 +488,41 @@ def test_a_run_for_plain_queues_is_one_buffer(broker):
     assert sorted(records(broker, "s").values()) == [[], bodies]
 
 
+def test_a_run_with_many_targets_comes_in_parts(broker, monkeypatch):
+    monkeypatch.setattr("braidmq.broker.topics.RUN_BYTES_MAX", 1_000)
+    queues(broker, *"abcd")
+    for name in "abcd":
+        bind(broker, "t", name)
+    bodies = [b"%03d" % number for number in range(30)]
+    broker.settle()
+    records_before = broker.log.statistics().records
+    broker.core.topics.publish(
+        SYSTEM, Uniform("t", bodies, pack("t", {}), 1, False, 0), broker.clock.ms
+    )
+    broker.settle()
+    assert broker.log.statistics().records == records_before + 30
+    assert all(broker.bodies(name) == bodies for name in "abcd")
+    monkeypatch.setattr("braidmq.broker.topics.RUN_BYTES_MAX", 300)  # not worth it
+    broker.core.topics.publish(
+        SYSTEM, Uniform("t", bodies, pack("t", {}), 1, False, 0), broker.clock.ms
+    )
+    broker = broker.restarted()
+    assert all(broker.bodies(name) == bodies + bodies for name in "abcd")
+
+
+def test_more_queues_than_a_record_has_room_for(broker, monkeypatch):
+    for name in ("letters", "topics", "fanout"):
+        monkeypatch.setattr(f"braidmq.broker.{name}.TARGETS_MAX", 2)
+    queues(broker, *"abcde")
+    for name in "abcde":
+        bind(broker, "t", name)
+    written = messages_written(broker)
+    publish(broker, "t", b"x", retain=True)
+    assert written == [3, 2, 1]
+    broker = broker.restarted()
+    assert all(broker.bodies(name) == [b"x"] for name in "abcde")
+
+
 # --- streams ---
 
 

@@ -354,7 +354,8 @@ def test_memory_of_shares_is_limited():
 
 
 def test_more_sessions_than_a_record_has_room_for(broker, monkeypatch):
-    monkeypatch.setattr(module, "TARGETS_MAX", 3)
+    for name in ("letters", "topics"):
+        monkeypatch.setattr(f"braidmq.broker.{name}.TARGETS_MAX", 3)
     clients = [connected(broker, f"c{number}") for number in range(8)]
     for client in clients:
         client.subscribe("t")
