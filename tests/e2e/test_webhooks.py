@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import sys
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ from tests.webhook_receiver import OK, Received, Receiver, answer
 
 pytestmark = pytest.mark.slow
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "webhook_receiver.py"
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 QUICK = RetryPolicy(min_delay_ms=1_000, max_delay_ms=1_000, retries=2)
 
@@ -250,3 +253,46 @@ async def test_attempts_are_counted_over_a_kill(tmp_path):
             (message,) = await broker.queue("dead").receive(wait=60)
             assert message.body == b"1"
         assert len(receiver.requests) in (3, 4)  # 4: killed before the second count was written
+
+
+async def test_the_receiver_of_the_examples_confirms_and_handles_each_message_once(tmp_path):
+    data = tmp_path / "data"
+    reserved = Receiver()
+    async with reserved:
+        pass  # its port is free again, and the daemon has to be told which it is
+    example = None
+    settings = WebhookSettings(url=reserved.url, raw=True, secrets=(SECRET,), retry=QUICK)
+    await declare_at(data, settings)
+    flags = ("--listen", "http://127.0.0.1:0")
+    daemon = Daemon(data, tmp_path, environment=environment(reserved), flags=flags)
+    try:
+        async with daemon, connect(f"braid://127.0.0.1:{daemon.port}") as broker:
+            example = await asyncio.create_subprocess_exec(
+                *(sys.executable, str(EXAMPLE), "--port", str(reserved.port)),
+                *("--secret", SECRET, "--broker", f"http://127.0.0.1:{daemon.ports[1]}"),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert example.stdout is not None
+            said = example.stdout
+            async with asyncio.timeout(60):
+                assert (await said.readline()).startswith(b"listening on ")
+                assert await said.readline() == b"confirmed w: 200\n"
+                await send(broker, b"one")
+                assert await said.readline() == b"one\n"
+            await forged(reserved.port)
+            await send(broker, b"two")
+            async with asyncio.timeout(60):
+                assert await said.readline() == b"two\n"
+    finally:
+        if example is not None:
+            example.kill()
+            await example.communicate()
+
+
+async def forged(port: int) -> None:
+    """Post what nobody signed; it must be refused."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nbad")
+    assert b" 401 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
