@@ -506,6 +506,7 @@ def test_a_run_with_many_targets_comes_in_parts(broker, monkeypatch):
     broker.core.topics.publish(
         SYSTEM, Uniform("t", bodies, pack("t", {}), 1, False, 0), broker.clock.ms
     )
+    broker.settle()
     broker = broker.restarted()
     assert all(broker.bodies(name) == bodies + bodies for name in "abcd")
 
