@@ -406,7 +406,8 @@ class Streams:
         if len(self._deadlines) > 2 * self._waiting + 64:
             self._deadlines = sorted(each for each in self._deadlines if not each[2].closed)
         self._set_alarm()
-        self._changed(stream, read.shard)
+        if read.shard.durability is not Durability.MEMORY:  # where nothing has yet to be kept
+            self._changed(stream, read.shard)
 
     def _changed(self, stream: Stream, shard: Shard) -> None:
         """Somebody waits for the records of a shard, of which some may not be kept yet."""
@@ -422,7 +423,7 @@ class Streams:
             if readable == shard.next:
                 del self._unsettled[shard]
             reads = stream.waiting.get(shard.index)
-            if reads and readable > reads[0].number:
+            if reads and any(readable > read.number for read in reads):
                 self._wake(stream, shard.index)
 
     def _wake(self, stream: Stream, index: int) -> None:
