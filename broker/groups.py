@@ -408,6 +408,9 @@ class Groups:
         if not self._may_read(member):
             return
         lease.error = ""
+        if chunk.count and member.bytes >= member.bytes_max:
+            member.stalled[lease] = None  # others were first: it is read again when there is room
+            return
         first = chunk.next - chunk.count
         if first > lease.next:
             skipped = member.group.skipped

@@ -93,6 +93,7 @@ class Harness:
         self._asked = False
         self._settle_more = settle or (lambda: False)
         self.report = self.log.open(self.core)
+        self.core.epoch = self.report.epoch
         self.core.start(self.clock)
 
     def _work(self) -> None:

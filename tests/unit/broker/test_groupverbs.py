@@ -3,6 +3,7 @@
 import inspect
 
 import msgspec
+
 from braidmq.broker.groupverbs import GroupEvent, GroupVerbs
 from braidmq.broker.localverbs import LocalVerbs
 from braidmq.broker.streamreading import Chunk
