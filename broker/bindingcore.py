@@ -21,7 +21,8 @@ from .queue import Queue
 from .stream import Stream
 from .topic import check_filter
 from .topiccore import PAGE_MAX, TopicCore
-from .webhook import WebhookQueue, webhook_name
+from .webhook import webhook_name
+from .webhookqueue import WebhookQueue
 
 __all__ = ["BindingCore"]
 

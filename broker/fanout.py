@@ -47,7 +47,7 @@ from .queue import Queue
 from .shard import Shard
 from .stream import Stream
 from .streamreading import partition_key
-from .webhook import WebhookQueue
+from .webhookqueue import WebhookQueue
 
 if TYPE_CHECKING:
     from .engine import Engine

@@ -57,7 +57,8 @@ from .shard import SHARD, STREAM_SECTION, Shard
 from .state import PAGE, QUEUE
 from .stream import StreamDefinition
 from .streamstore import StreamStore
-from .webhook import WebhookDefinition, WebhookQueue, webhook_name
+from .webhook import WebhookDefinition, webhook_name
+from .webhookqueue import WebhookQueue
 
 __all__ = ["QueueDefinition", "Registry"]
 

@@ -21,12 +21,12 @@ from .webhook import (
     Webhook,
     WebhookDefinition,
     WebhookInfo,
-    WebhookQueue,
     WebhookSettings,
     check_webhook_name,
     settings_from_plain,
 )
 from .webhook_url import WebhookUrl, parse_webhook_url
+from .webhookqueue import WebhookQueue
 
 if TYPE_CHECKING:
     from .core import Core

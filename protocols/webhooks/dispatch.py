@@ -31,8 +31,9 @@ from ...broker.lease import Consumer
 from ...broker.message import Delivery
 from ...broker.pacing import CircuitBreaker, RateLimit
 from ...broker.signing import EnvelopeSigner
-from ...broker.webhook import Verdict, WebhookQueue, judge, webhook_name
+from ...broker.webhook import Verdict, judge, webhook_name
 from ...broker.webhook_url import WebhookUrl, parse_webhook_url
+from ...broker.webhookqueue import WebhookQueue
 from ...storage.errors import StorageError
 from ...storage.log import Durability
 from .request import Post, Unsigned, confirmation, notification

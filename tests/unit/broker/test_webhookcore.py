@@ -16,7 +16,8 @@ from braidmq.broker.errors import (
 )
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import unpack_headers
-from braidmq.broker.webhook import TOKEN_MS, WebhookQueue, WebhookSettings
+from braidmq.broker.webhook import TOKEN_MS, WebhookSettings
+from braidmq.broker.webhookqueue import WebhookQueue
 from braidmq.storage.filelog import FileLog
 from braidmq.storage.log import Durability
 from tests.broker_harness import Harness

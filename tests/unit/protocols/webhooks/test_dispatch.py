@@ -9,7 +9,8 @@ from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import PermissionDenied
 from braidmq.broker.message import unpack_headers
 from braidmq.broker.retry_policy import RetryPolicy
-from braidmq.broker.webhook import TOKEN_MS, WebhookQueue, WebhookSettings
+from braidmq.broker.webhook import TOKEN_MS, WebhookSettings
+from braidmq.broker.webhookqueue import WebhookQueue
 from braidmq.protocols.webhooks.client import Answer
 from braidmq.protocols.webhooks.dispatch import CONFIRMATIONS_MAX, Dispatcher, Request
 from braidmq.storage.filelog import FileLog

@@ -8,9 +8,10 @@ import pytest
 from braidmq.broker import Broker
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.message import Outgoing
-from braidmq.broker.webhook import WebhookQueue, WebhookSettings
+from braidmq.broker.webhook import WebhookSettings
 from braidmq.broker.webhook_policy import WebhookPolicy
 from braidmq.broker.webhook_url import WebhookUrl
+from braidmq.broker.webhookqueue import WebhookQueue
 from braidmq.protocols.webhooks.client import Answer, HttpClient
 from braidmq.protocols.webhooks.sender import WebhookSender
 
