@@ -2,7 +2,7 @@
 
 Built on nothing but ``Verbs``, so that ``Broker`` (``runtime.py``) and ``connect()``
 (``protocols/native/client.py``) cannot differ; what is received is in ``received.py``, topics are
-in ``topicface.py``. Rules for all three:
+in ``topicface.py``, webhooks in ``webhookface.py``. Rules for all of them:
 
 1. Times are seconds (int or float) or ``timedelta``. Bodies are bytes. Sizes and counts are checked
    by the broker, which knows its limits.
@@ -35,6 +35,7 @@ from .values import (
     setting_values,
 )
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
+from .webhookface import WebhookFace
 
 __all__ = ["BrokerFace", "Queue"]
 
@@ -278,8 +279,8 @@ class Queue:
         return info
 
 
-class BrokerFace(TopicFace):
-    """What a broker can be asked, in process or over the wire. Topics: ``topicface.py``."""
+class BrokerFace(TopicFace, WebhookFace):
+    """What a broker can be asked, in process or over the wire."""
 
     def queue(self, name: str) -> Queue:
         """The queue of that name. Asks nobody: a missing queue shows when it is used."""

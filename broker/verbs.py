@@ -15,6 +15,7 @@ from .errors import BraidError
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
 from .settings import QueueSettings
+from .webhookverbs import WebhookVerbs
 
 __all__ = [
     "BrokerInfo",
@@ -177,7 +178,7 @@ class TopicConsumption(Protocol):
         """Stop. All that is leased goes back; ``unprocessed`` without counting as received."""
 
 
-class Verbs(Protocol):
+class Verbs(WebhookVerbs, Protocol):
     """Everything a client can ask of a broker."""
 
     async def declare_queue(self, name: str, settings: QueueSettings) -> QueueInfo:

@@ -39,6 +39,7 @@ from .batches import (
 from .consumption import RemoteConsumption, RemoteFlow, RemoteSubscription
 from .frames import VERSION, FrameBuffer, Malformed, Refused, append_frame, decode_reply
 from .topicclient import TopicCalls
+from .webhookclient import WebhookCalls
 
 __all__ = ["NativeClient", "RemoteBroker", "connect"]
 
@@ -252,7 +253,7 @@ def _again(error: BraidError | None) -> BraidError:
     return Disconnected(f"the broker closed the connection: {error}")
 
 
-class NativeClient(TopicCalls):
+class NativeClient(TopicCalls, WebhookCalls):
     """``Verbs`` over ``braid://``, on a connection that is made again when it is lost."""
 
     def __init__(

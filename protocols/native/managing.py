@@ -1,10 +1,14 @@
-"""The server's side of managing queues in the native protocol. Part of ``session.py``."""
+"""The server's side of managing queues in the native protocol. Part of ``session.py``.
+
+Webhooks, which are queues as well, are managed in ``webhooks.py``.
+"""
 
 from typing import TYPE_CHECKING
 
 from ...storage.log import Durability
 from . import operations as op
 from .frames import append_frame
+from .webhooks import WebhookRequests
 
 if TYPE_CHECKING:
     from ...broker.access import Principal
@@ -17,7 +21,7 @@ LIST_QUEUES_MAX = 1_000  # in one answer
 _SYNC = Durability.SYNC
 
 
-class ManagementRequests:
+class ManagementRequests(WebhookRequests):
     """One method per operation, as in ``NativeSession``, which this is a part of."""
 
     _core: "Core"

@@ -27,6 +27,7 @@ from ...broker.verbs import (
     SessionInfo,
     TopicInfo,
 )
+from . import webhook_operations as webhooks
 
 __all__ = [
     "BATCH_DECODED_MAX",
@@ -372,6 +373,13 @@ Request = (
     | ListSessions
     | SessionInfoRequest
     | KickSession
+    | webhooks.DeclareWebhook
+    | webhooks.UpdateWebhook
+    | webhooks.DeleteWebhook
+    | webhooks.WebhookInfoRequest
+    | webhooks.ListWebhooks
+    | webhooks.ConfirmWebhook
+    | webhooks.AskWebhookAgain
 )
 
 
@@ -506,6 +514,7 @@ Reply = (
     | TopicsReply
     | LevelsReply
     | SessionsReply
+    | webhooks.WebhooksReply
 )
 
 # The one table of operations, by the name that PROTOCOL.md gives them.
@@ -540,6 +549,13 @@ OPERATIONS: Final[dict[str, int]] = {
     "LIST_SESSIONS": 30,
     "SESSION_INFO": 31,
     "KICK_SESSION": 32,
+    "DECLARE_WEBHOOK": 56,
+    "UPDATE_WEBHOOK": 57,
+    "DELETE_WEBHOOK": 58,
+    "WEBHOOK_INFO": 59,
+    "LIST_WEBHOOKS": 60,
+    "CONFIRM_WEBHOOK": 61,
+    "ASK_WEBHOOK_AGAIN": 62,
     "WELCOME": 65,
     "PONG": 66,
     "ERROR": 67,
@@ -558,4 +574,5 @@ OPERATIONS: Final[dict[str, int]] = {
     "TOPICS": 80,
     "LEVELS": 81,
     "SESSIONS": 82,
+    "WEBHOOKS": 120,
 }
