@@ -123,7 +123,11 @@ class WebhookCore(TopicCore):
         who.check("webhook:Declare", name)
         queue = self.webhook(name)
         old = queue.webhook.settings
-        settings = settings_from_plain(msgspec.to_builtins(old) | changes)
+        before = msgspec.to_builtins(old)
+        retry = changes.get("retry")
+        if isinstance(retry, dict):  # what is not named in there stays as well
+            changes = changes | {"retry": before["retry"] | retry}
+        settings = settings_from_plain(before | changes)
         # Whoever turns the question off while it is open answers it.
         open_question = not queue.webhook.confirmed_ms and old.confirm != settings.confirm
         self._check(who, name, settings, "" if open_question else old.url)

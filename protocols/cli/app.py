@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Topics": {
         "topic": ("topic", "List topics that retain a message, and their tree."),
         "session": ("session", "List, show and end the sessions of clients."),
+        "webhook": ("webhook", "Post messages to others over HTTP."),
     },
     "Broker": {
         "serve": ("serve", "Run the broker."),

@@ -129,7 +129,9 @@ def test_changes(broker):
     info = core.update_webhook(SYSTEM, "w", {"messages_max": 7, "retry": {"retries": 1}}, now)
     assert (info.settings.messages_max, info.settings.retry.retries) == (7, 1)
     assert (queue.settings.messages_max, info.state) == (7, "confirmed")
-    for wrong in ({"colour": 1}, {"url": "x"}, {"timeout_ms": 1}):
+    info = core.update_webhook(SYSTEM, "w", {"retry": {"max_delay_ms": 30_000}}, now)
+    assert (info.settings.retry.retries, info.settings.retry.max_delay_ms) == (1, 30_000)
+    for wrong in ({"colour": 1}, {"url": "x"}, {"timeout_ms": 1}, {"retry": 1}):
         with pytest.raises(InvalidArgument):
             core.update_webhook(SYSTEM, "w", wrong, now)
     with pytest.raises(NotFound):
