@@ -4,8 +4,8 @@
 each message, those who ask about its body, and puts all of them on letters (``letters.py``), which
 are posted together. Rules:
 
-- A target gets a message once, however many bindings match: by one that takes it as it is, if
-  there is such a one, else by any.
+- A target gets a message once, however many bindings match: as it is, if one of these is raw,
+  else in an envelope.
 - Who made a binding must be allowed to subscribe to the topic and to send to the target, at the
   time of the publication. Otherwise nothing is delivered.
 - A target that refuses, because it is full, does not make the publication fail for others, as in
@@ -94,7 +94,7 @@ class Plan:
         self.asking: list[Bundle] = []
         self.level = _MEMORY
         self.matched = 0
-        self.seen: set[Bindable] | None = None  # with several bundles: who takes all messages
+        self.seen: set[Bindable] | None = None  # with several bundles: who has it as it is
         self.touched: dict[Queue, None] = {}
         self.records: dict[tuple[Stream, Shard], int] = {}
         self.refused: list[tuple[Binding, bytes, BraidError]] = []
@@ -163,14 +163,15 @@ class Fanout:
             if bundle.version != version:
                 self._refresh(bundle, version)
             self._choose(plan, bundle)
-        if len(bundles) > 1:
+        several = len(bundles) > 1
+        if several:
             plan.plain = list(dict.fromkeys(plan.plain))
             plan.streams = _unseen(plan.streams, set())
-            plan.seen = {*plan.plain, *(binding.target for binding in plan.streams)}
-            plan.special = _unseen(plan.special, plan.seen)
-            plan.seen.update(binding.target for binding in plan.special)
         if plan.streams:
             self._place(plan)
+        if several:
+            plan.seen = {*plan.plain, *(binding.target for binding in plan.streams)}
+            plan.special = _unseen(plan.special, plan.seen)
         plan.matched = len(plan.plain) + len(plan.streams) + len(plan.special)
         return plan
 
@@ -211,7 +212,7 @@ class Fanout:
     def _asked(self, plan: Plan, body: bytes) -> list[Binding]:
         """Those who take a message because of its body."""
         document = decode_body(body)
-        found = [
+        return [
             binding
             for bundle in plan.asking
             for binding in bundle.by_body.by_body(document or {})
@@ -219,7 +220,6 @@ class Fanout:
             and binding.condition is not None
             and binding.condition.matches_body(document)
         ]
-        return found if plan.seen is None else _unseen(found, plan.seen)
 
     def _place(self, plan: Plan) -> None:
         """Find the shards: all messages of a publication have the same partition key."""
@@ -251,8 +251,9 @@ class Fanout:
             return
         bindings = plan.special
         if plan.asking:
-            found = self._asked(plan, base.body)
-            bindings = bindings + found
+            bindings = bindings + self._asked(plan, base.body)
+            if plan.seen is not None:
+                bindings = _unseen(bindings, plan.seen)
             matched = len(plan.plain) + len(plan.streams) + len(bindings)
             plan.matched = max(plan.matched, matched)
         base.queues.extend(plan.plain)
@@ -442,6 +443,10 @@ def _is_volatile(target: Bindable) -> bool:
 
 
 def _unseen(bindings: Sequence[Binding], seen: set[Bindable]) -> list[Binding]:
-    """One binding for each target that is not among ``seen``."""
-    first = {each.target: each for each in reversed(bindings) if each.target not in seen}
-    return list(first.values())
+    """One binding for each target that is not among ``seen``: a raw one, if there is one."""
+    chosen: dict[Bindable, Binding] = {}
+    for each in bindings:
+        before = chosen.get(each.target)
+        if each.target not in seen and (before is None or not before.settings.raw):
+            chosen[each.target] = each
+    return list(chosen.values())
