@@ -15,6 +15,9 @@ if TYPE_CHECKING:
         Rule,
         User,
     )
+    from .bindingverbs import (
+        BindingInfo,
+    )
     from .errors import (
         BraidError,
         BrokerFailed,
@@ -75,6 +78,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
+    "BindingInfo",
     "BraidError",
     "Broker",
     "BrokerFace",
@@ -126,6 +130,7 @@ _MODULES = {
         "Rule",
         "User",
     ),
+    "bindingverbs": ("BindingInfo",),
     "errors": (
         "BraidError",
         "BrokerFailed",

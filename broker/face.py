@@ -2,7 +2,7 @@
 
 Built on nothing but ``Verbs``, so that ``Broker`` (``runtime.py``) and ``connect()``
 (``protocols/native/client.py``) cannot differ; what is received is in ``received.py``, topics are
-in ``topicface.py``, webhooks in ``webhookface.py``. Rules for all of them:
+in ``topicface.py``, webhooks in ``webhookface.py``, bindings in ``bindingface.py``. Rules for all:
 
 1. Times are seconds (int or float) or ``timedelta``. Bodies are bytes. Sizes and counts are checked
    by the broker, which knows its limits.
@@ -17,6 +17,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, Unpack, overload
 
+from .bindingface import BindingFace
 from .errors import BraidError, InvalidArgument
 from .message import PRIORITY_DEFAULT, HeaderMap, Outgoing, Sent, pack_headers
 from .paging import paged
@@ -279,7 +280,7 @@ class Queue:
         return info
 
 
-class BrokerFace(TopicFace, WebhookFace):
+class BrokerFace(BindingFace, TopicFace, WebhookFace):
     """What a broker can be asked, in process or over the wire."""
 
     def queue(self, name: str) -> Queue:

@@ -13,6 +13,7 @@ from .core import Core
 from .errors import BraidError, Unavailable
 from .feed import Feed
 from .lease import Consumer
+from .localbindings import LocalBindings
 from .localgroups import LocalGroups
 from .localwebhooks import LocalWebhooks
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
@@ -134,7 +135,7 @@ class _LocalFeed:
             self.wake()
 
 
-class LocalVerbs(LocalGroups, LocalWebhooks):
+class LocalVerbs(LocalBindings, LocalGroups, LocalWebhooks):
     """``Verbs`` on a core in this process, for one principal."""
 
     def __init__(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from .bindingverbs import BindingVerbs
 from .errors import BraidError
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
@@ -178,7 +179,7 @@ class TopicConsumption(Protocol):
         """Stop. All that is leased goes back; ``unprocessed`` without counting as received."""
 
 
-class Verbs(WebhookVerbs, Protocol):
+class Verbs(BindingVerbs, WebhookVerbs, Protocol):
     """Everything a client can ask of a broker."""
 
     async def declare_queue(self, name: str, settings: QueueSettings) -> QueueInfo:

@@ -36,6 +36,7 @@ from .batches import (
     split_messages,
     split_receipts,
 )
+from .bindingclient import BindingCalls
 from .consumption import RemoteConsumption, RemoteFlow, RemoteSubscription
 from .frames import VERSION, FrameBuffer, Malformed, Refused, append_frame, decode_reply
 from .topicclient import TopicCalls
@@ -253,7 +254,7 @@ def _again(error: BraidError | None) -> BraidError:
     return Disconnected(f"the broker closed the connection: {error}")
 
 
-class NativeClient(TopicCalls, WebhookCalls):
+class NativeClient(BindingCalls, TopicCalls, WebhookCalls):
     """``Verbs`` over ``braid://``, on a connection that is made again when it is lost."""
 
     def __init__(

@@ -1,12 +1,13 @@
 """The server's side of managing queues in the native protocol. Part of ``session.py``.
 
-Webhooks, which are queues as well, are managed in ``webhooks.py``.
+Webhooks, which are queues as well, are managed in ``webhooks.py``, bindings in ``bindings.py``.
 """
 
 from typing import TYPE_CHECKING
 
 from ...storage.log import Durability
 from . import operations as op
+from .bindings import BindingRequests
 from .frames import append_frame
 from .webhooks import WebhookRequests
 
@@ -21,7 +22,7 @@ LIST_QUEUES_MAX = 1_000  # in one answer
 _SYNC = Durability.SYNC
 
 
-class ManagementRequests(WebhookRequests):
+class ManagementRequests(BindingRequests, WebhookRequests):
     """One method per operation, as in ``NativeSession``, which this is a part of."""
 
     _core: "Core"

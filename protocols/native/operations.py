@@ -27,6 +27,7 @@ from ...broker.verbs import (
     SessionInfo,
     TopicInfo,
 )
+from . import binding_operations as bindings
 from . import webhook_operations as webhooks
 
 __all__ = [
@@ -373,6 +374,10 @@ Request = (
     | ListSessions
     | SessionInfoRequest
     | KickSession
+    | bindings.Bind
+    | bindings.Unbind
+    | bindings.BindingInfoRequest
+    | bindings.ListBindings
     | webhooks.DeclareWebhook
     | webhooks.UpdateWebhook
     | webhooks.DeleteWebhook
@@ -514,6 +519,7 @@ Reply = (
     | TopicsReply
     | LevelsReply
     | SessionsReply
+    | bindings.BindingsReply
     | webhooks.WebhooksReply
 )
 
@@ -549,6 +555,10 @@ OPERATIONS: Final[dict[str, int]] = {
     "LIST_SESSIONS": 30,
     "SESSION_INFO": 31,
     "KICK_SESSION": 32,
+    "BIND": 48,
+    "UNBIND": 49,
+    "BINDING_INFO": 50,
+    "LIST_BINDINGS": 51,
     "DECLARE_WEBHOOK": 56,
     "UPDATE_WEBHOOK": 57,
     "DELETE_WEBHOOK": 58,
@@ -574,5 +584,6 @@ OPERATIONS: Final[dict[str, int]] = {
     "TOPICS": 80,
     "LEVELS": 81,
     "SESSIONS": 82,
+    "BINDINGS": 112,
     "WEBHOOKS": 120,
 }

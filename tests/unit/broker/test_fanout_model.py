@@ -154,15 +154,15 @@ class FanoutMachine(RuleBasedStateMachine):
                 offers.setdefault(name, []).append(each)
         # What is buried comes behind what the dead-letter queue gets itself.
         for name in sorted(offers, key=lambda name: name == "full"):
-            each = offers[name]
-            shown = body if any(bound.raw for bound in each) else b"{" + body
+            found = offers[name]
+            shown = body if any(bound.raw for bound in found) else b"{" + body
             if name in self.ids:
                 identity = self._identity(name, headers, body)
                 if identity is not None and identity in self.ids[name]:
                     continue
                 self.ids[name].add(identity)
             if name == "full" and len(self.held["full"]) >= FULL_AT:
-                chosen = self._chosen(each)
+                chosen = self._chosen(found)
                 if chosen is not None and chosen.dead_letter:
                     self.held["dead"].append(body)
                 elif chosen is None:
