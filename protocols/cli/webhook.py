@@ -138,8 +138,8 @@ def _shown(info: "WebhookInfo", output: Output) -> dict[str, Any]:
     fields["error_at"] = _moment(activity["error_ms"])
     fields["retry"] = " ".join(f"{name}={value}" for name, value in settings.pop("retry").items())
     for name, value in settings.items():
-        if name.endswith("_ms"):
-            fields[name.removesuffix("_ms")] = readable_ms(value)
+        if "_ms" in name:
+            fields[name.replace("_ms", "")] = readable_ms(value)
         elif name not in ("headers", "secrets", "messages_max", "bytes_max"):
             fields[name] = value
     fields["headers"] = " ".join(settings["headers"])

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from braidmq.broker import Broker
+from braidmq.broker.access import SYSTEM
+from braidmq.broker.bindings import BindingSettings
+from braidmq.broker.bindingverbs import Target
 from braidmq.broker.retry_policy import RetryPolicy
 from braidmq.broker.signing import verify_body
 from braidmq.broker.webhook import WebhookSettings
@@ -57,6 +60,25 @@ async def test_messages_are_posted_and_can_be_verified():
         content = json.loads(request.body)
         assert content["Message"] == "hello"
         assert content["MessageAttributes"]["colour"]["Value"] == "blue"
+
+
+async def test_what_is_published_to_a_bound_topic_is_posted():
+    async with Receiver() as receiver, posting(receiver) as broker:
+        target = Target("webhook", "w")
+        broker.core.bind(SYSTEM, "orders/#", target, BindingSettings(), broker.now_ms())
+        await broker.publish("orders/new", b"\xff\xfe", headers={"colour": "blue"})
+        await broker.publish("other", b"not this one")
+        await broker.publish("orders/new/x", b"text")
+        await receiver.until(lambda: len(receiver.requests) == 2)
+        await emptied(broker, receiver)
+        contents = {}
+        for request in receiver.requests:
+            content = json.loads(request.body)
+            contents[content["TopicArn"]] = content
+            assert request.headers["x-amz-sns-topic-arn"] == content["TopicArn"]
+        assert set(contents) == {"orders/new", "orders/new/x"}
+        assert base64.b64decode(contents["orders/new"]["Message"]) == b"\xff\xfe"
+        assert contents["orders/new/x"]["Message"] == "text"
 
 
 async def test_a_thousand_raw_bodies():
