@@ -33,7 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "queue": ("queue", "List, make, change, empty and remove queues."),
     },
     "Topics": {
-        "topic": ("topic", "List topics that retain a message, and their tree."),
+        "topic": ("topic", "Bind topics to queues and streams, list what they retain."),
         "session": ("session", "List, show and end the sessions of clients."),
         "webhook": ("webhook", "Post messages to others over HTTP."),
     },

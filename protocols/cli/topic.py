@@ -1,10 +1,11 @@
-"""``braidmq topic``: what topics retain, and what is subscribed to."""
+"""``braidmq topic``: what topics retain, what is subscribed to, and what they are bound to."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from . import binding
 from .app import group
 from .options import examples, remote
 from .output import Output, printable, readable_bytes
@@ -18,7 +19,10 @@ __all__ = ["topic"]
 _COLUMNS = ("topic", "bytes", "expires", "subscriptions")
 _TREE_COLUMNS = ("level", "retained", "topics", "subscriptions")
 
-topic = group("List topics that retain a message, and their tree.")
+topic = group("Bind topics to queues and streams, list what they retain.")
+topic.add_command(binding.bind)
+topic.add_command(binding.unbind)
+topic.add_command(binding.bindings)
 
 
 @topic.command(
