@@ -1,5 +1,7 @@
 """A member of a group that keeps what it hears: the sink of a core, driven by tests."""
 
+from typing import Any
+
 from braidmq.broker.access import SYSTEM, Principal
 from braidmq.broker.errors import BraidError
 from braidmq.broker.group import Member
@@ -15,7 +17,7 @@ __all__ = ["GroupClient", "append", "declare_stream"]
 
 
 def declare_stream(
-    broker: Harness, shards: int = 4, durability: Durability = Durability.SYNC, **more: int
+    broker: Harness, shards: int = 4, durability: Durability = Durability.SYNC, **more: Any
 ) -> None:
     """Have a stream "s"."""
     settings = StreamSettings(durability=durability, **more)
@@ -86,7 +88,7 @@ class GroupClient:
             assert event.shard not in self.revoked
             chunk = event.chunk
             assert chunk is not None and chunk.count
-            records = list(chunk_records(chunk))
+            records = chunk_records(chunk, event.shard)
             assert records[0].number == event.number >= self.next[event.shard]
             assert len(records) == chunk.count
             self.got.setdefault(event.shard, []).extend(record.body for record in records)

@@ -30,6 +30,8 @@ LOOP = {
     "broker/face.py",
     "broker/received.py",
     "broker/topicface.py",
+    "broker/localgroups.py",
+    "broker/groupface.py",
 }
 SERVER = {f"protocols/{name}.py" for name in ("server", "listener", "connection", "tls")}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}

@@ -15,37 +15,21 @@ from braidmq.broker.group import (
     Member,
     record_time_ms,
 )
-from braidmq.broker.shard import Shard, ShardDefinition
-from braidmq.broker.stream import Stream, StreamDefinition, merged, split, tile
-from braidmq.broker.stream_settings import StreamSettings
+from braidmq.broker.shard import Shard
+from braidmq.broker.stream import Stream, StreamDefinition, merged, split
 from braidmq.broker.streamverbs import Start
 from braidmq.storage.cold import ColdFile
 from braidmq.storage.log import Durability
-from braidmq.storage.memory import MemoryLog
+from tests.broker_harness import Harness
+from tests.group_client import declare_stream
 
 SINK: GroupSink = None  # type: ignore[assignment]  # nobody listens here
 
 
 def make_stream(shards: int) -> Stream:
-    definitions = [
-        ShardDefinition(
-            id=100 + index,
-            index=index,
-            first_hash=str(first),
-            last_hash=str(last),
-            parents=[],
-            start=1,
-            created_ms=1,
-        )
-        for index, (first, last) in enumerate(tile(shards))
-    ]
-    settings = StreamSettings(durability=Durability.MEMORY)
-    definition = StreamDefinition(
-        name="s", settings=settings, created_ms=1, next_index=shards, shards=definitions
-    )
-    stream = Stream(1, definition, MemoryLog())
-    stream.apply(definition)
-    return stream
+    broker = Harness()
+    declare_stream(broker, shards, Durability.MEMORY)
+    return broker.core.streams.get("s")
 
 
 class World:

@@ -91,7 +91,14 @@ TOPIC_LIMITS = [
 ]
 
 
-@pytest.mark.parametrize("name", QUEUE_LIMITS + TOPIC_LIMITS)
+GROUP_LIMITS = [
+    "groups_per_stream_max",
+    "members_per_group_max",
+    "group_release_ms",
+]
+
+
+@pytest.mark.parametrize("name", QUEUE_LIMITS + TOPIC_LIMITS + GROUP_LIMITS)
 def test_every_limit_of_the_core_is_reached_by_a_test(name):
     assert name in msgspec.structs.asdict(Limits())
     texts = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
