@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Literal, Self
 
-from ..storage.block import StreamRecord
 from .errors import InvalidArgument
 from .groupverbs import GroupEvent, GroupInfo, GroupVerbs, Membership
 from .received import finish
@@ -48,7 +47,7 @@ class _HeldShard:
         self.index = index
         self.epoch = epoch
         self.given = self.kept = number  # handed out, and checkpointed: all below
-        self.records: list[StreamRecord] = []  # the next one is the last
+        self.records: list[Record] = []  # the next one is the last
         self.behind_ms = 0
         self.revoked = False
 
@@ -182,7 +181,7 @@ class GroupMember:
             self._ready.append(held)
         else:
             self._membership.more(held.index, held.epoch)
-        return Batch(self, held, [Record(record) for record in records])
+        return Batch(self, held, records)
 
     async def keep(self, held: _HeldShard, number: int) -> None:
         """Set a checkpoint; see :meth:`Batch.checkpoint`."""
@@ -231,7 +230,7 @@ class GroupMember:
             del self._shards[event.shard]
 
     def _on_chunk(self, held: _HeldShard, chunk: Chunk) -> None:
-        held.records = list(chunk_records(chunk))[::-1]
+        held.records = chunk_records(chunk, held.index)[::-1]
         held.behind_ms = chunk.behind_ms
         if held.records:
             self._ready.append(held)

@@ -7,15 +7,63 @@ from typing import Any, TypeVar
 from ..storage.log import Durability
 from .access import Principal
 from .core import Core
-from .errors import BraidError
+from .errors import BraidError, Unavailable
 from .stream_settings import StreamSettings
 from .streamreading import Chunk
 from .streams import Appending, Position
-from .streamverbs import Start, StreamInfo
+from .streamverbs import ShardTail, Start, StreamInfo
+from .tail import Tail
 
 __all__ = ["LocalStreams", "tell"]
 
 _T = TypeVar("_T")
+
+
+class _LocalTail:
+    """Shards that are read on and on in this process. See ``ShardTail``."""
+
+    def __init__(self, verbs: "LocalStreams") -> None:
+        self._verbs = verbs
+        self._chunks: list[tuple[int, Chunk]] = []
+        self._error: BraidError | None = None
+        self._over = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.tail: Tail
+
+    def put(self, shard: int, chunk: Chunk, last: bool) -> None:
+        """Records came."""
+        self._chunks.append((shard, chunk))
+        self._over = last
+        self._wake()
+
+    def end(self, error: BraidError) -> None:
+        """Nothing more will come."""
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> list[tuple[int, Chunk]]:
+        """Wait for the next chunks."""
+        while not self._chunks and not self._over:
+            if self._error is not None:
+                raise self._error
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+    def more(self, size: int) -> None:
+        """Allow ``size`` more bytes."""
+        if self._error is None:
+            self.tail.grant(size)
+
+    async def close(self) -> None:
+        """Stop."""
+        self._verbs.end_tail(self, Unavailable("this tail was closed"))
 
 
 class LocalStreams:
@@ -27,6 +75,7 @@ class LocalStreams:
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
         self._answers: set[asyncio.Future[Any]] = set()
+        self._tails: set[_LocalTail] = set()
 
     def _check_open(self) -> Core:
         raise NotImplementedError
@@ -100,6 +149,40 @@ class LocalStreams:
             core.streams.cancel(read)
             raise
 
+    async def tail_shards(
+        self,
+        stream: str,
+        starts: dict[int, int],
+        credit: int,
+        follow: bool = True,
+        until_end: bool = False,
+    ) -> ShardTail:
+        core = self._check_open()
+        local = _LocalTail(self)
+        local.tail = core.tail_shards(
+            self._who, stream, starts, credit, follow, until_end, self, local
+        )
+        self._tails.add(local)
+        return local
+
+    def tail_chunk(self, tail: Tail, shard: int, chunk: Chunk, last: bool) -> None:
+        """The core read something for a tail."""
+        assert isinstance(tail.tag, _LocalTail)
+        if last:
+            self._tails.discard(tail.tag)
+        tail.tag.put(shard, chunk, last)
+
+    def tail_ended(self, tail: Tail, error: BraidError) -> None:
+        """The core ended a tail."""
+        assert isinstance(tail.tag, _LocalTail)
+        self.end_tail(tail.tag, error)
+
+    def end_tail(self, local: _LocalTail, error: BraidError) -> None:
+        """End a tail."""
+        self._tails.discard(local)
+        local.tail.close()
+        local.end(error)
+
     async def split_shard(self, stream: str, shard: int, hash_key: str = "") -> StreamInfo:
         core = self._check_open()
         info = core.split_shard(self._who, stream, shard, hash_key, self._now_ms())
@@ -129,6 +212,8 @@ class LocalStreams:
         for waiter in list(self._answers):
             if not waiter.done():
                 waiter.set_exception(error)
+        for local in list(self._tails):
+            self.end_tail(local, error)
 
 
 def tell(waiter: object, result: Any) -> None:

@@ -18,6 +18,7 @@ from .stream_settings import StreamSettings
 from .streamreading import ChunkAnswer, ShardRead
 from .streams import Appending, Position
 from .streamverbs import ShardInfo, Start, StreamInfo
+from .tail import Tail, TailSink
 from .topiccore import PAGE_MAX, TopicCore
 
 __all__ = ["NumberAnswer", "StreamCore"]
@@ -177,6 +178,22 @@ class StreamCore(TopicCore):
         assert isinstance(found, ColdFile)
         assert shard.log.cold is not None
         shard.log.cold.seek(found, time_ms, sought, None)
+
+    def tail_shards(
+        self,
+        who: Principal,
+        name: str,
+        starts: dict[int, int],
+        credit: int,
+        follow: bool,
+        until_end: bool,
+        sink: TailSink,
+        tag: object,
+    ) -> Tail:
+        """Read shards on and on; ``sink`` is told from a later turn on. See :class:`Tail`."""
+        who.check("stream:Read", name)
+        stream = self.streams.get(name)
+        return Tail(self, who, stream, starts, credit, follow, until_end, sink, tag)
 
     # Resharding -------------------------------------------------------------------------------
 

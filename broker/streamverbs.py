@@ -13,7 +13,7 @@ from .stream_settings import StreamSettings
 from .streamreading import Chunk
 from .streams import Appending, Position
 
-__all__ = ["ShardInfo", "Start", "StartKind", "StreamInfo", "StreamVerbs"]
+__all__ = ["ShardInfo", "ShardTail", "Start", "StartKind", "StreamInfo", "StreamVerbs"]
 
 StartKind = Literal["earliest", "latest", "at", "after", "time"]
 
@@ -62,6 +62,22 @@ class StreamInfo(msgspec.Struct):
     shards: list[ShardInfo] = []
 
 
+class ShardTail(Protocol):
+    """Shards that are read on and on, within a credit in bytes."""
+
+    async def next(self) -> list[tuple[int, Chunk]]:
+        """Wait for the next chunks, each with its shard; [] when all shards have ended.
+
+        Raises NotFound, PermissionDenied, Disconnected, ...
+        """
+
+    def more(self, size: int) -> None:
+        """Allow ``size`` more bytes: those of the chunks that were looked at."""
+
+    async def close(self) -> None:
+        """Stop."""
+
+
 class StreamVerbs(Protocol):
     """The verbs of streams. What they raise is in ``errors.py``."""
 
@@ -102,6 +118,20 @@ class StreamVerbs(Protocol):
         """Read from ``number`` on; at the end of the shard wait for records up to ``wait_ms``.
 
         Records that were trimmed meanwhile are left out: look at ``Chunk``'s first number.
+        """
+
+    async def tail_shards(
+        self,
+        stream: str,
+        starts: dict[int, int],
+        credit: int,
+        follow: bool = True,
+        until_end: bool = False,
+    ) -> ShardTail:
+        """Read shards on and on, each from a number (0: its oldest record), parents first.
+
+        ``credit`` bytes may come; ``follow``: children are read where a shard was split or merged;
+        ``until_end``: a shard ends with the records that are there when its turn comes.
         """
 
     async def split_shard(self, stream: str, shard: int, hash_key: str = "") -> StreamInfo:

@@ -23,7 +23,7 @@ record. Pure functions.
 
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise, repeat
 from struct import Struct
 from struct import error as StructError
@@ -37,6 +37,7 @@ __all__ = [
     "BLOCK_HEAD_BYTES",
     "BLOCK_SPAN_MS",
     "Block",
+    "RecordFields",
     "StreamRecord",
     "decode_block",
     "decode_block_head",
@@ -84,6 +85,8 @@ class _Columns(msgspec.Struct, gc=False):
 
 
 _ListOfBytes = list[bytes]  # Block has a property of that name
+# The numbers, times, keys, headers and bodies of records.
+RecordFields = tuple[Iterable[int], Iterable[int], Iterable[bytes], Iterable[bytes], _ListOfBytes]
 
 
 class Block(msgspec.Struct, gc=False):
@@ -132,20 +135,24 @@ class Block(msgspec.Struct, gc=False):
 
     def records(self, skip: int = 0, count: int = -1) -> Iterator[StreamRecord]:
         """Its records, in order: at most ``count`` behind the first ``skip``; -1: all."""
+        return map(StreamRecord, *self.fields(skip, count))
+
+    def fields(self, skip: int = 0, count: int = -1) -> RecordFields:
+        """What its records are made of, for ``map``; the bodies tell how many they are."""
         columns = self._columns()
         buffer = self.buffer
         last = self.count if count < 0 else min(self.count, skip + count)
-        keys: Iterator[bytes] = repeat(b"")
-        headers: Iterator[bytes] = repeat(b"")
-        times: Iterator[int] = repeat(self.time_ms)
+        keys: Iterable[bytes] = repeat(b"")
+        headers: Iterable[bytes] = repeat(b"")
+        times: Iterable[int] = repeat(self.time_ms)
         if columns.keys is not None:
-            keys = iter(_cut(buffer, columns.keys_at, columns.keys, skip, last))
+            keys = _cut(buffer, columns.keys_at, columns.keys, skip, last)
         if columns.headers is not None:
-            headers = iter(_cut(buffer, columns.headers_at, columns.headers, skip, last))
+            headers = _cut(buffer, columns.headers_at, columns.headers, skip, last)
         if columns.times is not None:
             times = map(self.time_ms.__add__, columns.times[skip:last])
         bodies = _cut(buffer, columns.bodies_at, columns.bodies, skip, last)
-        return map(StreamRecord, range(self.first + skip, self.end), times, keys, headers, bodies)
+        return range(self.first + skip, self.end), times, keys, headers, bodies
 
     def _columns(self) -> _Columns:
         at = self.at + BLOCK_HEAD_BYTES
