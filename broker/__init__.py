@@ -48,11 +48,19 @@ if TYPE_CHECKING:
         Message,
         MessageConsumer,
     )
+    from .retry_policy import (
+        RetryPolicy,
+    )
     from .runtime import (
         Broker,
     )
     from .settings import (
         QueueSettings,
+    )
+    from .signing import (
+        SignatureInvalid,
+        verify_body,
+        verify_envelope,
     )
     from .topicface import (
         TopicMessage,
@@ -74,6 +82,15 @@ if TYPE_CHECKING:
         SessionInfo,
         TopicInfo,
         Verbs,
+    )
+    from .webhook import (
+        WebhookInfo,
+    )
+    from .webhook_policy import (
+        WebhookPolicy,
+    )
+    from .webhookface import (
+        WebhookOptions,
     )
 
 __all__ = [
@@ -109,9 +126,11 @@ __all__ = [
     "QueueOptions",
     "QueueSettings",
     "RedriveInfo",
+    "RetryPolicy",
     "Rule",
     "SentMessage",
     "SessionInfo",
+    "SignatureInvalid",
     "StorageFull",
     "TooLarge",
     "TopicInfo",
@@ -121,6 +140,11 @@ __all__ = [
     "Unavailable",
     "User",
     "Verbs",
+    "WebhookInfo",
+    "WebhookOptions",
+    "WebhookPolicy",
+    "verify_body",
+    "verify_envelope",
 ]
 
 _MODULES = {
@@ -159,8 +183,14 @@ _MODULES = {
         "Message",
         "MessageConsumer",
     ),
+    "retry_policy": ("RetryPolicy",),
     "runtime": ("Broker",),
     "settings": ("QueueSettings",),
+    "signing": (
+        "SignatureInvalid",
+        "verify_body",
+        "verify_envelope",
+    ),
     "topicface": (
         "TopicMessage",
         "TopicMessages",
@@ -182,6 +212,9 @@ _MODULES = {
         "TopicInfo",
         "Verbs",
     ),
+    "webhook": ("WebhookInfo",),
+    "webhook_policy": ("WebhookPolicy",),
+    "webhookface": ("WebhookOptions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

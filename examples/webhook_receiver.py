@@ -2,14 +2,14 @@
 
     python examples/webhook_receiver.py --secret whsec_... --broker http://127.0.0.1:8450
 
-It stands on the standard library and on `braidmq.broker.signing`, which knows the signatures of
-Standard Webhooks; any other implementation of them does as well. Four things to copy from it:
+It stands on the standard library and on `verify_body`, which knows the signatures of Standard
+Webhooks; any other implementation of them does as well. Four things to copy from it:
 
 1. The signature is verified over the bytes that came, before anything else looks at them.
 2. It confirms at the broker that it was started with, by the name and the token. It never follows a
    link that a message brings: anybody could have sent that.
-3. A message can come more than once, always with the same id. An id is kept until it is too old to
-   be verified again; a real receiver keeps it with the data that the message changes.
+3. A message can come more than once, always with the same id. This one remembers ids in
+   memory; a real one keeps them with the data that the message changes.
 4. It answers only when the message is handled: any 2xx means that it need not come again.
 """
 
@@ -21,9 +21,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from braidmq.broker.signing import TOLERANCE_SECONDS, SignatureInvalid, verify_body
+from braidmq.broker import SignatureInvalid, verify_body
 
 BODY_BYTES_MAX = 8 * 1024 * 1024
+REMEMBER_SECONDS = 5 * 24 * 3600  # longer than a message waits at the broker
 seen: dict[str, float] = {}  # id -> when it may be forgotten
 
 
@@ -65,7 +66,7 @@ class Receiver(BaseHTTPRequestHandler):
         for old in [each for each, until in seen.items() if until < now]:
             del seen[old]
         new = id not in seen
-        seen[id] = now + 24 * 3600 + TOLERANCE_SECONDS  # retries may take an hour, outages longer
+        seen[id] = now + REMEMBER_SECONDS
         return new
 
     def answer(self, status: int) -> None:

@@ -33,7 +33,7 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str
 
 
 @asynccontextmanager
-async def server(handle: Handler, **options):
+async def server(handle: Handler, host: str = "127.0.0.1", **options):
     """A server on loopback: its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,7 +44,7 @@ async def server(handle: Handler, **options):
         finally:
             writer.close()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
+    listening = await asyncio.start_server(serve, host, 0, **options)
     try:
         yield listening.sockets[0].getsockname()[1]
     finally:
@@ -81,6 +81,18 @@ async def test_a_post_is_what_it_should_be():
     assert (line, body) == ("POST /hook?a=1 HTTP/1.1", b"hello")
     assert headers["host"] == f"127.0.0.1:{port}" and headers["x-one"] == "1"
     assert headers["content-length"] == "5"
+
+
+async def test_ipv6():
+    seen: list[tuple[str, dict[str, str], bytes]] = []
+    try:
+        async with server(answering(OK, seen=seen), "::1") as port:
+            async with HttpClient(Guard(["::1"], [port])) as client:
+                url = parse_webhook_url(f"http://[::1]:{port}/")
+                assert await client.post(url, {}, b"", TIMEOUT_MS) == Answer(200)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    assert seen[0][1]["host"] == f"[::1]:{port}"
 
 
 async def test_connections_are_used_again():
