@@ -295,7 +295,7 @@ class Bindings:
 
     def target_changed(self, target: int) -> None:
         """The settings of a queue or a stream are others."""
-        for id in self._by_target.get(target, ()):
+        for id in self._by_target.get(target, ()) if self._live else ():
             bundle = self.by_id[id].bundle
             assert bundle is not None
             bundle.target_changed()

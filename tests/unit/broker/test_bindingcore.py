@@ -274,6 +274,8 @@ def test_bindings_survive(checkpoints):
         broker.checkpoint()
     bind(broker, "t/#", "a", where="kind = 'y'")
     bind(broker, "u", "c")
+    broker.update("a", visibility_timeout_ms=5_000)
+    broker.core.update_stream(SYSTEM, "s", {"retention_ms": 0}, broker.clock.ms)
     broker.delete("c")
     broker.core.unbind(SYSTEM, "t/1", Target("stream", "s"))
     bind(broker, "t/2", "s", "stream")
