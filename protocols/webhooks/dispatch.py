@@ -242,7 +242,7 @@ class Dispatcher:
         if room and (self._free <= 0 or self._waiting):
             self._waiting[target] = None
             room = 0
-        self._grant(target, room)
+        self._grant(target, min(room, self._free))
         if room == 0:
             self._pause(target, now_ms)
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,7 +36,7 @@ QUICK = RetryPolicy(min_delay_ms=1_000, max_delay_ms=1_000, retries=2)
 async def posting(receiver: Receiver, **settings: Any):
     """A broker with the webhook ``w`` to the receiver."""
     policy = WebhookPolicy(allow=("127.0.0.1",), ports=(receiver.port,))
-    values = {"url": receiver.url, "confirm": False, "retry": QUICK} | settings
+    values: dict[str, Any] = {"url": receiver.url, "confirm": False, "retry": QUICK} | settings
     async with Broker() as broker, serve(broker, webhooks=policy):
         await broker.verbs.declare_webhook("w", WebhookSettings(**values))
         yield broker
@@ -243,7 +244,7 @@ async def test_a_killed_daemon_loses_nothing(tmp_path):
                     await send(broker, *bodies)
                     sent += bodies
                     seen = len(receiver.requests)
-                    await receiver.until(lambda seen=seen: len(receiver.requests) >= seen + 50)
+                    await receiver.until(partial(has_more, receiver, seen + 50))
                     await daemon.kill()
         daemon = Daemon(data, tmp_path, environment=environment(receiver))
         async with daemon, connect(f"braid://127.0.0.1:{daemon.port}") as broker:
@@ -254,6 +255,10 @@ async def test_a_killed_daemon_loses_nothing(tmp_path):
 
             await in_time(is_empty)
         assert set(receiver.bodies) == set(sent)
+
+
+def has_more(receiver: Receiver, than: int) -> bool:
+    return len(receiver.requests) >= than
 
 
 async def test_attempts_are_counted_over_a_kill(tmp_path):

@@ -13,7 +13,7 @@ SETTINGS = WebhookSettings(url="https://a.example")
 
 async def test_every_verb(tmp_path: Path):
     async with Broker(tmp_path / "data") as broker:
-        verbs: WebhookVerbs = broker.verbs  # type: ignore[assignment]
+        verbs: WebhookVerbs = broker.verbs
         info = await verbs.declare_webhook("w", SETTINGS)
         assert (info.name, info.state) == ("w", "declared")
         assert (await verbs.update_webhook("w", {"timeout_ms": 1_000})).settings.timeout_ms == 1_000
@@ -26,7 +26,7 @@ async def test_every_verb(tmp_path: Path):
         assert (await verbs.confirm_webhook("w", "second")).state == "confirmed"
         assert (await verbs.webhook_info("w")).state == "confirmed"
     async with Broker(tmp_path / "data") as broker:
-        verbs = broker.verbs  # type: ignore[assignment]
+        verbs = broker.verbs
         assert (await verbs.webhook_info("w")).state == "confirmed"
         await verbs.delete_webhook("w")
         with pytest.raises(NotFound):

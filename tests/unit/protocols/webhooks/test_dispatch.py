@@ -209,6 +209,15 @@ def test_no_more_requests_at_a_time_than_there_are_slots():
     assert sorted(seen) == [name.encode() for name in "abcde" for _ in range(4)]
 
 
+def test_a_webhook_that_could_use_more_than_all_slots_is_not_given_messages_in_vain():
+    posting = Posting(concurrency_max=3)
+    queue = posting.declare(concurrency_max=100)
+    posting.publish(*(b"%d" % n for n in range(200)))
+    assert len(posting.running) == 3
+    posting.answer(count=200)
+    assert queue.live == 0 and queue.counters.returned == 0
+
+
 def test_a_busy_webhook_does_not_keep_others_waiting():
     posting = Posting(concurrency_max=2)
     posting.declare("busy")
