@@ -22,10 +22,11 @@ from .selectors import Selector
 if TYPE_CHECKING:
     from .queue import Queue
 
-__all__ = ["Consumer", "Lease", "LeaseTable", "Sink", "rewind"]
+__all__ = ["Consumer", "Lease", "LeaseTable", "Sink", "WaitList", "rewind"]
 
 _BUCKET_BITS = 6
 _KEYS_STALE = 64  # tolerated in the heap
+_WAITS_STALE = 64  # receives that were answered, tolerated among those that wait
 
 
 class Consumer:
@@ -105,6 +106,41 @@ class Consumer:
         except Exception as fault:
             assert self.queue is not None
             self.queue.host.on_fault(fault)
+
+
+class WaitList:
+    """Receives that wait for a message, until their deadlines."""
+
+    __slots__ = ("_heap", "_turn")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Consumer]] = []
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, consumer: Consumer) -> None:
+        """Let a receive wait."""
+        self._turn += 1
+        heappush(self._heap, (consumer.deadline_ms, self._turn, consumer))
+
+    def next_due(self) -> int | None:
+        """When :meth:`pop_due` should be called next."""
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now_ms: int) -> Consumer | None:
+        """The next one that has waited long enough, or None."""
+        while self._heap and self._heap[0][0] <= now_ms:
+            consumer = heappop(self._heap)[2]
+            if not consumer.closed:
+                return consumer
+        return None
+
+    def trim(self, waiting: int) -> None:
+        """Forget those that were answered when they are most; ``waiting`` are not."""
+        if len(self._heap) > 2 * waiting + _WAITS_STALE:
+            self._heap = sorted(each for each in self._heap if not each[2].closed)
 
 
 def rewind(consumers: Iterable[Consumer], returned: dict[int, int]) -> None:

@@ -25,7 +25,7 @@ from .errors import BraidError, InvalidArgument, LeaseLost, LimitExceeded, NotFo
 from .host import ACKED, EXPIRED, Counters, Host
 from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
 from .intake import check_for_standard
-from .lease import Consumer, Lease, rewind
+from .lease import Consumer, Lease, WaitList, rewind
 from .limits import DELAY_MS_MAX
 from .message import Delivery, Outgoing, Receipt, Sent, unpack_headers
 from .overflow import make_room
@@ -39,7 +39,6 @@ __all__ = ["Queue"]
 _DISPATCH_MESSAGES = 1_000  # examined in one go before other queues have their turn
 _PUSH_MESSAGES = 32  # given to one consumer in one go before the next has its turn
 _EXPIRIES = 1_000  # handled in one tick
-_WAITS_STALE = 64  # receives that were answered, tolerated among those that wait
 _REMINDER_MS = 60_000  # before a leased message past its time to live is looked at again
 
 
@@ -55,14 +54,18 @@ class Queue(QueueState):
         self.hungry: deque[Consumer] = deque()  # consumers with credit, next in turn first
         self.selective = 0  # consumers with a selector
         self.arrivals: list[Consumer] = []  # receives that were not dispatched yet
-        self.waits: list[tuple[int, int, Consumer]] = []  # heap: receives that wait, by deadline
+        self.waits = WaitList()  # receives that found nothing
         self._rewound: dict[int, int] = {}  # lane base -> the lowest number that came back
         self.counters = Counters()
-        self.reader = Reader(log, self._loaded)
+        self.let_go: Callable[[int], None] = log.release  # of a position nobody needs any more
+        self.reader = self.make_reader(self._loaded)
         self._reading = (0, 0, 0)  # the message that is being read: sequence, LSN, its link's
         self.sweep_ms = 0  # when the oldest message may be past its retention; 0: not known
         self.alarm_ms = 0  # what the host was asked for; 0: nothing
-        self._turn = 0
+
+    def make_reader(self, loaded: Callable[[StorageError | None], None]) -> Reader:
+        """Who reads its messages, and calls ``loaded`` when one has come from disk."""
+        return Reader(self.log, loaded)
 
     def frontier(self) -> int:
         """Messages below this LSN may be delivered."""
@@ -125,9 +128,9 @@ class Queue(QueueState):
 
     def _release(self, slot: int, link: int) -> None:
         if slot:
-            self.log.release(slot & LSN_MASK)
+            self.let_go(slot & LSN_MASK)
         if link:
-            self.log.release(link)
+            self.let_go(link)
 
     # Consumers --------------------------------------------------------------------------------
 
@@ -205,11 +208,9 @@ class Queue(QueueState):
                 self.drop(consumer)
                 consumer.deliver([])
             else:
-                self._turn += 1
-                heappush(self.waits, (consumer.deadline_ms, self._turn, consumer))
+                self.waits.add(consumer)
         self.arrivals.clear()
-        if len(self.waits) > 2 * len(self.consumers) + _WAITS_STALE:
-            self.waits = sorted(each for each in self.waits if not each[2].closed)
+        self.waits.trim(len(self.consumers))
 
     def _hand_over(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
         consumer.credit -= len(deliveries)
@@ -380,7 +381,7 @@ class Queue(QueueState):
         gone: list[int] = []
         freed = 0
         take = self.leases.take
-        release = self.log.release
+        release = self.let_go
         for seq, token in receipts:
             lease = take(seq, token)
             if lease is None:
@@ -507,11 +508,9 @@ class Queue(QueueState):
             self._expire_if_idle(seq, now_ms)
         if self.sweep_ms and self.sweep_ms <= now_ms:
             sweep(self, now_ms)
-        while self.waits and self.waits[0][0] <= now_ms and not self.reader.loading:
-            consumer = heappop(self.waits)[2]
-            if not consumer.closed:
-                self.drop(consumer)
-                consumer.deliver([])
+        while not self.reader.loading and (consumer := self.waits.pop_due(now_ms)) is not None:
+            self.drop(consumer)
+            consumer.deliver([])
         self._settled()
         self.set_alarm()
 
@@ -533,12 +532,11 @@ class Queue(QueueState):
 
     def next_due(self) -> int | None:
         """When :meth:`tick` should be called next."""
-        waits = self.waits and not self.reader.loading
         times = (
             self.leases.next_due(),
             self.delayed.next_due(),
             self.expiring.next_due(),
-            self.waits[0][0] if waits else None,
+            None if self.reader.loading else self.waits.next_due(),
             self.sweep_ms or None,
         )
         return min((due for due in times if due is not None), default=None)

@@ -6,7 +6,7 @@ import pytest
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import BraidError, BrokerFailed, NotFound
-from braidmq.broker.lease import Consumer, LeaseTable
+from braidmq.broker.lease import Consumer, LeaseTable, WaitList
 from braidmq.broker.message import Delivery
 from braidmq.storage.errors import LogFailed
 from tests.broker_harness import Collector, Harness
@@ -235,3 +235,36 @@ def test_faults_that_nobody_wants_to_hear_of_stop_the_broker(broker):
     consume(broker, BrokenSink(), 1)
     with pytest.raises(ZeroDivisionError):
         broker.send(b"1")
+
+
+def waiting(deadline_ms: int) -> Consumer:
+    consumer = Consumer("q", Collector(), 1, 1_000, None, None)
+    consumer.deadline_ms = deadline_ms
+    return consumer
+
+
+def test_receives_that_wait_end_in_the_order_of_their_deadlines():
+    waits = WaitList()
+    late, early, answered = waiting(30), waiting(10), waiting(10)
+    for consumer in (late, early, answered):
+        waits.add(consumer)
+    answered.closed = True
+    assert waits.next_due() == 10
+    assert waits.pop_due(9) is None
+    assert waits.pop_due(10) is early
+    assert waits.pop_due(10) is None
+    assert waits.pop_due(30) is late
+    assert waits.next_due() is None
+
+
+def test_receives_that_were_answered_do_not_pile_up():
+    waits = WaitList()
+    stays = waiting(1)
+    waits.add(stays)
+    for _ in range(1_000):
+        answered = waiting(10**9)
+        waits.add(answered)
+        answered.closed = True
+        waits.trim(1)
+    assert len(waits) < 100
+    assert waits.pop_due(1) is stays
