@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.sim.audit import Broken
+from tests.sim.fanout_world import FanoutWorld
 from tests.sim.queue_world import QueueWorld
 from tests.sim.topic_world import TopicWorld
 from tests.sim.world import World
@@ -21,7 +22,7 @@ FIRST_SEED = int(os.environ.get("BRAIDMQ_SIM_FIRST_SEED", "0"))
 CONTROL_SEEDS = 150  # a bug that this many histories do not show is not caught
 SCRIPT_SEED = 4711
 
-WORLDS: dict[str, type[World]] = {"queues": QueueWorld, "topics": TopicWorld}
+WORLDS: dict[str, type[World]] = {"queues": QueueWorld, "topics": TopicWorld, "fanout": FanoutWorld}
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

@@ -20,7 +20,7 @@ from tests.broker_disk import DiskBroker
 from tests.fanout_harness import bind, declare_stream, publish, records
 
 FULL_AT = 3
-TARGETS = {
+TARGETS: dict[str, dict[str, Any]] = {
     "a": {},
     "b": {"delay_ms": 1_000},
     "fifo": {"fifo": True},
@@ -91,8 +91,7 @@ class FanoutMachine(RuleBasedStateMachine):
         self.bodies = 0
 
     def _declare(self, name: str) -> None:
-        values: dict[str, Any] = TARGETS[name]
-        self.broker.declare(name, **values)
+        self.broker.declare(name, **TARGETS[name])
 
     @staticmethod
     def target(name: str) -> Target:
@@ -113,9 +112,8 @@ class FanoutMachine(RuleBasedStateMachine):
     )
     def bind(self, filter, name, case, raw, dead_letter):
         buries = dead_letter and name == "full"
-        more = {"dead_letter": "dead"} if buries else {}
-        kind = "stream" if name == STREAM else "queue"
-        bind(self.broker, filter, name, kind, raw=raw, **case.settings, **more)
+        values = {**case.settings, "dead_letter": "dead" if buries else "", "raw": raw}
+        bind(self.broker, filter, name, "stream" if name == STREAM else "queue", **values)
         self.bound[filter, name] = Bound(case, raw, buries)
 
     @precondition(lambda self: self.bound)
