@@ -242,7 +242,8 @@ class Dispatcher:
         if room and (self._free <= 0 or self._waiting):
             self._waiting[target] = None
             room = 0
-        self._grant(target, min(room, self._free))
+        # One that has nothing ready may be told of the first message; the rest follows from there.
+        self._grant(target, min(room, self._free, target.ready or 1))
         if room == 0:
             self._pause(target, now_ms)
 
