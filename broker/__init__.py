@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         PermissionDenied,
         QueueFull,
         StorageFull,
+        Throttled,
         TooLarge,
         Unauthenticated,
         Unavailable,
@@ -41,12 +42,25 @@ if TYPE_CHECKING:
         BrokerFace,
         Queue,
     )
+    from .groupface import (
+        Batch,
+        ConsumerGroup,
+        GroupMember,
+    )
+    from .groupverbs import (
+        GroupInfo,
+    )
     from .limits import (
         Limits,
     )
     from .received import (
         Message,
         MessageConsumer,
+    )
+    from .recordreader import (
+        Position,
+        RecordBatch,
+        RecordReader,
     )
     from .retry_policy import (
         RetryPolicy,
@@ -61,6 +75,22 @@ if TYPE_CHECKING:
         SignatureInvalid,
         verify_body,
         verify_envelope,
+    )
+    from .stream_settings import (
+        StreamSettings,
+    )
+    from .streamface import (
+        NewRecord,
+        Stream,
+        StreamChanges,
+        StreamOptions,
+    )
+    from .streamrecord import (
+        Record,
+    )
+    from .streamverbs import (
+        ShardInfo,
+        StreamInfo,
     )
     from .topicface import (
         TopicMessage,
@@ -95,6 +125,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
+    "Batch",
     "BindingInfo",
     "BraidError",
     "Broker",
@@ -103,7 +134,10 @@ __all__ = [
     "BrokerInfo",
     "BrowsedMessage",
     "Conflict",
+    "ConsumerGroup",
     "Disconnected",
+    "GroupInfo",
+    "GroupMember",
     "InFlightFull",
     "InvalidArgument",
     "LeaseLost",
@@ -114,10 +148,12 @@ __all__ = [
     "MessageConsumer",
     "NewMessage",
     "NewPublication",
+    "NewRecord",
     "NoResponders",
     "NotFound",
     "Overloaded",
     "PermissionDenied",
+    "Position",
     "Principal",
     "Queue",
     "QueueChanges",
@@ -125,13 +161,23 @@ __all__ = [
     "QueueInfo",
     "QueueOptions",
     "QueueSettings",
+    "Record",
+    "RecordBatch",
+    "RecordReader",
     "RedriveInfo",
     "RetryPolicy",
     "Rule",
     "SentMessage",
     "SessionInfo",
+    "ShardInfo",
     "SignatureInvalid",
     "StorageFull",
+    "Stream",
+    "StreamChanges",
+    "StreamInfo",
+    "StreamOptions",
+    "StreamSettings",
+    "Throttled",
     "TooLarge",
     "TopicInfo",
     "TopicMessage",
@@ -170,6 +216,7 @@ _MODULES = {
         "PermissionDenied",
         "QueueFull",
         "StorageFull",
+        "Throttled",
         "TooLarge",
         "Unauthenticated",
         "Unavailable",
@@ -178,12 +225,23 @@ _MODULES = {
         "BrokerFace",
         "Queue",
     ),
+    "groupface": (
+        "Batch",
+        "ConsumerGroup",
+        "GroupMember",
+    ),
+    "groupverbs": ("GroupInfo",),
     "limits": ("Limits",),
     "received": (
         "Message",
         "MessageConsumer",
     ),
     "retry_policy": ("RetryPolicy",),
+    "recordreader": (
+        "Position",
+        "RecordBatch",
+        "RecordReader",
+    ),
     "runtime": ("Broker",),
     "settings": ("QueueSettings",),
     "signing": (
@@ -191,6 +249,18 @@ _MODULES = {
         "verify_body",
         "verify_envelope",
     ),
+    "streamface": (
+        "NewRecord",
+        "Stream",
+        "StreamChanges",
+        "StreamOptions",
+    ),
+    "streamrecord": ("Record",),
+    "streamverbs": (
+        "ShardInfo",
+        "StreamInfo",
+    ),
+    "stream_settings": ("StreamSettings",),
     "topicface": (
         "TopicMessage",
         "TopicMessages",

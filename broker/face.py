@@ -23,6 +23,7 @@ from .message import PRIORITY_DEFAULT, HeaderMap, Outgoing, Sent, pack_headers
 from .paging import paged
 from .received import Message, MessageConsumer, finish
 from .settings import settings_from
+from .streamface import StreamFace
 from .topicface import TopicFace
 from .values import (
     BrowsedMessage,
@@ -280,7 +281,7 @@ class Queue:
         return info
 
 
-class BrokerFace(BindingFace, TopicFace, WebhookFace):
+class BrokerFace(BindingFace, TopicFace, WebhookFace, StreamFace):
     """What a broker can be asked, in process or over the wire."""
 
     def queue(self, name: str) -> Queue:

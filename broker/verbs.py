@@ -13,9 +13,11 @@ import msgspec
 
 from .bindingverbs import BindingVerbs
 from .errors import BraidError
+from .groupverbs import GroupVerbs
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
 from .settings import QueueSettings
+from .streamverbs import StreamVerbs
 from .webhookverbs import WebhookVerbs
 
 __all__ = [
@@ -179,7 +181,7 @@ class TopicConsumption(Protocol):
         """Stop. All that is leased goes back; ``unprocessed`` without counting as received."""
 
 
-class Verbs(BindingVerbs, WebhookVerbs, Protocol):
+class Verbs(BindingVerbs, WebhookVerbs, StreamVerbs, GroupVerbs, Protocol):
     """Everything a client can ask of a broker."""
 
     async def declare_queue(self, name: str, settings: QueueSettings) -> QueueInfo:

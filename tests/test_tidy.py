@@ -32,12 +32,14 @@ LOOP = {
     "broker/topicface.py",
     "broker/localgroups.py",
     "broker/groupface.py",
+    "broker/localstreams.py",
+    "broker/recordreader.py",
 }
 SERVER = {f"protocols/{name}.py" for name in ("server", "listener", "connection", "tls")}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}
 WEBHOOKS = {"protocols/webhooks/client.py", "protocols/webhooks/sender.py"}
 TOOLS = {"protocols/cli/*", "benchmarks/*"}
-CLIENT = {"protocols/native/client.py", "protocols/native/topicclient.py"}
+CLIENT = {f"protocols/native/{name}.py" for name in ("client", "topicclient", "streamclient")}
 EDGE = SERVER | DAEMON | CLIENT | WEBHOOKS | TOOLS
 MAY_IMPORT: dict[str, set[str]] = {
     "os": FILES | EDGE,
