@@ -178,6 +178,7 @@ class Registry:
             self._enter(id, queue)
         assert isinstance(queue, WebhookQueue)
         queue.define(definition.webhook)
+        self.bindings.target_changed(id)
         return queue
 
     def _enter(self, id: int, queue: Queue) -> None:

@@ -23,6 +23,7 @@ from braidmq.broker.errors import (
 )
 from braidmq.broker.limits import Limits
 from braidmq.broker.topiccore import PAGE_MAX
+from braidmq.broker.webhook import WebhookSettings
 from braidmq.storage.errors import DiskFull
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
@@ -298,3 +299,19 @@ def test_more_bindings_than_a_section_holds():
         bind(broker, f"t/{number}", "q")
     broker.checkpoint()
     assert len(broker.restarted().core.bindings.by_id) == 150
+
+
+def test_a_webhook_gets_nothing_before_it_is_confirmed(broker):
+    settings = WebhookSettings(url="https://a.example")
+    broker.core.declare_webhook(SYSTEM, "w", settings, broker.clock.ms)
+    assert not bind(broker, "t", "w", "webhook").allowed
+    publish(broker, "t", b"1")
+    queue = broker.core.webhooks["w"]
+    broker.core.ask_webhook(queue, "token", broker.clock.ms)
+    broker.core.confirm_webhook("w", "token", broker.clock.ms)
+    publish(broker, "t", b"2")
+    assert broker.bodies(queue.name) == [b"2"]
+    (info,) = broker.core.list_bindings(SYSTEM, "", Target("webhook", "w"), 0, 9)
+    assert info.allowed and info.target == Target("webhook", "w")
+    with pytest.raises(NotFound):  # by its own name only
+        bind(broker, "t", queue.name)
