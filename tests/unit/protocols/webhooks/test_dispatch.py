@@ -6,8 +6,11 @@ import msgspec
 import pytest
 
 from braidmq.broker.access import SYSTEM
+from braidmq.broker.bindings import BindingSettings
+from braidmq.broker.bindingverbs import Target
 from braidmq.broker.errors import PermissionDenied
 from braidmq.broker.message import unpack_headers
+from braidmq.broker.publishing import Posted
 from braidmq.broker.retry_policy import RetryPolicy
 from braidmq.broker.webhook import TOKEN_MS, WebhookSettings
 from braidmq.broker.webhookqueue import WebhookQueue
@@ -452,3 +455,24 @@ def test_after_a_restart_it_goes_on_where_it_was():
     again.advance(1_100)
     delivery = again.running[0].delivery
     assert delivery is not None and delivery.receives == 2
+
+
+def test_a_bound_topic_reaches_a_webhook_from_its_confirmation_on():
+    posting = Posting()
+    queue = posting.declare(confirm=True)
+    posting.answer()
+    core, now = posting.core, posting.broker.clock.ms
+    core.bind(SYSTEM, "orders/#", Target("webhook", "w"), BindingSettings(), now)
+
+    def publish(body: bytes) -> None:
+        core.publish(SYSTEM, "orders/1", [Posted(body)], 1, now)
+        posting.broker.settle()
+
+    publish(b"early")
+    assert queue.live == 0
+    core.confirm_webhook("w", "token-1", now)
+    publish(b"late")
+    assert posting.bodies == [b"late"]
+    core.update_webhook(SYSTEM, "w", {"url": "https://c.example"}, now)
+    publish(b"to whom?")
+    assert queue.live == 1
