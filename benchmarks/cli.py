@@ -6,13 +6,13 @@ could not be carried out, 2 for wrong usage. How fast it was never decides.
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import click
 import msgspec
 
-__all__ = ["backlog", "baseline", "bench", "mqtt", "queue", "table"]
+__all__ = ["backlog", "baseline", "bench", "fanout", "mqtt", "queue", "stream", "table"]
 
 _DIRECTORY = click.option(
     "--dir",
@@ -293,6 +293,89 @@ def mqtt(
         rows=[row(each, found[each.name]) for each in chosen],
         arguments={"only": only, "repeats": repeats, "protocol": protocol, **changes},
     )
+    _write(json_file, report, text(report))
+    if report.failed:
+        click.get_current_context().exit(1)
+
+
+def _comparing(command: Command) -> Command:
+    """The options of a comparison of stream brokers."""
+    options = (
+        click.option("--only", metavar="TEXT", default="", help="Scenarios with TEXT in the name."),
+        click.option("--list", "as_list", is_flag=True, help="Name the scenarios, run none."),
+        click.option(
+            "--system",
+            "systems",
+            multiple=True,
+            type=click.Choice(["braidmq", "in process", "redis", "jetstream"]),
+            help="What to measure, may be given several times. Default: all that are installed.",
+        ),
+        click.option("--seconds", default=2.0, show_default=True, help="Of each measurement."),
+        click.option("--warmup", default=0.5, show_default=True, help="Seconds before it."),
+        click.option("--repeats", default=3, show_default=True, type=click.IntRange(1, 1000)),
+        click.option("--seed", default=1, show_default=True, help="Of the bodies."),
+        _JSON,
+        _DIRECTORY,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@bench.command("stream")
+@_comparing
+def stream(**options: Any) -> None:
+    """Compare streams with Redis Streams' and NATS JetStream's."""
+    from .stream_scenarios import STREAMS
+
+    _compare(STREAMS, **options)
+
+
+@bench.command("fanout")
+@_comparing
+def fanout(**options: Any) -> None:
+    """Publish to many queues at once, all or none; compare with transactions of Redis."""
+    from .stream_scenarios import FANOUT
+
+    _compare(FANOUT, **options)
+
+
+def _compare(
+    table: Sequence[Any],
+    only: str,
+    as_list: bool,
+    systems: tuple[str, ...],
+    seconds: float,
+    warmup: float,
+    repeats: int,
+    seed: int,
+    json_file: str | None,
+    directory: str | None,
+) -> None:
+    """Run scenarios against stream brokers in turn, and show them beside each other."""
+    from .peer import ServerFailed
+    from .stream_plan import problems_of
+    from .stream_report import stream_report, text
+    from .stream_scenarios import StreamScenario, run_rounds
+
+    changes = {"seconds": seconds, "warmup": warmup, "seed": seed}
+    chosen = [
+        StreamScenario(each.name, msgspec.structs.replace(each.plan, **changes))
+        for each in table
+        if only.lower() in each.name.lower()
+    ]
+    if as_list:
+        click.echo("\n".join(each.name for each in chosen))
+        return
+    if wrong := [problem for each in chosen for problem in problems_of(each.plan)]:
+        raise click.UsageError("; ".join(dict.fromkeys(wrong)))
+    arguments: dict[str, str | int | float] = {"only": only, "repeats": repeats, **changes}
+    report = stream_report(chosen, systems, directory or tempfile.gettempdir(), arguments)
+    try:
+        found = run_rounds(chosen, list(report.systems), repeats, directory or "", _progress)
+    except ServerFailed as error:
+        raise click.ClickException(str(error)) from error
+    report.add(chosen, found)
     _write(json_file, report, text(report))
     if report.failed:
         click.get_current_context().exit(1)

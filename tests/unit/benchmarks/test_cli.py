@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from braidmq.benchmarks import __main__, load, mqtt_scenarios, scenarios
+from braidmq.benchmarks import __main__, load, mqtt_scenarios, scenarios, stream_scenarios
 from braidmq.benchmarks.cli import bench
 from braidmq.benchmarks.integrity import Integrity
 from braidmq.benchmarks.meter import Run
@@ -69,6 +69,7 @@ def test_a_failed_load_is_exit_status_one(monkeypatch):
         ["queue", "--durability", "none"],
         ["mqtt", "--alone", "--peer", "none"],
         ["mqtt", "--seconds", "0"],
+        ["stream", "--seconds", "0"],
     ],
 )
 def test_wrong_usage_is_exit_status_two(arguments):
@@ -135,3 +136,29 @@ def test_mqtt_without_a_peer_that_is_installed(monkeypatch):
     done = run("mqtt", "--alone", "--only", "qos0 mixed")
     assert done.exit_code == 1
     assert "mosquitto is not installed" in done.output
+
+
+def test_streams_in_process_are_printed_and_written(tmp_path):
+    file = tmp_path / "out.json"
+    options = ["--system", "in process", "--seconds", "0.1", "--warmup", "0", "--repeats", "1"]
+    done = run("stream", *options, "--only", "100 B x 500, 10", "--dir", tmp_path, "--json", file)
+    assert done.exit_code == 0, done.output
+    report = json.loads(file.read_text())
+    assert [each["system"] for each in report["rows"][0]["figures"]] == ["in process"]
+    assert report["rows"][0]["figures"][0]["per_second"]["median"] > 0
+
+
+def test_streams_and_fan_out_name_their_scenarios():
+    assert run("stream", "--list", "--only", "tail").output.splitlines() == ["tail 1,000/s"]
+    assert "10,000 queues" in run("fanout", "--list").output.splitlines()
+
+
+def test_a_lost_record_is_exit_status_one(monkeypatch):
+    def lose(plan, directory):
+        return stream_scenarios.StreamOutcome(system=plan.system, problems=["1 lost"])
+
+    monkeypatch.setattr(stream_scenarios, "run_once", lose)
+    options = ["--only", "10,000", "--repeats", "1", "--system", "in process"]
+    done = run("fanout", *options)
+    assert done.exit_code == 1
+    assert "PROBLEM: 10,000 queues, in process: 1 lost" in done.output
