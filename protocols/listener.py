@@ -107,6 +107,7 @@ class Acceptor:
         self._deadlines: Deadlines[Connection] = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
+        self._closing = False
         self._empty = asyncio.Event()
         self._empty.set()
         self._connections_max = min(broker.limits.connections_max, _descriptors_max())
@@ -216,6 +217,7 @@ class Acceptor:
 
     async def close(self, grace_seconds: float) -> None:
         """Accept nothing more, let every connection finish, then cut those that have not."""
+        self._closing = True
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -241,10 +243,11 @@ class Acceptor:
         return len(self._connections)
 
     def join(self, connection: Connection) -> bool:
-        """Count a new connection in; False when there are too many."""
+        """Count a new connection in; False when there are too many, or the server closes."""
         limits = self._broker.limits
         if (
-            len(self._connections) >= self._connections_max
+            self._closing  # it was accepted before, and is told of only now
+            or len(self._connections) >= self._connections_max
             or len(self._strangers) >= limits.connections_unauthenticated_max
             or not self._addresses.welcomes(
                 connection.peer,

@@ -15,14 +15,12 @@ from typing import Any
 __all__ = ["SMALL", "START_SECONDS_MAX", "Daemon", "NotStarted"]
 
 START_SECONDS_MAX = 60.0  # a hang, not a measure: a loaded machine may take its time
-# Small segments and reserve: every run then crosses segment ends, and small disks suffice. Nobody
-# is left whose leaving would be worth half a minute at the end.
+# Small segments and reserve: every run then crosses segment ends, and small disks suffice.
 SMALL = {
     "BRAIDMQ_STORAGE__SEGMENT_BYTES": "256KiB",
     "BRAIDMQ_LIMITS__RESERVE_BYTES": "1MiB",
     "BRAIDMQ_LIMITS__DISK_FREE_BYTES_MIN": "1MiB",
     "BRAIDMQ_LIMITS__CACHE_BYTES_MAX": "1MiB",
-    "BRAIDMQ_DRAIN_MS": "2s",
 }
 _MAIN = "from braidmq.protocols.cli import main; main()"
 

@@ -15,6 +15,7 @@ from braidmq.broker.config import Listener
 from braidmq.broker.mqtt_options import MqttOptions
 from braidmq.broker.passwords import hash_password
 from braidmq.protocols import connect, listener, serve
+from braidmq.protocols.connection import Connection
 from braidmq.protocols.listener import Acceptor, parse_url
 from braidmq.protocols.native.session import NativeSession
 
@@ -339,3 +340,12 @@ async def test_without_tls_nobody_has_a_certificate(broker):
     assert not hosts[0].tls and hosts[0].certificate_user == ""
     writer.close()
     await accepting.close(0)
+
+
+async def test_who_was_accepted_but_comes_after_the_close_is_not_let_in(broker):
+    acceptor = Acceptor(broker, {})
+    latecomer = Connection(acceptor, lambda host, now_ms: pytest.fail("it was let in"))
+    await acceptor.close(0)
+    refused = acceptor.refused
+    assert not acceptor.join(latecomer)
+    assert (acceptor.refused, acceptor.connections) == (refused + 1, 0)
