@@ -332,6 +332,7 @@ class Engine(Registry):
             self.failed = BrokerFailed(f"the log failed: {error}")
             for queue in self._by_id.values():
                 queue.close_consumers(lambda: BrokerFailed(str(self.failed)))
+            self.streams.fail(self.failed)
         return self.failed
 
     def when_kept(self, level: Durability, callback: Kept, argument: object) -> None:

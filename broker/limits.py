@@ -93,6 +93,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shards_max: int = 100_000  # of all streams
     shards_per_stream_max: int = 10_000  # that are open
     stream_reads_waiting_max: int = 100_000
+    # What a shard has in the log moves to its files when that is more, or so far from the log's end.
+    shard_hot_bytes_max: int = 8 * 1024 * 1024
+    shard_hot_lag_bytes_max: int = 256 * 1024 * 1024
     groups_per_stream_max: int = 1_000
     members_per_group_max: int = 1_000
     group_release_ms: int = 10_000  # for a member to finish with a shard that is to move

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from ..storage.log import Durability
 from .access import Principal
@@ -74,7 +75,7 @@ class LocalStreams:
         self._who = who
         self._now_ms = now_ms
         self._loop = asyncio.get_running_loop()
-        self._answers: set[asyncio.Future[Any]] = set()
+        self._answers: WeakSet[asyncio.Future[Any]] = WeakSet()
         self._tails: set[_LocalTail] = set()
 
     def _check_open(self) -> Core:
@@ -204,7 +205,6 @@ class LocalStreams:
         """A future that ends when the broker does."""
         waiter: asyncio.Future[_T] = self._loop.create_future()
         self._answers.add(waiter)
-        waiter.add_done_callback(self._answers.discard)
         return waiter
 
     def end_answers(self, error: BraidError) -> None:

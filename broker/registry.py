@@ -53,7 +53,7 @@ from .queue import Queue
 from .retained import RETAINED, RETAINED_ENTITY, RetainedStore, end_ms
 from .session import Session, SessionDefinition, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
-from .shard import SHARD, STREAM_SECTION, Shard
+from .shard import BLOCKS, SHARD, STREAM_SECTION, Shard
 from .state import PAGE, QUEUE
 from .stream import StreamDefinition
 from .streamstore import StreamStore
@@ -378,7 +378,7 @@ class Registry:
             self.retained.load(content)
         elif kind == BINDINGS:
             self.bindings.load(content)
-        elif kind in (STREAM_SECTION, SHARD):
+        elif kind in (STREAM_SECTION, SHARD, BLOCKS):
             self.stream_store.load(kind, content)
         elif kind == GROUP:
             self.group_store.load(content)

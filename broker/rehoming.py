@@ -5,19 +5,24 @@ is unlinking a file, and the log's segments are free again. A job like compactio
 file work runs in another thread. Rules:
 
 - Only what stands below ``Log.sealed_lsn`` moves: its segment gets nothing any more.
+- A shard's blocks move when they are many, or when they keep an old segment from being freed. So
+  the files of many slow shards do not become many small ones.
 - The new file takes in the shard's last file as long as that is not larger than what moves, and
   both have at most ``FILE_BYTES_MAX``. So the files of a slow shard stay few, and each byte is
-  copied a number of times that grows with the logarithm of the file.
+  copied a number of times that grows with the logarithm of the file. One that is damaged is left
+  alone: whoever reads it is told.
 - A file counts from its COLD record on. Should the broker end before, the file belongs to nobody
   and is removed when the log is opened; the blocks are still in the log.
 """
 
 from bisect import bisect_left
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 
 from ..storage.block import Block
+from ..storage.checkpoint import Task
 from ..storage.cold import ColdFile
-from ..storage.errors import StorageError
+from ..storage.errors import Corrupt, StorageError
 from ..storage.log import ColdStore, ColdWriter, Extent, Job
 from ..storage.streams import encode_cold
 from .shard import Shard
@@ -27,14 +32,26 @@ from .streamstore import StreamStore
 __all__ = ["FILE_BYTES_MAX", "rehome", "rehoming_due"]
 
 FILE_BYTES_MAX = 64 * 1024 * 1024
-_STEP_BYTES = 1024 * 1024  # collected before they are written
+_BLOCKS_MAX = 65_536  # that move in one go
+_WRITE_BYTES = 1024 * 1024  # collected before they are written
+_STEP_BLOCKS = 64  # in one step on the loop
 
 
-def rehoming_due(store: StreamStore, sealed_lsn: int) -> Iterator[Shard]:
-    """The shards with blocks that can move."""
+def rehoming_due(
+    store: StreamStore, sealed_lsn: int, bytes_max: int, lag_bytes_max: int
+) -> Iterator[Shard]:
+    """The shards whose blocks should move: beyond ``bytes_max``, or ``lag_bytes_max`` behind.
+
+    A shard that has more than what moves in one go comes again.
+    """
     for shard in list(store.shards.values()):
-        if shard.lsns and shard.lsns[0] < sealed_lsn and shard.log.cold is not None:
+        while shard.lsns and shard.lsns[0] < sealed_lsn and shard.log.cold is not None:
+            first = shard.firsts[0]
+            if shard.hot_bytes <= bytes_max and sealed_lsn - shard.lsns[0] <= lag_bytes_max:
+                break
             yield shard
+            if shard.firsts and shard.firsts[0] == first:
+                break  # it did not work
 
 
 def rehome(store: StreamStore, shard: Shard) -> Iterator[Job]:
@@ -48,61 +65,90 @@ def rehome(store: StreamStore, shard: Shard) -> Iterator[Job]:
     log = shard.log
     cold = log.cold
     assert cold is not None
-    count = bisect_left(shard.lsns, log.sealed_lsn)
-    if not count:
+    count = min(bisect_left(shard.lsns, log.sealed_lsn), _BLOCKS_MAX)
+    if not count or shard.id not in store.shards:
         return
-    moving = sum(shard.sizes[:count])
     end = shard.block_end(count - 1)
+    replaced = _mergeable(shard, sum(shard.sizes[:count]))
+    generation = shard.generation + 1
+    writer = _Writer(cold.begin(shard.id, generation))
+    try:
+        if replaced and not (yield from writer.take_in(cold, replaced)):
+            replaced = []
+            writer = _Writer(cold.begin(shard.id, generation))
+        if not (yield from _copy(shard, end, writer)):
+            yield from writer.run(writer.file.abandon)
+            return
+        found = yield from writer.run(writer.file.finish)
+    except StorageError:
+        yield from writer.run(writer.file.abandon)
+        raise
+    assert isinstance(found, ColdFile)
+    if store.shards.get(shard.id) is not shard:
+        yield cold.unlink([found])
+        return
+    generations = [file.generation for file in replaced]
+    log.append((encode_cold(found, generations),))
+    store.rehome(found, generations)
+
+
+def _mergeable(shard: Shard, moving: int) -> list[ColdFile]:
+    """The files that the new one takes in, which gets ``moving`` bytes besides."""
     replaced: list[ColdFile] = []
+    follows = shard.firsts[0]
     for file in reversed(shard.cold):
-        if file.bytes > moving or moving + file.bytes > FILE_BYTES_MAX:
+        if file.bytes > moving or moving + file.bytes > FILE_BYTES_MAX or file.end != follows:
             break
         replaced.insert(0, file)
         moving += file.bytes
-    generations = [file.generation for file in replaced]
-    writer = _Writer(cold, shard, replaced)
-    try:
-        if (yield from _copy(shard, end, writer)):
-            yield writer.finish
-    finally:
-        if writer.file is None:
-            yield writer.abandon
-    if writer.file is not None and store.shards.get(shard.id) is shard:
-        log.append((encode_cold(writer.file, generations),))
-        store.rehome(writer.file, generations)
+        follows = file.first
+    return replaced
 
 
 def _copy(shard: Shard, end: int, writer: "_Writer") -> Generator[Job, None, bool]:
-    """Have the hot blocks below ``end`` written; whether all of them still were there."""
+    """Have the hot blocks below ``end`` written, up to where some are lost.
+
+    Whether all of them still were there.
+    """
     log = shard.log
     number = shard.firsts[0]
     extent: Extent | None = None
-    size = 0
+    size = steps = 0
     while number < end:
         if not shard.firsts or number < shard.firsts[0]:
             return False
         index = shard.block_of(number)
+        if shard.firsts[index] != number:
+            break
         lsn = shard.lsns[index]
         if extent is None or not extent.start <= lsn < extent.end:
             extent = log.get(lsn)
         if extent is None:
-            fetched: list[Extent | StorageError] = []
-            log.fetch(lsn, _fetched, fetched)
-            while not fetched:
-                yield None
-            if isinstance(fetched[0], StorageError):
-                raise fetched[0]
-            extent = fetched[0]
+            extent = yield from _fetch(shard, lsn)
             continue
         block = block_at(shard, extent, index)
         writer.blocks.append(block)
         size += block.length
+        steps += 1
         number = block.end
-        if size >= _STEP_BYTES:
+        if size >= _WRITE_BYTES:
             size = 0
-            yield writer.write
-    yield writer.write
+            yield from writer.run(writer.write)
+        elif not steps % _STEP_BLOCKS:
+            yield None
+    yield from writer.run(writer.write)
     return True
+
+
+def _fetch(shard: Shard, lsn: int) -> Generator[Job, None, Extent]:
+    fetched: list[Extent | StorageError] = []
+    shard.log.fetch(lsn, _fetched, fetched)
+    while not fetched:
+        yield None
+    found = fetched[0]
+    if isinstance(found, StorageError):
+        raise found
+    return found
 
 
 def _fetched(found: object, extent: Extent | None, error: StorageError | None) -> None:
@@ -113,31 +159,28 @@ def _fetched(found: object, extent: Extent | None, error: StorageError | None) -
 class _Writer:
     """Writes the file, in another thread than the broker's, which waits meanwhile."""
 
-    def __init__(self, cold: ColdStore, shard: Shard, replaced: list[ColdFile]) -> None:
+    def __init__(self, file: ColdWriter) -> None:
+        self.file = file
         self.blocks: list[Block] = []  # to be written next
-        self.file: ColdFile | None = None  # when it is done
-        self._cold = cold
-        self._shard = shard.id
-        self._generation = shard.generation + 1
-        self._replaced = replaced
-        self._writer: ColdWriter | None = None
+
+    def run(self, call: Callable[[], object]) -> Generator[Job, None, object]:
+        """Have something done there; what it raises is raised here."""
+        task = Task(call)
+        yield task
+        return task.result()
+
+    def take_in(self, cold: ColdStore, files: Sequence[ColdFile]) -> Generator[Job, None, bool]:
+        """Write the blocks of files; whether they could be read. If not, nothing was written."""
+        try:
+            for file in files:
+                yield from self.run(partial(self.file.add, cold.blocks(file)))
+        except Corrupt:
+            yield from self.run(self.file.abandon)
+            return False
+        return True
 
     def write(self) -> None:
-        """Write what was collected; first of all, the files that are taken in."""
-        if self._writer is None:
-            self._writer = self._cold.begin(self._shard, self._generation)
-            for file in self._replaced:
-                self._writer.add(self._cold.blocks(file))
+        """Write what was collected."""
         blocks, self.blocks = self.blocks, []
         if blocks:
-            self._writer.add(blocks)
-
-    def finish(self) -> None:
-        """Make it durable."""
-        assert self._writer is not None
-        self.file = self._writer.finish()
-
-    def abandon(self) -> None:
-        """Leave nothing of it."""
-        if self._writer is not None:
-            self._writer.abandon()
+            self.file.add(blocks)

@@ -297,8 +297,7 @@ class Broker(BrokerFace):
                 return
             try:
                 await self._work_off(log.housekeep())
-                for job in self.core.streams.jobs():
-                    await self._work_off(job)
+                await self._move_blocks()
                 if log.checkpoint_due():
                     await self._work_off(log.checkpoint())
                 elif log.compaction_due():
@@ -308,6 +307,14 @@ class Broker(BrokerFace):
             except Exception as error:
                 self._fail(error)
                 raise
+
+    async def _move_blocks(self) -> None:
+        """What streams need; what cannot be done for one shard is no reason not to go on."""
+        for job in self.core.streams.jobs():
+            try:
+                await self._work_off(job)
+            except StorageError as error:
+                logger.warning("records stay in the log: %s", error)
 
     async def _work_off(self, job: Iterator[Job]) -> None:
         """Run one of the log's jobs to its end; many of its steps are far shorter than a slice."""

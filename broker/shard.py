@@ -8,12 +8,18 @@ All ways in which a shard changes stand here, live and in recovery; decisions st
                                                    for what came by a topic)
 
 A hot block costs 32 bytes of memory, a cold file about 100. Every change is an absolute statement,
-so that applying it to a state that has it already does nothing.
+so that applying it to a state that has it already does nothing. There are holes only where a loss
+was accepted, and, while the log is replayed, in shards that it will delete further on.
+
+A checkpoint holds a shard as sections::
+
+    SHARD    MessagePack: its entity, and all but the hot blocks
+    BLOCKS   u32 entity, u32 count, then count * u64 for each column of hot blocks
 """
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from struct import Struct
 
 import msgspec
@@ -22,10 +28,18 @@ from ..storage.cold import ColdFile
 from ..storage.log import Durability, Log
 from .index import LSN_MASK
 
-__all__ = ["HASH_KEY_END", "SHARD", "STREAM_SECTION", "Shard", "ShardDefinition", "ShardState"]
+__all__ = [
+    "BLOCKS",
+    "HASH_KEY_END",
+    "SHARD",
+    "STREAM_SECTION",
+    "Shard",
+    "ShardDefinition",
+    "ShardState",
+]
 
-# Section kinds. Numbers are on disk; the others stand in state.py and retained.py.
-STREAM_SECTION, SHARD = 7, 8
+# Section kinds. Numbers are on disk; the others stand in state.py, retained.py and groupstore.py.
+STREAM_SECTION, BLOCKS, SHARD = 7, 8, 10
 
 HASH_KEY_END = 1 << 128  # hash keys are below
 _SECTION = Struct("<II")
@@ -49,6 +63,7 @@ class ShardDefinition(msgspec.Struct, kw_only=True):
 class ShardState(msgspec.Struct, kw_only=True):
     """What a checkpoint keeps of a shard besides its hot blocks."""
 
+    id: int
     first: int
     next: int
     last_ms: int
@@ -62,25 +77,28 @@ class Shard:
     Attributes:
         first: the oldest number that may be read. next: the number of the next record.
         last_ms: when the newest record came, unix ms; never goes back.
-        bytes: of all that may be read, as it is stored.
+        hot_bytes, cold_bytes: of blocks and of files, as they are stored.
         generation: of the newest cold file; rises with each.
+        sweep_ms: before that time its files need not be searched for what is too old.
     """
 
     __slots__ = (
-        "bytes",
         "cold",
+        "cold_bytes",
         "definition",
         "durability",
         "first",
         "first_hash",
         "firsts",
         "generation",
+        "hot_bytes",
         "last_hash",
         "last_ms",
         "log",
         "lsns",
         "next",
         "sizes",
+        "sweep_ms",
         "times",
     )
 
@@ -92,7 +110,8 @@ class Shard:
         self.log = log
         self.first = self.next = definition.start
         self.last_ms = 0
-        self.bytes = 0
+        self.hot_bytes = self.cold_bytes = 0
+        self.sweep_ms = 0
         self.generation = 0
         self.cold: list[ColdFile] = []
         self.firsts = array("Q")  # of each hot block: its first number, where it stands,
@@ -114,6 +133,11 @@ class Shard:
     def closed(self) -> bool:
         """Whether it was split or merged: nothing comes any more."""
         return self.definition.closed_ms != 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of all that may be read, as it is stored."""
+        return self.hot_bytes + self.cold_bytes
 
     @property
     def cold_end(self) -> int:
@@ -143,12 +167,23 @@ class Shard:
             return self.log.written_lsn
         return LSN_MASK
 
+    def cold_file(self, number: int) -> ColdFile:
+        """The file that holds ``number``, which is below :attr:`cold_end`, or the one behind it."""
+        return self.cold[bisect_right(self.cold, number, key=_end)]
+
+    def present(self, number: int) -> int:
+        """The first number from ``number`` on that is neither trimmed nor lost with its file."""
+        number = max(number, self.first)
+        if number < self.cold_end:
+            return max(number, self.cold_file(number).first)
+        return max(number, self.firsts[0] if self.firsts else self.next)
+
     def block_of(self, number: int) -> int:
         """Which hot block holds ``number``, or would."""
         return bisect_right(self.firsts, number) - 1
 
     def block_end(self, index: int) -> int:
-        """The number behind the last record of a hot block."""
+        """Where the block behind a hot block begins: behind its last record, if none is lost."""
         return self.firsts[index + 1] if index + 1 < len(self.firsts) else self.next
 
     def number_at(self, time_ms: int) -> int | ColdFile:
@@ -157,7 +192,7 @@ class Shard:
             if file.time_last_ms >= time_ms:
                 return max(file.first, self.first) if file.time_first_ms >= time_ms else file
         index = bisect_left(self.times, time_ms)
-        return self.firsts[index] if index < len(self.firsts) else self.next
+        return max(self.firsts[index], self.first) if index < len(self.firsts) else self.next
 
     # Apply ------------------------------------------------------------------------------------
 
@@ -165,7 +200,6 @@ class Shard:
         """Records from ``number`` on stand at ``lsn``. Nothing happens if they were put before."""
         if number < self.next:
             return
-        assert number == self.next, "the numbers of a shard have no gaps"
         if time_ms > self.last_ms:
             self.last_ms = time_ms
         self.firsts.append(number)
@@ -173,14 +207,14 @@ class Shard:
         self.sizes.append(size)
         self.times.append(self.last_ms)
         self.next = number + count
-        self.bytes += size
+        self.hot_bytes += size
 
     def trim(self, first: int) -> tuple["array[int]", list[ColdFile]]:
         """Records below ``first`` are gone: (LSNs, files) that nobody needs any more."""
         self.first = max(self.first, min(first, self.next))
         files = [file for file in self.cold if file.end <= self.first]
         del self.cold[: len(files)]
-        self.bytes -= sum(file.bytes for file in files)
+        self.cold_bytes -= sum(file.bytes for file in files)
         index = bisect_right(self.firsts, self.first) - 1
         if self.first == self.next:
             index = len(self.firsts)
@@ -202,55 +236,71 @@ class Shard:
         self.cold = [each for each in self.cold if each.generation not in replaces]
         self.cold.append(file)
         self.cold.sort(key=_first)
-        self.bytes += file.bytes - sum(each.bytes for each in replaced)
+        self.cold_bytes += file.bytes - sum(each.bytes for each in replaced)
         return self._drop_blocks(bisect_left(self.firsts, file.end)), replaced
+
+    def lose(self, file: ColdFile) -> None:
+        """A file is not there any more, and that was accepted."""
+        self.cold.remove(file)
+        self.cold_bytes -= file.bytes
 
     def _drop_blocks(self, count: int) -> "array[int]":
         lsns = self.lsns[:count]
         if count:
-            self.bytes -= sum(self.sizes[:count])
+            self.hot_bytes -= sum(self.sizes[:count])
             for column in (self.firsts, self.lsns, self.sizes, self.times):
                 del column[:count]
         return lsns
 
     # Checkpoint -------------------------------------------------------------------------------
 
-    def state(self) -> ShardState:
-        """What a checkpoint keeps of it besides its hot blocks."""
-        return ShardState(
+    def sections(self) -> Iterator[tuple[int, bytes]]:
+        """It as sections of a checkpoint, each in less than 1 ms.
+
+        All of them are as of the first one, but for what has been trimmed or moved to a file
+        meanwhile: replay does that again.
+        """
+        next = self.next
+        state = ShardState(
+            id=self.id,
             first=self.first,
-            next=self.next,
+            next=next,
             last_ms=self.last_ms,
             generation=self.generation,
-            cold=list(self.cold),
+            cold=self.cold,
         )
-
-    def sections(self) -> list[bytes]:
-        """Its hot blocks, as they are now."""
-        sections: list[bytes] = []
-        for begin in range(0, len(self.firsts), _BLOCKS_PER_SECTION):
-            end = begin + _BLOCKS_PER_SECTION
+        yield SHARD, msgspec.msgpack.encode(state)
+        number = 0
+        while number < next:
+            begin = bisect_left(self.firsts, number)
+            end = min(begin + _BLOCKS_PER_SECTION, bisect_left(self.firsts, next))
+            if begin >= end:
+                return
+            number = self.firsts[end - 1] + 1
             columns = [c[begin:end] for c in (self.firsts, self.lsns, self.sizes, self.times)]
-            head = _SECTION.pack(self.id, len(columns[0]))
-            sections.append(head + b"".join(column.tobytes() for column in columns))
-        return sections
+            head = _SECTION.pack(self.id, end - begin)
+            yield BLOCKS, head + b"".join(column.tobytes() for column in columns)
 
     def load(self, state: ShardState) -> None:
-        """Take back what :meth:`state` gave."""
+        """Take back a SHARD section."""
         self.first, self.next, self.last_ms = state.first, state.next, state.last_ms
         self.generation = state.generation
         self.cold = state.cold
-        self.bytes = sum(file.bytes for file in state.cold)
+        self.cold_bytes = sum(file.bytes for file in state.cold)
 
     def load_blocks(self, content: bytes) -> None:
-        """Take back a section."""
+        """Take back a BLOCKS section."""
         _, count = _SECTION.unpack_from(content)
         at = _SECTION.size
         for column in (self.firsts, self.lsns, self.sizes, self.times):
             column.frombytes(content[at : at + 8 * count])
             at += 8 * count
-        self.bytes += sum(self.sizes[-count:])
+        self.hot_bytes += sum(self.sizes[-count:])
 
 
 def _first(file: ColdFile) -> int:
     return file.first
+
+
+def _end(file: ColdFile) -> int:
+    return file.end

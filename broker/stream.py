@@ -25,9 +25,18 @@ from .stream_settings import StreamSettings
 if TYPE_CHECKING:
     from .streamreading import ShardRead
 
-__all__ = ["Stream", "StreamDefinition", "hash_key_of", "merged", "rescaled", "split", "tile"]
+__all__ = [
+    "Places",
+    "Stream",
+    "StreamDefinition",
+    "hash_key_of",
+    "merged",
+    "rescaled",
+    "split",
+    "tile",
+]
 
-_PLACES_MAX = 65_536  # partition keys whose shard is remembered
+_PLACES_MAX = 65_536  # partition keys whose shard is remembered, of all streams
 
 
 class StreamDefinition(msgspec.Struct, kw_only=True):
@@ -46,16 +55,37 @@ def hash_key_of(key: bytes) -> int:
     return int.from_bytes(md5(key, usedforsecurity=False).digest())
 
 
+class Places:
+    """Where partition keys go that came of late, of all streams: so that they stay few."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._all: list[dict[bytes, Shard]] = []
+
+    def add(self, places: dict[bytes, Shard], key: bytes, shard: Shard) -> None:
+        """Remember one among those of its stream."""
+        if self._count >= _PLACES_MAX:
+            for each in self._all:
+                each.clear()
+            self._all.clear()
+            self._count = 0
+        if not places:
+            self._all.append(places)
+        places[key] = shard
+        self._count += 1
+
+
 class Stream:
     """A stream as it is now. What changes it stands in ``streams.py``.
 
     Attributes:
         shards: all that can still be read, by index. open: those that take records, by hash key.
         stamp: changes with every resharding.
+        deleted: it is gone.
         waiting: reads at the end of a shard, by its index.
     """
 
-    def __init__(self, id: int, definition: StreamDefinition, log: Log) -> None:
+    def __init__(self, id: int, definition: StreamDefinition, log: Log, places: Places) -> None:
         self.id = id
         self.name = definition.name
         self.created_ms = definition.created_ms
@@ -65,9 +95,11 @@ class Stream:
         self.shards: dict[int, Shard] = {}
         self.open: list[Shard] = []
         self.stamp = 0
-        self.waiting: dict[int, list[ShardRead]] = {}
+        self.deleted = False
+        self.waiting: dict[int, dict[ShardRead, None]] = {}
         self._bounds: list[int] = []
         self._places: dict[bytes, Shard] = {}
+        self._all_places = places
         self._turn = 0
 
     def definition(self) -> StreamDefinition:
@@ -102,6 +134,11 @@ class Stream:
         self.stamp += 1
         return list(gone.values())
 
+    @property
+    def stored_bytes(self) -> int:
+        """Of all that can be read, as it is stored."""
+        return sum(shard.stored_bytes for shard in self.shards.values())
+
     def shard(self, index: int) -> Shard:
         """The shard of that number. Raises NotFound."""
         shard = self.shards.get(index)
@@ -124,9 +161,7 @@ class Stream:
         shard = self._places.get(key)
         if shard is None:
             shard = self.place_hash(hash_key_of(key))
-            if len(self._places) >= _PLACES_MAX:
-                self._places.clear()
-            self._places[key] = shard
+            self._all_places.add(self._places, key, shard)
         return shard
 
     def place_hash(self, hash_key: int) -> Shard:

@@ -4,19 +4,19 @@ The rules are those of ``core.py``, of which this is a part.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from ..storage.cold import ColdFile
-from ..storage.errors import StorageError
 from ..storage.log import Durability
 from .access import Principal
-from .errors import BraidError, Conflict, InvalidArgument, LimitExceeded, Unavailable
+from .errors import BraidError, Conflict, InvalidArgument, LimitExceeded
 from .settings import check_name
 from .shard import Shard
 from .stream import Stream
 from .stream_settings import StreamSettings
 from .streamreading import ChunkAnswer, ShardRead
 from .streams import Appending, Position
+from .streamstart import find_number
 from .streamverbs import ShardInfo, Start, StreamInfo
 from .tail import Tail, TailSink
 from .topiccore import PAGE_MAX, TopicCore
@@ -49,7 +49,7 @@ class StreamCore(TopicCore):
         """Change settings."""
         who.check("stream:Declare", name)
         stream = self.streams.get(name)
-        self.streams.update(stream, stream.settings.changed(changes), now_ms)
+        self.streams.update(stream, stream.settings.changed(changes))
         return self._stream_info(stream)
 
     def delete_stream(self, who: Principal, name: str) -> None:
@@ -72,22 +72,20 @@ class StreamCore(TopicCore):
             if len(shown) == limit:
                 break
             if who.allows("stream:Describe", name):
-                info = self._stream_info(by_name[name])
-                info.shards = []
-                shown.append(info)
+                shown.append(self._stream_info(by_name[name], with_shards=False))
         return shown
 
-    def _stream_info(self, stream: Stream) -> StreamInfo:
-        shards = list(stream.shards.values())
+    def _stream_info(self, stream: Stream, with_shards: bool = True) -> StreamInfo:
+        shards = stream.shards.values()
         return StreamInfo(
             name=stream.name,
             settings=stream.settings,
             created_ms=stream.created_ms,
             open_shards=len(stream.open),
             records=sum(shard.next - shard.first for shard in shards),
-            bytes=sum(shard.bytes for shard in shards),
-            groups=0,
-            shards=[_shard_info(shard) for shard in shards],
+            bytes=stream.stored_bytes,
+            groups=len(self.group_store.of(stream.id)),
+            shards=[_shard_info(shard) for shard in shards] if with_shards else [],
         )
 
     # Records ----------------------------------------------------------------------------------
@@ -157,27 +155,7 @@ class StreamCore(TopicCore):
         """Find the number to begin with; ``answer(argument, number)`` is called once."""
         who.check("stream:Read", name)
         shard = self.streams.get(name).shard(index)
-        if start.kind == "time":
-            self.find_time(shard, start.time_ms, answer, argument)
-        else:
-            answer(argument, _number(shard, start))
-
-    def find_time(self, shard: Shard, time_ms: int, answer: NumberAnswer, argument: object) -> None:
-        """Find the first record that came at ``time_ms`` or later."""
-        found = shard.number_at(time_ms)
-        if isinstance(found, int):
-            answer(argument, found)
-            return
-
-        def sought(_: object, number: int | None, error: StorageError | None) -> None:
-            if number is not None:
-                answer(argument, max(number, shard.first))
-            else:
-                answer(argument, Unavailable(f"shard {shard.index}: {error}"))
-
-        assert isinstance(found, ColdFile)
-        assert shard.log.cold is not None
-        shard.log.cold.seek(found, time_ms, sought, None)
+        find_number(shard, start, partial(answer, argument))
 
     def tail_shards(
         self,
@@ -225,18 +203,6 @@ class StreamCore(TopicCore):
         return self._stream_info(stream)
 
 
-def _number(shard: Shard, start: Start) -> int:
-    """Where a start that is no time is: never before the oldest record, nor behind the end."""
-    if start.kind == "earliest":
-        return shard.first
-    if start.kind == "latest":
-        return shard.next
-    number = start.number + (start.kind == "after")
-    if not 0 < number <= shard.next:
-        raise InvalidArgument(f"shard {shard.index} goes from {shard.first} to {shard.next}")
-    return max(number, shard.first)
-
-
 def _shard_info(shard: Shard) -> ShardInfo:
     definition = shard.definition
     return ShardInfo(
@@ -247,7 +213,7 @@ def _shard_info(shard: Shard) -> ShardInfo:
         closed=shard.closed,
         first=shard.first,
         next=shard.next,
-        bytes=shard.bytes,
+        bytes=shard.stored_bytes,
         oldest_ms=shard.oldest_ms(),
         newest_ms=shard.last_ms,
         created_ms=definition.created_ms,

@@ -14,7 +14,7 @@ from ..storage.cold import ColdFile
 from ..storage.errors import Corrupt, StorageError
 from ..storage.log import Extent
 from ..storage.record import MESSAGE, STREAM, decode_content, record_type
-from .errors import BraidError, Unavailable
+from .errors import BraidError, NotFound, Unavailable
 from .message import PARTITION_KEY, TOPIC, unpack_headers
 from .shard import Shard
 
@@ -89,6 +89,7 @@ class ShardRead:
         "bytes_max",
         "closed",
         "deadline_ms",
+        "has_deadline",
         "number",
         "records_max",
         "shard",
@@ -118,13 +119,17 @@ class ShardRead:
         self._argument = argument
         self._extent = _NOWHERE
         self.closed = False
+        self.has_deadline = False  # it is among the deadlines of streamwaiting.py
 
     def step(self) -> None:
         """Answer if there is something to answer with; else wait, for the disk or for records."""
         if self.closed:
             return
         shard = self.shard
-        self.number = max(self.number, shard.first)
+        if self.stream.deleted:
+            self.fail(NotFound(f"stream {self.stream.name} was deleted"))
+            return
+        self.number = shard.present(self.number)
         readable = shard.readable()
         if self.number >= readable:
             ended = shard.closed and self.number >= shard.next
@@ -134,8 +139,7 @@ class ShardRead:
                 self._streams.wait(self)
             return
         if self.number < shard.cold_end:
-            file = next(each for each in shard.cold if self.number < each.end)
-            self.number = max(self.number, file.first)  # a file may be lost
+            file = shard.cold_file(self.number)
             cold = shard.log.cold
             assert cold is not None
             cold.read(file, self.number, self.bytes_max, self._on_cold, file)
@@ -145,7 +149,10 @@ class ShardRead:
             self._answer_with(blocks, readable)
 
     def _gather(self, readable: int) -> list[Block]:
-        """Hot blocks, as far as they are in memory; if none is, it is being fetched."""
+        """Hot blocks, as far as they are in memory; with none, it is seen to that the read goes on.
+
+        They are in one piece: a block that does not follow the one before begins the next chunk.
+        """
         shard = self.shard
         blocks: list[Block] = []
         bytes_left = self.bytes_max
@@ -155,6 +162,8 @@ class ShardRead:
         skip = self.number - shard.firsts[index]
         while index < len(shard.firsts) and shard.firsts[index] < readable:
             if blocks and (bytes_left < shard.sizes[index] or records_left <= 0):
+                break
+            if blocks and shard.firsts[index] != blocks[-1].end:
                 break
             lsn = shard.lsns[index]
             extent = self._extent
@@ -168,8 +177,13 @@ class ShardRead:
             try:
                 block = block_at(shard, extent, index)
             except Corrupt as error:
-                self._refuse(error)
-                return []
+                if not blocks:
+                    self._refuse(error)
+                break
+            if skip >= block.count:  # what stood behind it was lost
+                self.number = shard.block_end(index)
+                self._streams.again(self)
+                break
             blocks.append(block)
             bytes_left -= block.length
             records_left -= block.count - skip
@@ -208,7 +222,7 @@ class ShardRead:
         following = self.number + count
         behind_ms = 0
         if following < readable:
-            behind_ms = max(self._streams.now_ms - blocks[-1].time_ms, 0)
+            behind_ms = max(self._streams.now_ms - blocks[-1].time_last_ms, 0)
         self._finish([block.bytes for block in blocks], skip, count, following, behind_ms)
 
     def _finish(

@@ -6,39 +6,37 @@ Decide, then apply: records are appended to the log and applied by the methods o
 - Records of one batch that go to one shard are one block, or several of ``_BLOCK_BYTES_MAX``, in
   the order they were given. Readers see them when they are as durable as the stream promises.
 - A batch is never refused as a whole because of single records: each has its own answer.
-- Records end by age or because of ``retention_bytes``; a file goes when all of it may go, and only
-  after the log says durably that its records are gone.
+- Reads that find nothing wait in ``streamwaiting.py``; what is too old goes by
+  ``streamretention.py``.
 """
 
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from ..storage.block import encode_block
 from ..storage.cold import ColdFile
-from ..storage.errors import StorageError
 from ..storage.log import Durability, Job
-from ..storage.record import encode_definition, encode_purge
+from ..storage.record import encode_definition
 from .errors import BraidError, InvalidArgument, LimitExceeded, NotFound, Throttled, TooLarge
 from .limits import PARTITION_KEY_BYTES_MAX
 from .rates import Bucket
-from .rehoming import rehome, rehoming_due
 from .shard import Shard, ShardDefinition
 from .stream import Stream, StreamDefinition, merged, rescaled, split, tile
 from .stream_settings import StreamSettings
 from .streamreading import ShardRead
+from .streamretention import StreamRetention
+from .streamwaiting import StreamWaiting
 
 if TYPE_CHECKING:
     from .engine import Engine
 
 __all__ = ["Appending", "Position", "StreamWatcher", "Streams"]
 
-_BLOCK_BYTES_MAX = 128 * 1024  # of bodies, then another block begins; one record may be more
-_SWEEP_MS = 1_000  # between two looks at what is too old
-_TRIM_BLOCKS = 1_000  # that make way for retention_bytes in one go
-_NOBODY = 2**62
+_BLOCK_BYTES_MAX = 128 * 1024  # of records, then another block begins; one record may be more
+_NO_RATE = 2**62
+_RATES = ("records", "in", "out")
 
 Position = tuple[int, int]  # the shard's index, the record's number
 
@@ -86,13 +84,9 @@ class Streams:
         self.alarm_ms = 0
         self.watchers: dict[int, dict[StreamWatcher, None]] = {}
         self.appended = self.read = self.throttled = 0
-        self._waiting = 0
-        self._deadlines: list[tuple[int, int, ShardRead]] = []
-        self._turn = 0
-        self._sweep_ms = 0
-        self._unsettled: dict[Shard, Stream] = {}  # with reads that wait for what is not kept yet
-        self._rates: dict[tuple[int, str], Bucket] = {}
-        self._doomed: list[ColdFile] = []  # durably of no use
+        self._waiting = StreamWaiting(engine, self._set_alarm)
+        self._retention = StreamRetention(engine, self._drop)
+        self._rates: dict[tuple[int, str], Bucket] = {}  # by the entity of the shard
 
     @property
     def now_ms(self) -> int:
@@ -102,7 +96,13 @@ class Streams:
     def start(self, now_ms: int) -> None:
         """Everything is recovered."""
         if self._store.by_name:
-            self._sweep_soon(now_ms)
+            self._retention.begin(now_ms)
+            self._set_alarm()
+
+    def fail(self, error: BraidError) -> None:
+        """The broker has failed: nobody waits for ever."""
+        for stream in self._store.by_id.values():
+            self._waiting.fail(stream, error)
 
     # Streams ----------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Streams:
         engine.admit()
         if len(self._store.by_name) >= engine.limits.streams_max:
             raise LimitExceeded(f"there are {engine.limits.streams_max} streams, as may be")
-        self._check_shards(shards)
+        self._check_shards(shards, shards)
         id = engine.take_id()
         definitions = [
             ShardDefinition(
@@ -140,37 +140,35 @@ class Streams:
         )
         self._write(id, definition)
         stream = self._store.define(id, definition)
-        self._sweep_soon(now_ms)
+        self._retention.begin(now_ms)
+        self._set_alarm()
         return stream
 
-    def _check_shards(self, count: int) -> None:
+    def _check_shards(self, open_count: int, new_count: int) -> None:
         limits = self._engine.limits
-        if not 1 <= count <= limits.shards_per_stream_max:
+        if not 1 <= open_count <= limits.shards_per_stream_max:
             raise InvalidArgument(f"a stream has 1 to {limits.shards_per_stream_max} open shards")
-        if len(self._store.shards) + count > limits.shards_max:
+        if len(self._store.shards) + new_count > limits.shards_max:
             raise LimitExceeded(f"there are at most {limits.shards_max} shards in all")
 
     def _write(self, id: int, definition: StreamDefinition) -> None:
         self._log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
 
-    def update(self, stream: Stream, settings: StreamSettings, now_ms: int) -> None:
+    def update(self, stream: Stream, settings: StreamSettings) -> None:
         """Change its settings."""
         definition = msgspec.structs.replace(stream.definition(), settings=settings)
         self._write(stream.id, definition)
         self._store.define(stream.id, definition)
         self._engine.bindings.target_changed(stream.id)
-        self._sweep_soon(now_ms)
+        for shard in stream.shards.values():
+            shard.sweep_ms = 0
 
     def delete(self, stream: Stream) -> None:
         """Delete it with all that is in it."""
         self._log.append((encode_definition(stream.id, b""),))
         self._store.undefine(stream.id)
         self._engine.bindings.target_gone(stream.id)
-        waiting, stream.waiting = stream.waiting, {}
-        for reads in waiting.values():
-            for read in reads:
-                self._waiting -= 1
-                read.fail(NotFound(f"stream {stream.name} was deleted"))
+        self._waiting.fail(stream, NotFound(f"stream {stream.name} was deleted"))
         for watcher in list(self.watchers.pop(stream.id, ())):
             watcher.ended(stream)
 
@@ -178,16 +176,17 @@ class Streams:
 
     def split(self, stream: Stream, index: int, hash_key: int | None, now_ms: int) -> None:
         """Split a shard. Raises NotFound, Conflict, InvalidArgument, LimitExceeded."""
-        self._check_shards(len(stream.open) + 1)
+        self._check_shards(len(stream.open) + 1, 2)
         self._reshard(stream, split(stream, index, hash_key, self._take_ids(2), now_ms))
 
     def merge(self, stream: Stream, index: int, other: int, now_ms: int) -> None:
-        """Merge two adjacent shards. Raises NotFound, Conflict, InvalidArgument."""
+        """Merge two shards. Raises NotFound, Conflict, InvalidArgument, LimitExceeded."""
+        self._check_shards(1, 1)
         self._reshard(stream, merged(stream, index, other, self._take_ids(1), now_ms))
 
     def rescale(self, stream: Stream, count: int, now_ms: int) -> None:
         """Have ``count`` even shards instead of those that are open now."""
-        self._check_shards(count)
+        self._check_shards(count, count)
         ranges = [(shard.first_hash, shard.last_hash) for shard in stream.open]
         if ranges != tile(count):
             self._reshard(stream, rescaled(stream, self._take_ids(count), now_ms))
@@ -200,10 +199,16 @@ class Streams:
         self._write(stream.id, definition)
         self._store.define(stream.id, definition)
         for index in list(stream.waiting):
-            if stream.shard(index).closed:
-                self._wake(stream, index)
+            if index not in stream.shards or stream.shards[index].closed:
+                self._waiting.wake(stream, index)
         for watcher in list(self.watchers.get(stream.id, ())):
             watcher.resharded(stream)
+
+    def _drop(self, stream: Stream, indexes: set[int]) -> None:
+        """Leave out shards of which nothing is left."""
+        definition = stream.definition()
+        definition.shards = [each for each in definition.shards if each.index not in indexes]
+        self._reshard(stream, definition)
 
     # Appending --------------------------------------------------------------------------------
 
@@ -223,8 +228,8 @@ class Streams:
                 self._append_to(shard, batch, indexes, results, now_ms)
             elif indexes:
                 self._append_to(shard, _chosen(batch, indexes), indexes, results, now_ms)
-            if stream.waiting and shard.index in stream.waiting:
-                self._changed(stream, shard)
+            if stream.waiting:
+                self._waiting.came(stream, shard)
         return settings.durability, results
 
     def _place(
@@ -297,8 +302,8 @@ class Streams:
     ) -> Sequence[int]:
         """Those of the records that the shard's rates let through."""
         settings = stream.settings
-        records_rate = settings.shard_records_in_per_second or _NOBODY
-        bytes_rate = settings.shard_bytes_in_per_second or _NOBODY
+        records_rate = settings.shard_records_in_per_second or _NO_RATE
+        bytes_rate = settings.shard_bytes_in_per_second or _NO_RATE
         records = self._bucket(shard, "records", records_rate, now_ms)
         room = self._bucket(shard, "in", bytes_rate, now_ms)
         taken = []
@@ -332,7 +337,7 @@ class Streams:
         bodies, keys, headers = batch.bodies, batch.keys, batch.headers
         time_ms = max(now_ms, shard.last_ms)
         index = shard.index
-        for at, end in _cuts(bodies):
+        for at, end in _cuts(batch):
             number = shard.next
             block = encode_block(
                 shard.id,
@@ -352,8 +357,8 @@ class Streams:
     def let_in(self, stream: Stream, shard: Shard, size: int, now_ms: int) -> bool:
         """Whether the shard's rates let a record through that comes by a topic; it counts then."""
         settings = stream.settings
-        bytes_rate = settings.shard_bytes_in_per_second or _NOBODY
-        records_rate = settings.shard_records_in_per_second or _NOBODY
+        bytes_rate = settings.shard_bytes_in_per_second or _NO_RATE
+        records_rate = settings.shard_records_in_per_second or _NO_RATE
         records = self._bucket(shard, "records", records_rate, now_ms)
         room = self._bucket(shard, "in", bytes_rate, now_ms)
         if records.left < 1 or room.left < min(size, bytes_rate):
@@ -366,8 +371,8 @@ class Streams:
     def taken(self, stream: Stream, shard: Shard, count: int) -> None:
         """Records came into a shard by a topic."""
         self.appended += count
-        if stream.waiting and shard.index in stream.waiting:
-            self._changed(stream, shard)
+        if stream.waiting:
+            self._waiting.came(stream, shard)
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -395,166 +400,51 @@ class Streams:
 
     def wait(self, read: ShardRead) -> None:
         """Let a read wait at the end of its shard."""
-        if self._waiting >= self._engine.limits.stream_reads_waiting_max:
-            read.fail(LimitExceeded("as many reads wait for records as may"))
-            return
-        stream = read.stream
-        self._waiting += 1
-        stream.waiting.setdefault(read.shard.index, []).append(read)
-        self._turn += 1
-        heappush(self._deadlines, (read.deadline_ms, self._turn, read))
-        if len(self._deadlines) > 2 * self._waiting + 64:
-            self._deadlines = sorted(each for each in self._deadlines if not each[2].closed)
-        self._set_alarm()
-        if read.shard.durability is not Durability.MEMORY:  # where nothing has yet to be kept
-            self._changed(stream, read.shard)
+        self._waiting.wait(read)
 
-    def _changed(self, stream: Stream, shard: Shard) -> None:
-        """Somebody waits for the records of a shard, of which some may not be kept yet."""
-        if shard.durability is Durability.MEMORY:
-            self._wake(stream, shard.index)
-        elif shard.lsns and shard.lsns[-1] >= shard.frontier():
-            self._unsettled[shard] = stream
+    def again(self, read: ShardRead) -> None:
+        """Let a read go on in the next turn."""
+        self._engine.later(read.step)
 
     def progressed(self) -> None:
         """More of the log is kept."""
-        for shard, stream in list(self._unsettled.items()):
-            readable = shard.readable()
-            if readable == shard.next:
-                del self._unsettled[shard]
-            reads = stream.waiting.get(shard.index)
-            if reads and any(readable > read.number for read in reads):
-                self._wake(stream, shard.index)
-
-    def _wake(self, stream: Stream, index: int) -> None:
-        """Let those go on that wait at the end of a shard, in the next turn."""
-        reads = stream.waiting.pop(index, None)
-        if reads:
-            self._waiting -= len(reads)
-            for read in reads:
-                self._engine.later(read.step)
+        self._waiting.progressed()
 
     def cancel(self, read: ShardRead) -> None:
         """Nobody wants the answer any more."""
         read.cancel()
-        reads = read.stream.waiting.get(read.shard.index)
-        if reads is not None and read in reads:
-            reads.remove(read)
-            self._waiting -= 1
-            if not reads:
-                del read.stream.waiting[read.shard.index]
+        self._waiting.forget(read)
 
     # Time -------------------------------------------------------------------------------------
 
-    def _sweep_soon(self, now_ms: int) -> None:
-        if not self._sweep_ms:
-            self._sweep_ms = now_ms + _SWEEP_MS
-        self._set_alarm()
-
     def _set_alarm(self) -> None:
-        due_ms = self._sweep_ms or _NOBODY
-        if self._deadlines:
-            due_ms = min(due_ms, self._deadlines[0][0])
-        if due_ms != _NOBODY and (not self.alarm_ms or due_ms < self.alarm_ms):
+        times = self._waiting.due_ms(), self._retention.due_ms
+        due_ms = min(filter(None, times), default=0)
+        if due_ms and (not self.alarm_ms or due_ms < self.alarm_ms):
             self.alarm_ms = due_ms
             self._engine.alarm(self, due_ms)
 
     def tick(self, now_ms: int) -> None:
         """End the reads that waited long enough; let go of what is too old."""
         self.alarm_ms = 0
-        while self._deadlines and self._deadlines[0][0] <= now_ms:
-            _, _, read = heappop(self._deadlines)
-            if not read.closed and read.deadline_ms <= now_ms:
-                reads = read.stream.waiting.get(read.shard.index, [])
-                if read in reads:
-                    reads.remove(read)
-                    self._waiting -= 1
-                    read.step()
-        if 0 < self._sweep_ms <= now_ms:
-            self._sweep_ms = 0
-            for stream in list(self._store.by_name.values()):
-                self._sweep(stream, now_ms)
-            if self._store.by_name:
-                self._sweep_soon(now_ms)
+        self._waiting.tick(now_ms)
+        self._retention.tick(now_ms)
         self._set_alarm()
-
-    # Retention --------------------------------------------------------------------------------
-
-    def _sweep(self, stream: Stream, now_ms: int) -> None:
-        settings = stream.settings
-        if settings.retention_ms:
-            for shard in stream.shards.values():
-                self._sweep_shard(shard, now_ms - settings.retention_ms)
-        if settings.retention_bytes:
-            excess = sum(shard.bytes for shard in stream.shards.values())
-            excess -= settings.retention_bytes
-            while excess > 0:
-                oldest = min(
-                    (shard for shard in stream.shards.values() if shard.first < shard.next),
-                    key=Shard.oldest_ms,
-                )
-                before = oldest.bytes
-                self.trim(oldest, _bound(oldest, excess))
-                excess -= before - oldest.bytes
-        gone = [
-            shard.index
-            for shard in stream.shards.values()
-            if shard.closed and shard.first >= shard.next and not stream.waiting.get(shard.index)
-        ]
-        if gone:
-            definition = stream.definition()
-            definition.shards = [each for each in definition.shards if each.index not in gone]
-            self._reshard(stream, definition)
-
-    def _sweep_shard(self, shard: Shard, cutoff_ms: int) -> None:
-        if not 0 < shard.oldest_ms() < cutoff_ms:
-            return
-        found = shard.number_at(cutoff_ms)
-        if isinstance(found, ColdFile):
-            if found.first > shard.first:
-                self.trim(shard, found.first)
-            assert shard.log.cold is not None
-            shard.log.cold.seek(found, cutoff_ms, self._on_cutoff, shard)
-        else:
-            self.trim(shard, found)
-
-    def _on_cutoff(self, shard: object, number: int | None, error: StorageError | None) -> None:
-        assert isinstance(shard, Shard)
-        if number is not None and shard.id in self._store.shards:
-            self.trim(shard, number)
 
     def trim(self, shard: Shard, first: int) -> None:
         """Let go of the records below ``first``."""
-        if first > shard.first:
-            if shard.log is self._log:
-                self._log.append((encode_purge(shard.id, [first]),))
-            self._store.trim(shard.id, first)
+        self._retention.trim(shard, first)
 
     def gone(self, shard: Shard, lsns: Sequence[int], files: Sequence[ColdFile]) -> None:
-        """Release what nobody needs any more; its files when the log says so durably."""
-        release = shard.log.release
-        for lsn in lsns:
-            release(lsn)
-        if self._rates and shard.id not in self._store.shards:
-            self._rates = {key: each for key, each in self._rates.items() if key[0] != shard.id}
-        if files:
-            self._engine.when_kept(Durability.SYNC, self._on_doomed, list(files))
-
-    def _on_doomed(self, files: object, error: BraidError | None) -> None:
-        if error is None:
-            assert isinstance(files, list)
-            self._doomed.extend(files)
+        """Release what nobody needs any more of a shard."""
+        self._retention.gone(shard, lsns, files)
+        if shard.id not in self._store.shards:
+            for what in _RATES:
+                self._rates.pop((shard.id, what), None)
 
     def jobs(self) -> Iterator[Iterator[Job]]:
-        """What is to be done about files, to be run as checkpoints are: see ``Log``."""
-        cold = self._log.cold
-        if cold is None:
-            return
-        if self._doomed:
-            files, self._doomed = self._doomed, []
-            yield iter([cold.unlink(files)])
-        for shard in rehoming_due(self._store, self._log.sealed_lsn):
-            yield rehome(self._store, shard)
+        """What is to be done about files: see :meth:`StreamRetention.jobs`."""
+        return self._retention.jobs()
 
 
 def _is_utf8(key: bytes) -> bool:
@@ -575,28 +465,18 @@ def _chosen(batch: Appending, indexes: Sequence[int]) -> Appending:
     )
 
 
-def _cuts(bodies: Sequence[bytes]) -> Sequence[tuple[int, int]]:
+def _cuts(batch: Appending) -> Sequence[tuple[int, int]]:
     """Where blocks begin and end, so that none has much more than ``_BLOCK_BYTES_MAX``."""
-    if sum(map(len, bodies)) <= _BLOCK_BYTES_MAX:
-        return ((0, len(bodies)),)
+    columns = [column for column in (batch.bodies, batch.keys, batch.headers) if column is not None]
+    if sum(sum(map(len, column)) for column in columns) <= _BLOCK_BYTES_MAX:
+        return ((0, len(batch.bodies)),)
     cuts = []
     begin = size = 0
-    for index, body in enumerate(bodies):
-        if size and size + len(body) > _BLOCK_BYTES_MAX:
+    for index, values in enumerate(zip(*columns, strict=True)):
+        more = sum(map(len, values))
+        if size and size + more > _BLOCK_BYTES_MAX:
             cuts.append((begin, index))
             begin, size = index, 0
-        size += len(body)
-    cuts.append((begin, len(bodies)))
+        size += more
+    cuts.append((begin, len(batch.bodies)))
     return cuts
-
-
-def _bound(shard: Shard, excess: int) -> int:
-    """Where a shard may begin when its oldest file, or some blocks, make way."""
-    if shard.cold:
-        return shard.cold[0].end
-    size = 0
-    for index in range(min(len(shard.firsts), _TRIM_BLOCKS)):
-        size += shard.sizes[index]
-        if size >= excess:
-            break
-    return shard.block_end(index)

@@ -27,7 +27,7 @@ def find_number(shard: Shard, start: Start, found: NumberFound) -> None:
     elif start.kind == "earliest":
         found(shard.first)
     elif start.kind == "latest":
-        found(shard.next)
+        found(shard.readable())  # not behind what a crash could take back
     else:
         number = start.number + (start.kind == "after")
         if not 0 < number <= shard.next:

@@ -1,7 +1,11 @@
 """The streams there are, by name and by number, and how the log brings them back.
 
 The apply side of ``streams.py``, as ``registry.py`` is of the rest; which calls it for the records
-and sections that are about streams.
+and sections that are about streams. A checkpoint holds a stream as::
+
+    STREAM_SECTION   MessagePack: its entity and its definition; then the sections of its shards
+
+and one that lives in memory without its shards.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -11,8 +15,8 @@ import msgspec
 from ..storage.block import decode_block_head
 from ..storage.cold import ColdFile
 from ..storage.log import Durability, Log
-from .shard import SHARD, STREAM_SECTION, Shard, ShardState
-from .stream import Stream, StreamDefinition
+from .shard import BLOCKS, SHARD, STREAM_SECTION, Shard, ShardState
+from .stream import Places, Stream, StreamDefinition
 
 __all__ = ["StreamStore"]
 
@@ -20,7 +24,6 @@ __all__ = ["StreamStore"]
 class _StreamSection(msgspec.Struct):
     id: int
     definition: StreamDefinition
-    shards: dict[int, ShardState]  # by entity
 
 
 class StreamStore:
@@ -45,6 +48,7 @@ class StreamStore:
         self.by_id: dict[int, Stream] = {}
         self.shards: dict[int, Shard] = {}
         self.replaying = True
+        self._places = Places()
 
     # Apply ------------------------------------------------------------------------------------
 
@@ -53,8 +57,10 @@ class StreamStore:
         stream = self.by_id.get(id)
         if stream is None:
             memory = definition.settings.durability is Durability.MEMORY
-            stream = Stream(id, definition, self._memory if memory else self._log)
-            self.by_id[id] = self.by_name[stream.name] = stream
+            stream = Stream(id, definition, self._memory if memory else self._log, self._places)
+            self.by_id[id] = stream
+        # Also of one that is known: replay may meet one of this name that was deleted before.
+        self.by_name[stream.name] = stream
         for shard in stream.apply(definition):
             self._remove(shard)
         for shard in stream.shards.values():
@@ -66,6 +72,7 @@ class StreamStore:
         stream = self.by_id.pop(id, None)
         if stream is None:
             return None
+        stream.deleted = True
         if self.by_name.get(stream.name) is stream:
             del self.by_name[stream.name]
         for shard in stream.shards.values():
@@ -103,31 +110,30 @@ class StreamStore:
     # Checkpoint and recovery ------------------------------------------------------------------
 
     def snapshot(self) -> Iterator[tuple[int, bytes]]:
-        """Every stream as sections, each as it is at one moment."""
+        """Every stream as sections: see ``storage.log.Replay.snapshot``."""
         for stream in list(self.by_id.values()):
-            if stream.id not in self.by_id:
+            if stream.deleted:
                 continue
-            shards = list(stream.shards.values())
+            section = _StreamSection(stream.id, stream.definition())
+            yield STREAM_SECTION, msgspec.msgpack.encode(section)
             if stream.log is not self._log:
-                shards = []  # in memory: gone with the process
-            section = _StreamSection(
-                stream.id, stream.definition(), {shard.id: shard.state() for shard in shards}
-            )
-            sections = [(STREAM_SECTION, msgspec.msgpack.encode(section))]
-            for shard in shards:
-                sections.extend((SHARD, content) for content in shard.sections())
-            yield from sections
+                continue  # its records are gone with the process
+            for shard in list(stream.shards.values()):
+                for each in shard.sections():
+                    if shard.id not in self.shards:
+                        break  # it was deleted meanwhile
+                    yield each
 
     def load(self, kind: int, content: bytes) -> None:
         """Take back one section."""
         if kind == STREAM_SECTION:
             section = msgspec.msgpack.decode(content, type=_StreamSection)
-            stream = self.define(section.id, section.definition)
-            for shard in stream.shards.values():
-                if shard.id in section.shards:
-                    shard.load(section.shards[shard.id])
+            self.define(section.id, section.definition)
+        elif kind == SHARD:
+            state = msgspec.msgpack.decode(content, type=ShardState)
+            self.shards[state.id].load(state)
         else:
-            assert kind == SHARD
+            assert kind == BLOCKS
             self.shards[int.from_bytes(content[:4], "little")].load_blocks(content)
 
     def finish(self) -> None:
@@ -140,4 +146,4 @@ class StreamStore:
                 files.extend(shard.cold)
         if self._log.cold is not None:
             for file in self._log.cold.sweep(files):
-                self.shards[file.shard].cold.remove(file)  # its loss was accepted
+                self.shards[file.shard].lose(file)

@@ -12,6 +12,8 @@ Every verb returns when what it asked for is kept, as in ``runtime.py``. ``check
 import random
 from collections.abc import Callable
 
+import msgspec
+
 from braidmq.broker.errors import BraidError
 from braidmq.broker.limits import Limits
 from braidmq.storage import FileLog
@@ -38,7 +40,8 @@ class DiskBroker(Harness):
         cache_bytes_max: int = 1 << 20,
     ) -> None:
         self.disk = disk or SimDisk()
-        self.limits = limits or Limits()
+        # Blocks of streams move to files whenever a segment is sealed, as small as it is here.
+        self.limits = msgspec.structs.replace(limits or Limits(), shard_hot_lag_bytes_max=1)
         self.segment_bytes = segment_bytes
         self.cache_bytes_max = cache_bytes_max
         self.workers: list[StepWorker] = []
@@ -88,6 +91,12 @@ class DiskBroker(Harness):
         run_steps(self.log.compact(), between)
         self.settle()
         return True
+
+    def rehome(self, between: Callable[[], object] = lambda: None) -> None:
+        """Move the blocks of streams to files, and remove files that nobody needs."""
+        for job in self.core.streams.jobs():
+            run_steps(job, between)
+        self.settle()
 
     def restarted(self, power_cut: random.Random | None = None) -> "DiskBroker":
         """Another broker on what this one has left on its disk; time does not go back."""
