@@ -58,7 +58,7 @@ class LivePublished(Published, gc=False):
 class Batch(Publication):
     """Messages with the same headers."""
 
-    __slots__ = ("_attributes", "_bodies")
+    __slots__ = ("_attributes", "_bodies", "uniform")
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Batch(Publication):
         super().__init__(topic, qos, retain, expire_ms, len(bodies))
         self._bodies = bodies
         self._attributes = attributes
+        self.uniform = len(bodies) > 1 and len(set(map(len, bodies))) == 1
 
     @property
     def bodies(self) -> Sequence[bytes]:

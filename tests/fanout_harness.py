@@ -13,9 +13,46 @@ from braidmq.broker.publishing import Batch
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.storage.block import decode_block
 from braidmq.storage.log import Durability
+from braidmq.storage.record import MESSAGE
 from tests.broker_harness import Harness
 
-__all__ = ["bind", "declare_stream", "pack", "publish", "records", "send"]
+__all__ = [
+    "bind",
+    "declare_stream",
+    "messages_written",
+    "pack",
+    "publish",
+    "queues",
+    "records",
+    "send",
+]
+
+
+def queues(broker: Harness, *names: str, **settings: Any) -> None:
+    for name in names:
+        broker.declare(name, **settings)
+
+
+def messages_written(broker: Any) -> list[int]:
+    """How many targets each MESSAGE record has that is appended from now on."""
+    written: list[int] = []
+    append, append_together = broker.log.append, broker.log.append_together
+
+    def note(record: bytes) -> None:
+        if record[8] == MESSAGE:
+            written.append(int.from_bytes(record[10:12], "little"))
+
+    def noting(parts, references=0):
+        note(b"".join(parts))
+        return append(parts, references)
+
+    def noting_together(parts, references):
+        for record in parts:
+            note(record)
+        return append_together(parts, references)
+
+    broker.log.append, broker.log.append_together = noting, noting_together
+    return written
 
 
 def bind(

@@ -14,10 +14,18 @@ from braidmq.broker.message import unpack_headers
 from braidmq.broker.publishing import Batch
 from braidmq.storage.errors import DiskFull
 from braidmq.storage.log import Durability
-from braidmq.storage.record import MESSAGE
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
-from tests.fanout_harness import bind, declare_stream, pack, publish, records, send
+from tests.fanout_harness import (
+    bind,
+    declare_stream,
+    messages_written,
+    pack,
+    publish,
+    queues,
+    records,
+    send,
+)
 from tests.topic_client import Client
 
 HASH = "$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA"
@@ -26,33 +34,6 @@ HASH = "$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA"
 @pytest.fixture
 def broker():
     return DiskBroker()
-
-
-def queues(broker: Harness, *names: str, **settings: Any) -> None:
-    for name in names:
-        broker.declare(name, **settings)
-
-
-def messages_written(broker: Any) -> list[int]:
-    """How many targets each MESSAGE record has that is appended from now on."""
-    written: list[int] = []
-    append, append_together = broker.log.append, broker.log.append_together
-
-    def note(record: bytes) -> None:
-        if record[8] == MESSAGE:
-            written.append(int.from_bytes(record[10:12], "little"))
-
-    def noting(parts, references=0):
-        note(b"".join(parts))
-        return append(parts, references)
-
-    def noting_together(parts, references):
-        for record in parts:
-            note(record)
-        return append_together(parts, references)
-
-    broker.log.append, broker.log.append_together = noting, noting_together
-    return written
 
 
 # --- who gets it ---
@@ -450,12 +431,6 @@ def test_rights_of_the_dead_letter_queue_are_asked_when_it_is_used(broker):
 # --- runs ---
 
 
-class Uniform(Batch):
-    """A run, as MQTT makes it."""
-
-    uniform = True
-
-
 def test_a_run_for_plain_queues_is_one_buffer(broker):
     queues(broker, "a", "b", "odd")
     declare_stream(broker, "s", 2)
@@ -475,7 +450,7 @@ def test_a_run_for_plain_queues_is_one_buffer(broker):
 
     def run(count: int, **headers: Any) -> None:
         bodies = [b"%03d" % number for number in range(count)]
-        publication = Uniform("t", bodies, pack("t", headers), 1, False, 0)
+        publication = Batch("t", bodies, pack("t", headers), 1, False, 0)
         broker.core.topics.publish(SYSTEM, publication, broker.clock.ms)
         broker.settle()
 
@@ -498,14 +473,14 @@ def test_a_run_with_many_targets_comes_in_parts(broker, monkeypatch):
     broker.settle()
     records_before = broker.log.statistics().records
     broker.core.topics.publish(
-        SYSTEM, Uniform("t", bodies, pack("t", {}), 1, False, 0), broker.clock.ms
+        SYSTEM, Batch("t", bodies, pack("t", {}), 1, False, 0), broker.clock.ms
     )
     broker.settle()
     assert broker.log.statistics().records == records_before + 30
     assert all(broker.bodies(name) == bodies for name in "abcd")
     monkeypatch.setattr("braidmq.broker.topics.RUN_BYTES_MAX", 300)  # not worth it
     broker.core.topics.publish(
-        SYSTEM, Uniform("t", bodies, pack("t", {}), 1, False, 0), broker.clock.ms
+        SYSTEM, Batch("t", bodies, pack("t", {}), 1, False, 0), broker.clock.ms
     )
     broker.settle()
     broker = broker.restarted()
@@ -523,77 +498,3 @@ def test_more_queues_than_a_record_has_room_for(broker, monkeypatch):
     assert written == [3, 2, 1]
     broker = broker.restarted()
     assert all(broker.bodies(name) == [b"x"] for name in "abcde")
-
-
-# --- streams ---
-
-
-def test_streams_keep_the_order_of_each_key(broker):
-    declare_stream(broker, "s", 4)
-    queues(broker, "q")
-    bind(broker, "truck/+", "s", "stream")
-    bind(broker, "truck/+", "q")
-    written = messages_written(broker)
-    sent: dict[str, list[bytes]] = {}
-    for number in range(40):
-        truck = f"truck/{number % 7}"
-        assert publish(broker, truck, b"%d" % number) == (Durability.SYNC, 2)
-        sent.setdefault(truck, []).append(b"%d" % number)
-    publish(broker, "truck/1", b"x", partition_key="mine")
-    assert written == [2] * 41
-    for again in (broker, broker.restarted()):
-        found = records(again, "s")
-        assert sum(map(len, found.values())) == 41
-        for bodies in sent.values():
-            holding = [each for each in found.values() if bodies[0] in each]
-            assert [body for body in holding[0] if body in bodies] == bodies
-
-
-def test_a_reader_that_waits_hears_of_what_comes_by_a_topic(broker):
-    declare_stream(broker, "s")
-    bind(broker, "t", "s", "stream", where="kind = 'x'")
-    answers: list[Any] = []
-    broker.core.read_shard(
-        *(SYSTEM, "s", 0, 1, 10, 1 << 20, 60_000),
-        *(lambda argument, chunk: answers.append(chunk), None, broker.clock.ms),
-    )
-    publish(broker, "t", b"no")
-    assert answers == []
-    publish(broker, "t", b"yes", kind="x")
-    assert answers[0].count == 1
-
-
-def test_streams_that_throttle_or_take_only_small_records_refuse(broker):
-    declare_stream(broker, "slow", shard_records_in_per_second=1)
-    declare_stream(broker, "small", record_bytes_max=100)
-    queues(broker, "dead")
-    bind(broker, "t", "slow", "stream", dead_letter="dead")
-    bind(broker, "u", "small", "stream", raw=True, dead_letter="dead", where="topic = 'u'")
-    publish(broker, "t", b"1", b"2")
-    publish(broker, "u", bytes(200))
-    publish(broker, "u", b"3")
-    assert records(broker, "slow") == {0: [b"1"]} and records(broker, "small") == {0: [b"3"]}
-    reasons = [unpack_headers(m.attributes)["dead-letter-reason"] for m in broker.browse("dead")]
-    assert reasons == ["throttled", "too-large"]
-
-
-def test_streams_in_memory_and_in_envelopes(broker):
-    declare_stream(broker, "volatile", durability=Durability.MEMORY)
-    declare_stream(broker, "wrapped")
-    bind(broker, "t", "volatile", "stream")
-    bind(broker, "t", "wrapped", "stream", raw=False)
-    publish(broker, "t", b"x")
-    assert records(broker, "volatile") == {0: [b"x"]}
-    assert json.loads(records(broker, "wrapped")[0][0])["Message"] == "x"
-
-
-def test_what_a_stream_holds_goes_with_it(broker):
-    declare_stream(broker, "s")
-    bind(broker, "t", "s", "stream")
-    publish(broker, "t", b"x")
-    broker.core.delete_stream(SYSTEM, "s")
-    broker.settle()
-    assert broker.core.list_bindings(SYSTEM, "", None, 0, 9) == []
-    assert publish(broker, "t", b"y") == (Durability.MEMORY, 0)
-    assert broker.log.statistics().bytes_live_estimate == 0
-    assert broker.restarted().core.list_bindings(SYSTEM, "", None, 0, 9) == []

@@ -94,3 +94,10 @@ def test_live_subscribers_get_the_same_objects():
     (message,) = first
     assert (message.body, message.time_ms, message.expire_ms) == (b"x", NOW_MS, NOW_MS + 5)
     assert (message.queue, message.retained, message.id) == ("", False, 0)
+
+
+def test_a_publication_knows_whether_its_bodies_have_one_length():
+    def uniform(*bodies: bytes) -> bool:
+        return Batch("t", bodies, b"", 1, False, 0).uniform
+
+    assert uniform(b"a", b"b") and not uniform(b"a", b"bc") and not uniform(b"a")
