@@ -14,8 +14,11 @@ __all__ = ["encode_message_run"]
 
 _PREFIX = Struct("<II")
 _U64 = Struct("<Q")
-_FIRST_SEQUENCE_AT = 28 - 8  # from behind the prefix: see the layout of MESSAGE in record.py
+# From behind the prefix: see the layout of MESSAGE in record.py.
+_FIRST_TARGET_AT = 24 - 8
+_FIRST_SEQUENCE_AT = 28 - 8
 _TARGET_BYTES = 12
+_ONE_MORE = bytes((0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0))  # added to a target
 
 
 def encode_message_run(
@@ -33,23 +36,24 @@ def encode_message_run(
     head, _ = encode_message(targets, time_ms, attributes, bodies[0], 0, expire_ms)
     size = len(head) + len(bodies[0])
     changing = bytearray(head[8:])
-    places = [
-        (_FIRST_SEQUENCE_AT + _TARGET_BYTES * index, seq) for index, (_, seq) in enumerate(targets)
-    ]
     set_sequence, prefix = _U64.pack_into, _PREFIX.pack
     out = bytearray()
-    if len(places) == 1:  # the most common case, without a loop in the loop
-        at, seq = places[0]
+    if len(targets) == 1:  # the most common case
+        seq = targets[0][1]
         for body in bodies:
-            set_sequence(changing, at, seq)
+            set_sequence(changing, _FIRST_SEQUENCE_AT, seq)
             seq += 1
             out += prefix(size, crc32(body, crc32(changing)))
             out += changing
             out += body
     else:
-        for index, body in enumerate(bodies):
-            for at, seq in places:
-                set_sequence(changing, at, seq + index)
+        # All sequences rise by one: as one large number, by a one at the place of each.
+        first, end = _FIRST_TARGET_AT, _FIRST_TARGET_AT + _TARGET_BYTES * len(targets)
+        sequences = int.from_bytes(changing[first:end], "little")
+        one = int.from_bytes(_ONE_MORE * len(targets), "little")
+        for body in bodies:
+            changing[first:end] = sequences.to_bytes(end - first, "little")
+            sequences += one
             out += prefix(size, crc32(body, crc32(changing)))
             out += changing
             out += body
