@@ -19,6 +19,7 @@ from .fanout import send_action
 from .fifo import FifoQueue
 from .queue import Queue
 from .stream import Stream
+from .streamview import StreamView
 from .topic import check_filter
 from .topiccore import PAGE_MAX, TopicCore
 from .webhook import webhook_name
@@ -46,6 +47,7 @@ class BindingCore(TopicCore):
         who.check_filter("topic:Bind", filter)
         who.check_filter("topic:Subscribe", filter)
         bound = self._target(target)
+        _check_not_view(bound)
         who.check(send_action(bound), bound.name)
         settings = self._checked(who, bound, settings)
         found = self.bindings.find(filter, bound.id)
@@ -95,6 +97,7 @@ class BindingCore(TopicCore):
             who.check("queue:Send", name)
             queue = self._target(Target("queue", name))
             assert isinstance(queue, Queue)
+            _check_not_view(queue)
             if queue is target:
                 raise InvalidArgument("what a target refuses cannot go to the target")
             if queue.fifo != isinstance(target, FifoQueue):
@@ -172,4 +175,11 @@ class BindingCore(TopicCore):
             dropped=binding.dropped,
             dead_lettered=binding.dead_lettered,
             duplicates=binding.duplicates,
+        )
+
+
+def _check_not_view(queue: Bindable) -> None:
+    if isinstance(queue, StreamView):
+        raise InvalidArgument(
+            f"queue {queue.name} shows the stream {queue.stream.name}: bind the stream instead"
         )

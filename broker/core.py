@@ -31,7 +31,10 @@ from .redrive import Redrive
 from .registry import QueueDefinition
 from .selectors import Selector
 from .settings import QueueSettings, check_name
+from .stream import Stream
+from .streamview import StreamView
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
+from .viewdefinition import first_definition
 from .webhookcore import WebhookCore
 
 __all__ = ["Core"]
@@ -113,22 +116,45 @@ class Core(BindingCore, GroupCore, WebhookCore):
         who.check("queue:Declare", name)
         check_name(name)
         settings.check()
+        stream = None
+        if settings.stream:
+            who.check("stream:Read", settings.stream)
+            stream = self.streams.get(settings.stream)
+            # What becomes of records is as safe as the records are.
+            settings = msgspec.structs.replace(settings, durability=stream.settings.durability)
         found = self.queues.get(name)
         if found is not None:
             if found.settings != settings:
                 raise Conflict(f"queue {name} exists with other {_difference(found, settings)}")
             return self._info(found)
         self._declare_dead_letter(who, name, settings, "", now_ms)
+        if stream is not None:
+            return self._info(self._declare_view(name, settings, stream, now_ms))
         return self._info(self._declare(name, settings, now_ms))
 
     def _declare(self, name: str, settings: QueueSettings, now_ms: int) -> Queue:
+        self._check_room()
+        definition = QueueDefinition(kind="queue", name=name, settings=settings, created_ms=now_ms)
+        id = self.take_id()
+        self.write_definition(id, definition)
+        return self.define(id, definition)
+
+    def _declare_view(
+        self, name: str, settings: QueueSettings, stream: Stream, now_ms: int
+    ) -> Queue:
+        self._check_room()
+        definition = first_definition(name, settings, stream, now_ms)
+        id = self.take_id()
+        self.write_definition(id, definition)
+        view = self.define_view(id, definition)
+        assert view is not None
+        view.open()
+        return view
+
+    def _check_room(self) -> None:
         self.admit()
         if len(self.queues) >= self.limits.queues_max:
             raise LimitExceeded(f"there are {len(self.queues)} queues, as many as there may be")
-        definition = QueueDefinition(kind="queue", name=name, settings=settings, created_ms=now_ms)
-        id = self.take_id()
-        self.log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
-        return self.define(id, definition)
 
     def _declare_dead_letter(
         self, who: Principal, name: str, settings: QueueSettings, before: str, now_ms: int
@@ -151,6 +177,8 @@ class Core(BindingCore, GroupCore, WebhookCore):
             return
         if target != before:
             who.check("queue:Send", target)
+        if isinstance(found, StreamView):
+            raise InvalidArgument(f"queue {target} shows a stream: nothing else comes there")
         if found.fifo != settings.fifo:
             raise InvalidArgument("a FIFO queue's dead letters go to a FIFO queue, and only they")
         elif found.logged != (settings.durability is not Durability.MEMORY):
@@ -165,11 +193,9 @@ class Core(BindingCore, GroupCore, WebhookCore):
         check_name(name)  # a webhook's queue is changed and deleted with the webhook
         settings = queue.settings.changed(changes)
         self._declare_dead_letter(who, name, settings, queue.settings.dead_letter, now_ms)
-        definition = QueueDefinition(
-            kind="queue", name=name, settings=settings, created_ms=queue.created_ms
-        )
-        self.log.append((encode_definition(queue.id, msgspec.msgpack.encode(definition)),))
-        self.define(queue.id, definition)
+        definition = queue.definition() | {"settings": settings}
+        self.write_definition(queue.id, definition)
+        self._define(queue.id, msgspec.msgpack.encode(definition))
         queue.sweep_ms = now_ms if settings.retention_ms else 0
         queue.set_alarm()
         self.wake(queue)
@@ -185,8 +211,9 @@ class Core(BindingCore, GroupCore, WebhookCore):
             raise Conflict(f"queue {name} is the dead-letter queue of {', '.join(users[:5])}")
         if self.bindings.are_buried_in(name):
             raise Conflict(f"queue {name} is the dead-letter queue of a binding")
-        if if_empty and queue.live:
-            raise Conflict(f"queue {name} holds {queue.live} messages")
+        count = queue.unread() + queue.live
+        if if_empty and count:
+            raise Conflict(f"queue {name} holds {count} messages")
         self.log.append((encode_definition(queue.id, b""),))
         self.retire(queue)
 
@@ -210,11 +237,12 @@ class Core(BindingCore, GroupCore, WebhookCore):
 
     def _info(self, queue: Queue) -> QueueInfo:
         counters = queue.counters
+        unread = queue.unread()
         live, leased, held = queue.live, len(queue.leases), queue.held
         return QueueInfo(
             name=queue.name,
             settings=queue.settings,
-            ready=live - leased - held,
+            ready=unread + live - leased - held,
             delayed=held,
             in_flight=leased,
             bytes=queue.bytes,
@@ -230,6 +258,7 @@ class Core(BindingCore, GroupCore, WebhookCore):
             created_ms=queue.created_ms,
             oldest_ms=queue.oldest_ms(),
             damaged=counters.damaged,
+            lag=queue.lag() if isinstance(queue, StreamView) else 0,
         )
 
     # Messages ---------------------------------------------------------------------------------
@@ -367,7 +396,7 @@ class Core(BindingCore, GroupCore, WebhookCore):
         """Delete all messages, whatever their state; how many they were."""
         who.check("queue:Purge", name)
         queue = self.queue(name)
-        count = queue.live
+        count = queue.unread() + queue.live
         bounds = queue.bounds()
         if queue.logged:
             self.log.append((encode_purge(queue.id, bounds),))
@@ -426,6 +455,8 @@ class Core(BindingCore, GroupCore, WebhookCore):
         """Begin to move messages out of a dead-letter queue, ``rate`` a second (0: no limit)."""
         who.check("queue:Redrive", source)
         queue = self.queue(source)
+        if isinstance(queue, StreamView):
+            raise InvalidArgument(f"queue {source} shows a stream: its records stay there")
         if not 0 <= rate <= 1_000_000 or limit < 0:
             raise InvalidArgument("a rate is between 0 and 1000000 messages a second")
         if target == source:
@@ -456,6 +487,8 @@ class Core(BindingCore, GroupCore, WebhookCore):
             raise InvalidArgument(f"messages of {source.name} do not say where they came from")
         who.check("queue:Send", name)
         target = self.queue(name)
+        if isinstance(target, StreamView):
+            raise InvalidArgument(f"queue {name} shows a stream: name another queue to send to")
         if target.fifo != source.fifo or target.logged != source.logged:
             raise InvalidArgument(f"messages of {source.name} do not fit into queue {name}")
         return target
@@ -491,7 +524,7 @@ class Core(BindingCore, GroupCore, WebhookCore):
             instance=self.instance,
             uptime_seconds=(now_ms - self.started_ms) / 1000,
             queues=len(self.queues),
-            messages=sum(queue.live for queue in self.queues.values()),
+            messages=sum(queue.live + queue.unread() for queue in self.queues.values()),
             connections=connections,
             log=msgspec.structs.asdict(self.log.statistics()),
             sessions=len(self.sessions),

@@ -9,10 +9,18 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import cast
 
+import msgspec
+
 from ..storage.cold import ColdFile
 from ..storage.errors import DiskFull, StorageError
 from ..storage.log import Durability, Log, Scheduler
-from ..storage.record import encode_delay, encode_link
+from ..storage.record import (
+    MessageContent,
+    encode_definition,
+    encode_delay,
+    encode_link,
+    encode_message,
+)
 from .access import Access
 from .announcing import Announcing
 from .clients import Clients
@@ -20,7 +28,7 @@ from .delaying import Delaying
 from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
 from .fanout import Fanout
 from .groups import Groups
-from .host import Alarmed, Host
+from .host import Alarmed
 from .index import LSN_MASK
 from .lease import Consumer
 from .limits import Limits, SessionPolicy
@@ -31,6 +39,7 @@ from .message import (
     DEAD_LETTER_TIME,
     OWN_HEADERS,
     Receipt,
+    overlay,
     pack_headers,
 )
 from .queue import Queue
@@ -39,6 +48,7 @@ from .registry import Registry
 from .shard import Shard
 from .state import LANE_SHIFT
 from .streams import Streams
+from .streamview import StreamView, ViewHost
 from .topics import Topics
 
 __all__ = ["Engine", "Kept"]
@@ -127,8 +137,11 @@ class Engine(Registry):
         self.delaying.start()
         self.streams.start(self.started_ms)
         self.groups.start(self.epoch)
+        for queue in self._by_id.values():
+            if isinstance(queue, StreamView):
+                queue.open()
 
-    def host(self) -> Host:
+    def host(self) -> ViewHost:
         """The queues turn to the core itself."""
         return self
 
@@ -268,6 +281,10 @@ class Engine(Registry):
         self.cancel(consumer, (), self.now_ms)
         consumer.end(BraidError("this consumer was ended by an error of the broker"))
 
+    def write_definition(self, id: int, definition: object) -> None:
+        """Append a definition to the log."""
+        self.log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
+
     def take_id(self) -> int:
         """A number for a new entity."""
         id = self._next_id
@@ -290,6 +307,8 @@ class Engine(Registry):
 
     def _forget(self, queue: Queue) -> None:
         queue.forget_leases()
+        if isinstance(queue, StreamView):
+            queue.close()
         queue.sweep_ms = queue.alarm_ms = 0
         self._unsettled.pop(queue, None)
         self.later(self._release_trash)
@@ -350,18 +369,56 @@ class Engine(Registry):
 
     def bury(self, queue: Queue, seq: int, reason: str, receives: int, now_ms: int) -> None:
         """Move a message that nobody holds to the queue's dead-letter queue, and say why there."""
+        if isinstance(queue, StreamView):
+            queue.burials.bury(seq, reason, receives, now_ms)
+            return
         target = self.queues[queue.settings.dead_letter]
-        attributes = pack_headers(
-            {
-                DEAD_LETTER_QUEUE: queue.name,
-                DEAD_LETTER_REASON: reason,
-                DEAD_LETTER_RECEIVES: str(receives),
-                DEAD_LETTER_TIME: str(now_ms),
-            },
-            OWN_HEADERS,
-        )
+        attributes = _epitaph(queue, reason, receives, now_ms)
         self.move_message(queue, seq, target, attributes, now_ms)
         queue.counters.dead_lettered += 1
+
+    def bury_record(
+        self,
+        view: StreamView,
+        seq: int,
+        message: MessageContent,
+        reason: str,
+        receives: int,
+        now_ms: int,
+    ) -> bool:
+        """Copy a record into its view's dead-letter queue and settle it, in one record of the log.
+
+        It keeps its id. False: there is no room on disk now.
+        """
+        try:
+            view.log.admit()
+        except DiskFull:
+            return False
+        target = self.queues[view.settings.dead_letter]
+        epitaph = _epitaph(view, reason, receives, now_ms)
+        attributes = overlay(message.attributes, epitaph)
+        target_lane = target.lane(0)
+        target_seq = target_lane.base | target_lane.next
+        record = encode_message(
+            ((target.id, target_seq), (view.id, seq)),
+            now_ms,
+            attributes,
+            message.body,
+            moved=(message.id, 0),
+        )
+        lsn = target.log.append(record, 1)
+        view.remove(seq)
+        target.put(target_seq, lsn, len(attributes) + len(message.body), 0, 0, 0)
+        self._came(target, now_ms)
+        view.counters.dead_lettered += 1
+        return True
+
+    def _came(self, target: Queue, now_ms: int) -> None:
+        """A message was moved into a queue."""
+        if target.settings.retention_ms and not target.sweep_ms:
+            target.sweep_ms = now_ms + target.settings.retention_ms
+            target.set_alarm()
+        self.changed(target)
 
     def move_message(
         self, source: Queue, seq: int, target: Queue, attributes: bytes, now_ms: int
@@ -385,10 +442,7 @@ class Engine(Registry):
             target.set_alarm()
         if old_link:
             source.log.release(old_link)
-        if target.settings.retention_ms and not target.sweep_ms:
-            target.sweep_ms = now_ms + target.settings.retention_ms
-            target.set_alarm()
-        self.changed(target)
+        self._came(target, now_ms)
 
     def _step_redrives(self, now_ms: int) -> None:
         self._redrive_now_ms = now_ms
@@ -398,3 +452,16 @@ class Engine(Registry):
                 due_ms = task.step(now_ms)
                 if due_ms is not None:
                     self._redrive_due_ms = min(self._redrive_due_ms or due_ms, due_ms)
+
+
+def _epitaph(queue: Queue, reason: str, receives: int, now_ms: int) -> bytes:
+    """The headers that say where a dead letter was, and why it left."""
+    return pack_headers(
+        {
+            DEAD_LETTER_QUEUE: queue.name,
+            DEAD_LETTER_REASON: reason,
+            DEAD_LETTER_RECEIVES: str(receives),
+            DEAD_LETTER_TIME: str(now_ms),
+        },
+        OWN_HEADERS,
+    )

@@ -55,6 +55,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     credit_max: int = 65_536
     in_flight_messages_max: int = 120_000
     fifo_lookahead_messages_max: int = 120_000
+    view_lookahead_messages_max: int = 10_000  # records of a stream, besides those in flight
     group_bytes_max: int = 128
     dedup_id_bytes_max: int = 128
     dedup_ids_max: int = 1_000_000

@@ -11,7 +11,6 @@ from .errors import BraidError, Unavailable
 from .index import HELD, LEASED, LSN_MASK
 from .message import Browsed, unpack_headers
 from .queue import Queue
-from .reader import Reader
 from .selectors import Selector
 
 __all__ = ["Answer", "Browse", "Later", "ReadMany"]
@@ -38,7 +37,7 @@ class ReadMany:
         self._later = later
         self._answer = answer
         self._argument = argument
-        self._reader = Reader(queue.log, self._loaded)
+        self._reader = queue.make_reader(self._loaded)
         self._again = -1  # the message that was being read
         self.found: list[Browsed] = []
 
@@ -55,7 +54,7 @@ class ReadMany:
                 self._answer(self._argument, self.found)
                 return
             lane, number = self._queue.locate(seq)
-            slot = self._queue.slot(seq)
+            slot = self._queue.shown(seq)
             if lane is None or not slot:
                 continue
             message = self._reader.read(slot & LSN_MASK, lane.link(number))
@@ -109,7 +108,7 @@ class Browse(ReadMany):
         answer: Answer,
         argument: object,
     ) -> None:
-        super().__init__(queue, _sequences(queue, after), later, answer, argument)
+        super().__init__(queue, queue.sequences(after), later, answer, argument)
         self._limit = limit
         self._bytes_left = queue.host.limits.receive_bytes_max
         self._selector = selector
@@ -128,10 +127,3 @@ class Browse(ReadMany):
             self.found.pop()
         else:
             self._bytes_left -= len(browsed.body) + len(browsed.attributes)
-
-
-def _sequences(queue: Queue, after: int) -> Iterator[int]:
-    for lane in sorted(queue.lanes, key=lambda each: each.base):
-        if after < lane.base + lane.next:
-            for number in lane.live_numbers(max(after + 1 - lane.base, 0)):
-                yield lane.base | number

@@ -1,9 +1,10 @@
 """What the broker holds, and how the log brings it back: the apply side of ``core.py``.
 
 Everything that owns messages has a number (its *entity* in the log) that is never used again, and
-a name that may be. There are four kinds of queues, told apart by the ``kind`` in their definition:
+a name that may be. There are five kinds of queues, told apart by the ``kind`` in their definition:
 
     queue      declared by somebody
+    view       declared, too: it shows the records of a stream (``streamview.py``)
     webhook    of a webhook, which a sender empties (``webhook.py``)
     session    of a durable session (``session.py``)
     share      of a shared subscription, made and ended with its members (``sharing.py``); also
@@ -46,7 +47,6 @@ from .bindings import BINDINGS, Bindable, BindingDefinition, Bindings
 from .fifo import FifoQueue
 from .group import GroupDefinition
 from .groupstore import GROUP, GroupStore
-from .host import Host
 from .index import LSN_MASK, Page
 from .message import TOPIC, unpack_headers
 from .queue import Queue
@@ -57,6 +57,8 @@ from .shard import BLOCKS, SHARD, STREAM_SECTION, Shard
 from .state import PAGE, QUEUE
 from .stream import StreamDefinition
 from .streamstore import StreamStore
+from .streamview import StreamView, ViewHost
+from .viewdefinition import ViewDefinition
 from .webhook import WebhookDefinition, webhook_name
 from .webhookqueue import WebhookQueue
 
@@ -87,6 +89,7 @@ _Definition = (
     | SessionDefinition
     | StreamDefinition
     | SubscriptionDefinition
+    | ViewDefinition
     | WebhookDefinition
 )
 
@@ -120,7 +123,7 @@ class Registry:
         self._trash: list[tuple[Log, Page]] = []  # of purged and deleted queues, to be released
         self._live = False  # replay is over
 
-    def host(self) -> Host:
+    def host(self) -> ViewHost:
         """Who the queues turn to."""
         raise NotImplementedError
 
@@ -181,6 +184,20 @@ class Registry:
         self.bindings.target_changed(id)
         return queue
 
+    def define_view(self, id: int, definition: ViewDefinition) -> StreamView | None:
+        """Apply: the view is there, with these settings and lanes; None: its stream is gone."""
+        queue = self._by_id.get(id)
+        if queue is None:
+            stream = self.stream_store.by_id.get(definition.stream)
+            if stream is None:
+                return None  # while replaying: the log will delete the view further on
+            queue = self.queues[definition.name] = StreamView(self.host(), id, definition, stream)
+            self._enter(id, queue)
+        else:
+            assert isinstance(queue, StreamView)
+            queue.define(definition)
+        return queue
+
     def _enter(self, id: int, queue: Queue) -> None:
         if not self._live:
             queue.begin_replay()
@@ -202,6 +219,8 @@ class Registry:
             self.group_store.define(id, definition)
         elif isinstance(definition, WebhookDefinition):
             self.define_webhook(id, definition)
+        elif isinstance(definition, ViewDefinition):
+            self.define_view(id, definition)
         elif isinstance(definition, BindingDefinition):
             self.bindings.define(id, definition)
         else:
@@ -371,6 +390,10 @@ class Registry:
                 self.define_session(definition.id, definition).load_lanes(definition.lanes)
             elif isinstance(definition, WebhookDefinition):
                 self.define_webhook(definition.id, definition).load_lanes(definition.lanes)
+            elif isinstance(definition, ViewDefinition):
+                view = self.define_view(definition.id, definition)
+                assert view is not None, "streams stand in front of queues"
+                view.load_lanes(definition.lanes)
             else:
                 assert isinstance(definition, QueueDefinition)
                 self.define(definition.id, definition).load_lanes(definition.lanes)
@@ -429,6 +452,7 @@ _KINDS: dict[str, type[_Definition]] = {
     "session": SessionDefinition,
     "stream": StreamDefinition,
     "subscription": SubscriptionDefinition,
+    "view": ViewDefinition,
     "webhook": WebhookDefinition,
 }
 

@@ -23,6 +23,11 @@ __all__ = ["QueueSettings", "check_name", "settings_from"]
 
 _OVERFLOW = ("reject", "drop-oldest", "dead-letter")
 _SCOPES = ("queue", "group")
+_STARTS = ("earliest", "latest", "time")
+# A view gets no messages but the stream's, which come when they are appended and go by themselves.
+_NOT_OF_VIEWS = (
+    "fifo delay_ms ttl_ms retention_ms dead_letter_expired messages_max bytes_max content_dedup"
+).split()
 
 
 def check_name(name: str, what: str = "queue") -> None:
@@ -53,6 +58,9 @@ class QueueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     overflow: str = "reject"  # at messages_max or bytes_max: reject, drop-oldest, dead-letter
     content_dedup: bool = False  # FIFO: a message without an id is identified by its body
     dedup_scope: str = "queue"  # FIFO: an id is unique within the queue, or within its group
+    stream: str = ""  # the queue is a view: it shows the records of this stream; see streamview.py
+    start: str = "earliest"  # a view's first records: earliest, latest, or those since a time
+    start_ms: int = 0  # with start=time: unix ms
     tags: dict[str, str] = {}
 
     def check(self) -> None:
@@ -74,6 +82,7 @@ class QueueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise InvalidArgument(f"dedup_scope is one of {', '.join(_SCOPES)}")
         if not self.fifo and (self.content_dedup or self.dedup_scope != "queue"):
             raise InvalidArgument("content_dedup and dedup_scope are for FIFO queues")
+        self._check_view()
         if self.dead_letter:
             check_name(self.dead_letter)
         elif self.max_receives or self.dead_letter_expired or self.overflow == "dead-letter":
@@ -86,9 +95,23 @@ class QueueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         if not all(is_text(tag) and len(tag.encode()) <= TAG_BYTES_MAX for tag in tags):
             raise InvalidArgument(f"a tag has at most {TAG_BYTES_MAX} bytes of UTF-8 in all")
 
+    def _check_view(self) -> None:
+        if self.start not in _STARTS:
+            raise InvalidArgument(f"start is one of {', '.join(_STARTS)}")
+        if self.start_ms < 0 or bool(self.start_ms) != (self.start == "time"):
+            raise InvalidArgument("start_ms is a unix time in ms, and goes with start=time")
+        if not self.stream:
+            if self.start != "earliest":
+                raise InvalidArgument("start is for queues that show a stream")
+            return
+        check_name(self.stream, "stream")
+        for name in _NOT_OF_VIEWS:
+            if getattr(self, name):
+                raise InvalidArgument(f"{name} is not for a queue that shows a stream")
+
     def changed(self, changes: dict[str, Any]) -> "QueueSettings":
         """These settings with ``changes`` laid over them, checked."""
-        for fixed in ("fifo", "durability"):
+        for fixed in ("fifo", "durability", "stream", "start", "start_ms"):
             if fixed in changes and changes[fixed] != getattr(self, fixed):
                 raise InvalidArgument(f"{fixed} cannot be changed after a queue is declared")
         settings = settings_from(msgspec.structs.asdict(self) | changes)

@@ -113,6 +113,24 @@ class QueueState:
         """The lane and number of a sequence; the lane is None when there is none such."""
         return self.by_code.get(seq >> LANE_SHIFT), seq & NUMBER_MASK
 
+    def unread(self) -> int:
+        """How many messages there are besides the ``live`` ones: a view's, in its stream."""
+        return 0
+
+    def sequences(self, after: int) -> Iterator[int]:
+        """All sequences behind ``after`` that there are, in order; the queue may change meanwhile.
+
+        Some may be gone when :meth:`shown` is asked for their slots.
+        """
+        for lane in sorted(self.lanes, key=lambda each: each.base):
+            if after < lane.base + lane.next:
+                for number in lane.live_numbers(max(after + 1 - lane.base, 0)):
+                    yield lane.base | number
+
+    def shown(self, seq: int) -> int:
+        """The slot of a sequence, for somebody who looks on; 0 when the message is gone."""
+        return self.slot(seq)
+
     def slot(self, seq: int) -> int:
         """The slot of a sequence, 0 when the message is gone."""
         lane = self.by_code.get(seq >> LANE_SHIFT)

@@ -53,9 +53,13 @@ class StreamCore(TopicCore):
         return self._stream_info(stream)
 
     def delete_stream(self, who: Principal, name: str) -> None:
-        """Delete the stream and its records."""
+        """Delete the stream and its records. Conflict while queues show it."""
         who.check("stream:Delete", name)
-        self.streams.delete(self.streams.get(name))
+        stream = self.streams.get(name)
+        views = [queue.name for queue in self.queues.values() if queue.settings.stream == name]
+        if views:
+            raise Conflict(f"stream {name} is shown by queue {', '.join(views[:5])}")
+        self.streams.delete(stream)
 
     def stream_info(self, who: Principal, name: str) -> StreamInfo:
         """The stream as it is now, with its shards."""

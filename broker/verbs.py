@@ -55,6 +55,7 @@ class QueueInfo(msgspec.Struct):
     created_ms: int
     oldest_ms: int  # when the oldest message was sent, 0 if unknown or none
     damaged: int = 0  # messages that could not be read back; they are kept and held
+    lag: int = 0  # of a view: records of its stream that nobody was given yet
 
     @property
     def messages(self) -> int:
