@@ -6,14 +6,16 @@ from braidmq.broker.access import SYSTEM, Principal
 from braidmq.broker.errors import BraidError
 from braidmq.broker.group import Member
 from braidmq.broker.groupverbs import GroupEvent
+from braidmq.broker.shard import Shard
 from braidmq.broker.stream_settings import StreamSettings
-from braidmq.broker.streamrecord import chunk_records
+from braidmq.broker.streamreading import Chunk
+from braidmq.broker.streamrecord import Record, chunk_records
 from braidmq.broker.streams import Appending
 from braidmq.broker.streamverbs import Start
 from braidmq.storage.log import Durability
 from tests.broker_harness import Harness
 
-__all__ = ["GroupClient", "append", "declare_stream"]
+__all__ = ["GroupClient", "append", "declare_stream", "read_all"]
 
 
 def declare_stream(
@@ -32,6 +34,27 @@ def append(broker: Harness, shard: int, *bodies: bytes) -> None:
     _, results = broker.core.append(SYSTEM, "s", batch, broker.clock.ms)
     assert all(isinstance(each, tuple) and each[0] == shard for each in results), results
     broker.settle()
+
+
+def read_all(broker: Harness) -> list[Record]:
+    """All records of the stream "s", shard by shard."""
+    found: list[Record] = []
+
+    def take(shard: object, chunk: Chunk | BraidError) -> None:
+        assert isinstance(shard, Shard) and isinstance(chunk, Chunk), chunk
+        found.extend(chunk_records(chunk, shard.index))
+        if chunk.next < shard.readable():
+            read(shard, chunk.next)
+
+    def read(shard: Shard, number: int) -> None:
+        broker.core.read_shard(
+            *(SYSTEM, "s", shard.index, number, 10_000, 1 << 20, 0, take, shard, broker.clock.ms)
+        )
+        broker.settle()
+
+    for shard in list(broker.core.streams.get("s").shards.values()):
+        read(shard, shard.first)
+    return found
 
 
 class GroupClient:

@@ -1,4 +1,9 @@
-"""Topics that are no topics: ``$queue/NAME`` sends, ``$delayed/SECONDS/TOPIC`` publishes later.
+"""Topics that are no topics: what is published to them is sent, appended, or published later.
+
+    $queue/NAME                to a queue
+    $stream/NAME               to a stream; the partition key is the user property of that name,
+                               else the client identifier, so a client's records stay in order
+    $delayed/SECONDS/TOPIC     to a topic, later
 
 All others that begin with ``$`` are the broker's own.
 """
@@ -8,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from ...broker.errors import BraidError, InvalidArgument, PermissionDenied
 from ...broker.limits import DELAY_MS_MAX
-from ...broker.message import DEDUP_ID, GROUP_ID, Outgoing, pack_headers
+from ...broker.message import (
+    DEDUP_ID,
+    GROUP_ID,
+    PARTITION_KEY,
+    Headers,
+    Outgoing,
+    pack_headers,
+)
+from ...broker.streamonce import append_once
+from ...broker.streams import Appending
 from ...broker.topic import QUEUE_PREFIX
 from ...storage.log import Durability
 from .headers import headers_from
@@ -18,9 +32,10 @@ from .runs import Topic
 if TYPE_CHECKING:
     from .session import MqttSession
 
-__all__ = ["DELAYED_PREFIX", "send_special"]
+__all__ = ["DELAYED_PREFIX", "STREAM_PREFIX", "send_special"]
 
 DELAYED_PREFIX = "$delayed/"
+STREAM_PREFIX = "$stream/"
 _DELAY_DIGITS_MAX = 9  # seconds
 
 
@@ -60,6 +75,9 @@ def send_special(
         if isinstance(result, BraidError):
             raise result
         return level, level is not Durability.MEMORY and not result.duplicate
+    if topic.name.startswith(STREAM_PREFIX):
+        name = topic.name.removeprefix(STREAM_PREFIX)
+        return _append(session, name, publish.payload, headers, inbound, now_ms)
     if topic.name.startswith(DELAYED_PREFIX):
         seconds, _, name = topic.name.removeprefix(DELAYED_PREFIX).partition("/")
         if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= _DELAY_DIGITS_MAX):
@@ -75,3 +93,27 @@ def send_special(
         )
         return level, True
     raise PermissionDenied("topics that begin with $ are the broker's own")
+
+
+def _append(
+    session: "MqttSession",
+    name: str,
+    body: bytes,
+    headers: Headers,
+    inbound: Sequence[tuple[int, int]],
+    now_ms: int,
+) -> tuple[Durability, bool]:
+    """Append a record to a stream. As :func:`send_special`."""
+    core = session.core
+    assert session.session is not None
+    found = headers.pop(PARTITION_KEY, "")
+    key = found if isinstance(found, str) and found else session.session.name
+    if inbound:
+        level, _ = append_once(core, session.who, name, key, headers, body, inbound, now_ms)
+        return level, level is not Durability.MEMORY
+    packed = [pack_headers(headers, session.limits)] if headers else None
+    batch = Appending([body], [key.encode()], packed)
+    level, (result,) = core.append(session.who, name, batch, now_ms)
+    if isinstance(result, BraidError):
+        raise result
+    return level, False

@@ -1,0 +1,160 @@
+"""Publishing to ``$stream/NAME``: what becomes of a message, and what its publisher hears."""
+
+import random
+
+import pytest
+
+from braidmq.broker.access import SYSTEM, Rule, User
+from braidmq.broker.limits import PARTITION_KEY_BYTES_MAX
+from braidmq.broker.stream_settings import StreamSettings
+from braidmq.storage.log import Durability
+from tests.broker_disk import DiskBroker
+from tests.conformance import packets as p
+from tests.conformance.packets import DURABLE, V311
+from tests.group_client import declare_stream, read_all
+from tests.mqtt_peer import World
+
+TOPIC = "$stream/s"
+
+
+def world_with(broker=None, shards=1, **settings):
+    world = World(broker)
+    declare_stream(world.broker, shards, **settings)
+    return world
+
+
+def user(*pairs):
+    return [(p.USER_PROPERTY, pair) for pair in pairs]
+
+
+def append(peer, body, qos=1, *pairs, **fields):
+    fields.setdefault("properties", user(*pairs))
+    peer.send(p.publish(TOPIC, body, qos=qos, **fields))
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_publication_is_appended(qos, durability, clean):
+    world = world_with(durability=durability)
+    peer = world.join("truck-7", clean=clean)
+    append(peer, b"one", qos, ("tenant", "a"), ("partition-key", "k"))
+    append(peer, b"two", qos, packet_id=2, properties=[(p.CONTENT_TYPE, "text/plain")])
+    assert peer.kinds() == {0: [], 1: ["PUBACK"] * 2, 2: ["PUBREC"] * 2}[qos]
+    one, two = read_all(world.broker)
+    assert (one.number, one.key, one.body, one.headers["tenant"]) == (1, "k", b"one", "a")
+    # Without a key of its own a message has its client's: what a client sends stays in order.
+    assert (two.number, two.key, two.body) == (2, "truck-7", b"two")
+    assert two.headers["content-type"] == "text/plain"
+    assert one.time_ms == world.clock.ms
+
+
+def test_the_acknowledgement_waits_for_the_disk():
+    world = world_with(DiskBroker())
+    peer = world.join()
+    world.broker.auto_commit = False
+    peer.feed(p.publish(TOPIC, b"one", qos=1))
+    assert not peer.inbox
+    world.broker.auto_commit = True
+    assert peer.kinds() == ["PUBACK"]
+    assert [record.body for record in read_all(world.restarted(random.Random(1)).broker)] == [
+        b"one"
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_quality_2_is_once_also_through_power_cuts(seed):
+    rng = random.Random(seed)
+    world = world_with(DiskBroker(), 2)
+    bodies = []
+    peer = world.join("c", **DURABLE)
+    for number in range(1, 9):
+        body = b"%d" % number
+        bodies.append(body)
+        for attempt in range(20):
+            packet = p.publish(TOPIC, body, qos=2, packet_id=number, dup=attempt > 0)
+            peer.feed(packet)
+            for _ in range(rng.randrange(6)):
+                rng.choice([world.clock.turn, world.broker._step])()
+            if rng.random() < 0.5:
+                world = world.restarted(rng)
+                peer = world.join("c", **DURABLE)
+                continue
+            if "PUBREC" in peer.kinds():
+                break
+        peer.send(p.ack(p.PUBREL, number))
+        assert peer.kinds() == ["PUBCOMP"]
+        if rng.random() < 0.3:
+            world.broker.checkpoint()
+            world.broker.rehome()
+    assert sorted(record.body for record in read_all(world.broker)) == bodies
+    assert not world.core.sessions["c"].queue.inbound
+
+
+def test_what_a_stream_does_not_take_is_refused_with_a_reason():
+    world = world_with(shard_records_in_per_second=2, record_bytes_max=2_000)
+    for qos, kind in ((1, p.PUBACK), (2, p.PUBREC)):
+        peer = world.join("durable", **DURABLE)
+        peer.send(p.publish("$stream/none", b"x", qos=qos))
+        append(peer, b"x" * 2_001, qos)
+        append(peer, b"x", qos, ("partition-key", "k" * (PARTITION_KEY_BYTES_MAX + 1)))
+        append(peer, b"x", qos)
+        append(peer, b"x", qos, packet_id=2)
+        append(peer, b"x", qos, packet_id=3)
+        taken = peer.take()
+        assert {packet.kind for packet in taken} == {kind}
+        reasons = [packet.reason for packet in taken]
+        assert reasons == [0x90, 0x97, 0x90, 0, 0, 0x97]
+        world.advance(2_000)
+    assert len(read_all(world.broker)) == 4
+
+
+def test_an_old_client_is_hung_up_on_before_the_acknowledgement():
+    world = world_with(shard_records_in_per_second=1)
+    peer = world.join("old", version=V311)
+    for packet_id in (1, 2):
+        peer.feed(p.publish(TOPIC, b"x", qos=1, packet_id=packet_id, version=V311))
+    world.settle()
+    assert peer.closed
+    assert len(read_all(world.broker)) == 1
+
+
+def test_it_needs_the_right_to_append():
+    world = world_with()
+    secret = "$scram-sha-256$x"
+    rules = [Rule("allow", ("session:Connect", "topic:Publish"), ("*",))]
+    world.core.access.replace([User("u", secret, tuple(rules))])
+    peer = world.dial()
+    peer.connect(username="u", password="x")
+    peer.login[2](world.core.access.principal("u"))
+    peer.take()
+    for qos in (1, 2):
+        append(peer, b"x", qos)
+    assert [packet.reason for packet in peer.take()] == [0x87, 0x87]
+    rules.append(Rule("allow", ("stream:Append",), ("s",)))
+    world.core.access.replace([User("u", secret, tuple(rules))])
+    append(peer, b"x", 1)
+    assert [packet.reason for packet in peer.take()] == [0]
+
+
+def test_nothing_is_retained():
+    world = world_with()
+    peer = world.join()
+    append(peer, b"x", retain=True)
+    assert peer.kinds() == ["PUBACK"]
+    assert len(world.core.topics.retained) == 0
+    assert len(read_all(world.broker)) == 1
+
+
+def test_a_stream_in_memory_leaves_the_identifier_to_the_session():
+    world = World(DiskBroker())
+    settings = StreamSettings(durability=Durability.MEMORY)
+    world.core.declare_stream(SYSTEM, "s", settings, 1, world.clock.ms)
+    peer = world.join("c", **DURABLE)
+    append(peer, b"x", 2)
+    assert peer.kinds() == ["PUBREC"]
+    world = world.restarted(random.Random(1))
+    peer = world.join("c", **DURABLE)
+    append(peer, b"x", 2, dup=True)
+    assert peer.kinds() == ["PUBREC"]
+    assert not read_all(world.broker)
