@@ -94,8 +94,13 @@ class DiskBroker(Harness):
 
     def rehome(self, between: Callable[[], object] = lambda: None) -> None:
         """Move the blocks of streams to files, and remove files that nobody needs."""
+
+        def step() -> None:
+            between()
+            self.settle()  # what is not in memory is read by a worker
+
         for job in self.core.streams.jobs():
-            run_steps(job, between)
+            run_steps(job, step)
         self.settle()
 
     def restarted(self, power_cut: random.Random | None = None) -> "DiskBroker":
