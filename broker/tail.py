@@ -48,6 +48,9 @@ class Tail:
         credit: bytes that may be told. follow: the children of the shards are read as well.
         until_end: a shard ends where its records end when it begins to be read.
 
+    Attributes:
+        credit: what is left of it. closed: it has ended, or was closed.
+
     Raises NotFound, InvalidArgument.
     """
 
@@ -80,7 +83,7 @@ class Tail:
         self._who = who
         self._stream = stream
         self._sink = sink
-        self._credit = credit
+        self.credit = credit
         self._follow = follow
         self._until_end = until_end
         self._numbers = dict(starts)  # to go on with, of each shard that has not ended
@@ -91,7 +94,7 @@ class Tail:
 
     def grant(self, size: int) -> None:
         """Allow ``size`` more bytes."""
-        self._credit += size
+        self.credit += size
         self._flow_soon()
 
     def close(self) -> None:
@@ -108,12 +111,12 @@ class Tail:
         self._flow()
 
     def _flow_soon(self) -> None:
-        if self._idle and self._credit > 0:
+        if self._idle and self.credit > 0:
             self._engine.later(self._flow)
 
     def _flow(self) -> None:
         """Begin to read the shards that are idle, as far as there is credit."""
-        if self.closed or self._credit <= 0:
+        if self.closed or self.credit <= 0:
             return
         if self._engine.stream_store.by_name.get(self._stream.name) is not self._stream:
             self._fail(NotFound(f"stream {self._stream.name} was deleted"))
@@ -146,7 +149,7 @@ class Tail:
             shard,
             number,
             records_max,
-            min(max(self._credit // len(self._numbers), _CHUNK_BYTES_MIN), CHUNK_BYTES_MAX),
+            min(max(self.credit // len(self._numbers), _CHUNK_BYTES_MIN), CHUNK_BYTES_MAX),
             self._engine.now_ms + _WAIT_MS,
             self._on_chunk,
             index,
@@ -171,7 +174,7 @@ class Tail:
             self._fail(chunk)
         elif not self._who.allows("stream:Read", name):
             self._fail(PermissionDenied(f"{self._who.name} may not read the stream {name}"))
-        elif chunk.count and self._credit <= 0:
+        elif chunk.count and self.credit <= 0:
             self._idle[argument] = None  # others were first
         elif chunk.count or chunk.ended:
             self._told(argument, chunk)
@@ -182,7 +185,7 @@ class Tail:
 
     def _told(self, index: int, chunk: Chunk) -> None:
         """Tell of a chunk, and see who goes on."""
-        self._credit -= sum(map(len, chunk.blocks))
+        self.credit -= sum(map(len, chunk.blocks))
         self._idle.pop(index, None)
         if chunk.ended or (self._until_end and chunk.next >= self._ends[index]):
             del self._numbers[index]

@@ -67,7 +67,7 @@ HOT = {
         "storage": "frame record runs commit cache log",
         "broker": "index state wheel lease reader queue fifo engine core topiccore feed publishing"
         " router topictree tables publication topics sharing binding_index bindings fanout letters",
-        "protocols/native": "frames session",
+        "protocols/native": "frames session queues streams",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
         "protocols/http": "frames websocket",
     }.items()

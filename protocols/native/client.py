@@ -37,8 +37,10 @@ from .batches import (
     split_receipts,
 )
 from .bindingclient import BindingCalls
-from .consumption import RemoteConsumption, RemoteFlow, RemoteSubscription
+from .consumption import RemoteConsumption, RemoteFlow
 from .frames import VERSION, FrameBuffer, Malformed, Refused, append_frame, decode_reply
+from .stream_operations import ChunkReply, GroupEventReply
+from .streamclient import StreamCalls
 from .topicclient import TopicCalls
 from .webhookclient import WebhookCalls
 
@@ -166,6 +168,18 @@ class _Wire(asyncio.Protocol):
                 self._give_back(queue, future.result())
             raise
 
+    async def poll(self, operation: int, *fields: object) -> Any:
+        """A call that may wait at the broker, which is told when nobody waits any more."""
+        future = self.call(operation, *fields)
+        request = self._last_request
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.cancelled() and not self.lost.done():
+                self.pending.pop(request, None)
+                self.send((_O["CANCEL"], self.new_request(), request, []))
+            raise
+
     def heartbeat(self, heartbeat_ms: int) -> None:
         """Be heard, and expect to hear, at least so often."""
         self._half_seconds = heartbeat_ms / 2000
@@ -201,11 +215,10 @@ class _Wire(asyncio.Protocol):
         request = reply.request
         if isinstance(reply, op.Deliver | op.BrowsedReply):
             self._take_messages(reply)
-        elif isinstance(reply, op.Event):
-            flow = self.consumers.get(request)
-            if isinstance(flow, RemoteSubscription):
-                flow.note_dropped(reply.dropped)
-                flow.put(reply.messages)
+        elif isinstance(reply, op.Event | ChunkReply | GroupEventReply) and (
+            flow := self.consumers.get(request)
+        ):
+            flow.take(reply)
         elif isinstance(reply, op.ErrorReply):
             error = error_from_code(reply.code, reply.text)
             future = self.pending.pop(request, None)
@@ -254,7 +267,7 @@ def _again(error: BraidError | None) -> BraidError:
     return Disconnected(f"the broker closed the connection: {error}")
 
 
-class NativeClient(BindingCalls, TopicCalls, WebhookCalls):
+class NativeClient(BindingCalls, TopicCalls, WebhookCalls, StreamCalls):
     """``Verbs`` over ``braid://``, on a connection that is made again when it is lost."""
 
     def __init__(

@@ -12,14 +12,14 @@ from ...broker.errors import BraidError, Disconnected
 from ...broker.message import Delivery, Receipt
 from ...broker.publishing import Published
 from ...broker.verbs import Interest
-from .operations import OPERATIONS
+from .operations import OPERATIONS, Event
 
 if TYPE_CHECKING:
     import asyncio
 
 __all__ = ["Holder", "RemoteConsumption", "RemoteFlow", "RemoteSubscription", "Wire"]
 
-D = TypeVar("D", bound=Delivery)
+D = TypeVar("D")
 
 _CONSUME = OPERATIONS["CONSUME"]
 _CREDIT = OPERATIONS["CREDIT"]
@@ -42,6 +42,9 @@ class Wire(Protocol):
 
     def call(self, operation: int, *fields: object) -> "asyncio.Future[Any]":
         """Send a request; what is returned gets the reply."""
+
+    async def poll(self, operation: int, *fields: object) -> Any:
+        """A call that may wait at the broker, which is told when nobody waits any more."""
 
 
 class Holder(Protocol):
@@ -96,6 +99,10 @@ class RemoteFlow(Generic[D]):
         error = opened.exception()
         if isinstance(error, BraidError) and not isinstance(error, Disconnected):
             self.end(error)
+
+    def take(self, reply: Any) -> None:
+        """What came for it, in a reply of its own kind."""
+        raise NotImplementedError
 
     def put(self, deliveries: Sequence[D]) -> None:
         self._unused -= len(deliveries)
@@ -182,9 +189,10 @@ class RemoteSubscription(RemoteFlow[Published]):
         i = self._interest
         return _SUBSCRIBE, i.filters, credit, i.durable, i.share, i.expiry_ms, i.retained
 
-    def note_dropped(self, count: int) -> None:
-        """The broker told how many it dropped since the subscription began."""
-        self._dropped = count
+    def take(self, reply: Event) -> None:
+        """Messages came, and how many were dropped since the subscription began."""
+        self._dropped = reply.dropped
+        self.put(reply.messages)
 
     async def close(self, unprocessed: Sequence[Published] = ()) -> None:
         """Stop; what is held goes back."""

@@ -12,9 +12,9 @@ Rules:
 
 1. Pure functions over bytes: no socket, no clock, no broker. Encode and decode are neighbours.
 2. A length is checked before a byte of the frame is kept, and the shape of a frame is checked while
-   it is decoded, so that no input makes us allocate much more than its own size. Only SEND and
-   PUBLISH may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension types are not decoded
-   anywhere.
+   it is decoded, so that no input makes us allocate much more than its own size. Only SEND, PUBLISH
+   and APPEND may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension types are not
+   decoded anywhere.
 3. ``Malformed`` means that the stream cannot be trusted any more: say so, then hang up.
    ``Refused`` means one well-formed frame that makes no sense: answer its request, go on.
 4. Fields may be added at the end of an array in a later version; unknown ones are skipped.
@@ -29,6 +29,7 @@ import msgspec
 from ...broker.errors import BraidError, InvalidArgument, TooLarge
 from ...broker.message import Browsed, Delivery, Sent
 from ...broker.publishing import LivePublished, Published
+from ...broker.streams import Position
 from .operations import OPERATIONS, Hello, Reply, Request
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "FrameBuffer",
     "Malformed",
     "Refused",
+    "append_appended",
     "append_browsed",
     "append_deliveries",
     "append_events",
@@ -56,12 +58,13 @@ LENGTH_BYTES: Final = 4
 FRAME_BYTES_SMALL_MAX: Final = 256 * 1024
 _DELIVERY_BYTES = 64  # what a message takes in a frame beside its body and headers, at most
 _LENGTH = Layout(">I")
-_LARGE = (OPERATIONS["SEND"], OPERATIONS["PUBLISH"])
+_LARGE = (OPERATIONS["SEND"], OPERATIONS["PUBLISH"], OPERATIONS["APPEND"])
 _SENT = OPERATIONS["SENT"]
 _SETTLED = OPERATIONS["SETTLED"]
 _DELIVER = OPERATIONS["DELIVER"]
 _BROWSED = OPERATIONS["BROWSED"]
 _PUBLISHED = OPERATIONS["PUBLISHED"]
+_APPENDED = OPERATIONS["APPENDED"]
 _EVENT = OPERATIONS["EVENT"]
 
 
@@ -171,7 +174,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def decode_request(payload: memoryview) -> Request:
     """The request that a client's frame holds. Raises Malformed or Refused."""
     if len(payload) > FRAME_BYTES_SMALL_MAX and payload[1] not in _LARGE:
-        text = f"only SEND and PUBLISH may take more than {FRAME_BYTES_SMALL_MAX} bytes"
+        text = f"only SEND, PUBLISH and APPEND may take more than {FRAME_BYTES_SMALL_MAX} bytes"
         raise Malformed(TooLarge(text))
     try:
         request: Request = _decode_request(payload)
@@ -270,6 +273,20 @@ def append_published(out: bytearray, request: int, results: Sequence[int | Braid
     counts = [None if isinstance(result, BraidError) else result for result in results]
     errors = [(i, e.code, str(e)) for i, e in enumerate(results) if isinstance(e, BraidError)]
     append_frame(out, (_PUBLISHED, request, counts, errors))
+
+
+def append_appended(out: bytearray, request: int, results: Sequence[Position | BraidError]) -> None:
+    """Append the APPENDED that answers ``request``."""
+    shards: list[int] = []
+    numbers: list[int] = []
+    errors: list[tuple[int, str, str]] = []
+    for result in results:
+        if isinstance(result, BraidError):
+            errors.append((len(shards), result.code, str(result)))
+            result = (0, 0)
+        shards.append(result[0])
+        numbers.append(result[1])
+    append_frame(out, (_APPENDED, request, shards, numbers, errors))
 
 
 def append_events(

@@ -28,6 +28,7 @@ from ...broker.verbs import (
     TopicInfo,
 )
 from . import binding_operations as bindings
+from . import stream_operations as streams
 from . import webhook_operations as webhooks
 
 __all__ = [
@@ -385,6 +386,7 @@ Request = (
     | webhooks.ListWebhooks
     | webhooks.ConfirmWebhook
     | webhooks.AskWebhookAgain
+    | streams.Request
 )
 
 
@@ -521,10 +523,12 @@ Reply = (
     | SessionsReply
     | bindings.BindingsReply
     | webhooks.WebhooksReply
+    | streams.Reply
 )
 
 # The one table of operations, by the name that PROTOCOL.md gives them.
 OPERATIONS: Final[dict[str, int]] = {
+    **streams.OPERATIONS,
     "HELLO": 1,
     "PING": 2,
     "SEND": 3,

@@ -17,7 +17,6 @@ Rules:
 
 import enum
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from ...broker.errors import (
@@ -26,13 +25,13 @@ from ...broker.errors import (
     Disconnected,
     InvalidArgument,
     LimitExceeded,
-    Overloaded,
     TooLarge,
     Unauthenticated,
     Unavailable,
 )
 from ...broker.laggards import Pause
-from ...broker.message import Browsed, Delivery, Receipt, check_attributes
+from ...broker.lease import Consumer
+from ...broker.message import Receipt
 from ...storage.log import Durability
 from ..session import Host
 from . import operations as op
@@ -41,34 +40,28 @@ from .frames import (
     FrameBuffer,
     Malformed,
     Refused,
-    append_browsed,
-    append_deliveries,
     append_frame,
-    append_sent,
-    append_settled,
     decode_hello,
     decode_request,
 )
 from .managing import ManagementRequests
+from .queues import Push, QueueRequests
+from .stream_operations import ListStreams
+from .streams import StreamRequest, StreamRequests, StreamTail
 from .topics import TopicRequests, TopicStream
 
 if TYPE_CHECKING:
     from ...broker.access import Principal
     from ...broker.core import Core
-    from ...broker.lease import Consumer
 
 __all__ = [
-    "DELIVER_BYTES",
     "FRAMES_PER_TURN_MAX",
     "HEARTBEAT_MS_MIN",
-    "WINDOW_FIRST_MESSAGES",
     "NativeSession",
 ]
 
-DELIVER_BYTES = 1024 * 1024
 FRAMES_PER_TURN_MAX = 256  # then other connections get their turn
 HEARTBEAT_MS_MIN = 1_000
-WINDOW_FIRST_MESSAGES = 16  # credit passed on before the size of the messages is known
 
 _OS = Durability.OS
 _SYNC = Durability.SYNC
@@ -84,24 +77,12 @@ class _State(enum.IntEnum):
 GREETING, CHECKING, OPEN, CLOSING = _State
 
 
-class _Push:
-    """A CONSUME: how much credit the client gave, and how much of it the core knows about."""
-
-    __slots__ = ("consumer", "granted", "hungry", "request", "wanted", "window")
-
-    def __init__(self, request: int, wanted: int) -> None:
-        self.request = request
-        self.consumer: Consumer | None = None
-        self.wanted = wanted  # given by the client, not yet passed on
-        self.granted = 0  # passed on, not yet used
-        self.window = WINDOW_FIRST_MESSAGES  # the most that may be passed on at a time
-        self.hungry = True  # stands in the list of those to pass credit on for
-
-
-class NativeSession(ManagementRequests, TopicRequests):
+class NativeSession(ManagementRequests, QueueRequests, TopicRequests, StreamRequests):
     """One native connection, from HELLO to the end.
 
-    What is asked about topics stands in ``topics.py``, what manages the rest in ``managing.py``.
+    What is asked about the messages of queues stands in ``queues.py``, about topics in
+    ``topics.py``, about streams and groups in ``streams.py``, what manages the rest in
+    ``managing.py``.
     """
 
     def __init__(self, core: "Core", host: Host, now_ms: int) -> None:
@@ -115,10 +96,11 @@ class NativeSession(ManagementRequests, TopicRequests):
         self._kept_sync = bytearray()  # ... is on stable storage
         self._asked = 0  # requests answered in those two
         self._unanswered = 0  # requests whose answers wait for the log
-        self._open: dict[int, Consumer | TopicStream] = {}
-        self._hungry: list[_Push] = []
+        self._open: dict[int, Consumer | TopicStream | StreamRequest] = {}
+        self._hungry = []
         self._ready = []
-        self._surplus: list[tuple[Consumer, list[Delivery]]] = []
+        self._starved = []
+        self._surplus = []
         self._who = cast("Principal", None)  # known once the state is OPEN
         self._state: _State = GREETING
         self._begun_ms = now_ms
@@ -205,6 +187,8 @@ class NativeSession(ManagementRequests, TopicRequests):
             self._pass_credit_on()
         if self._ready and not self._peer_is_slow:
             self._send_events(now_ms)
+        if self._starved and not self._peer_is_slow:
+            self._pass_bytes_on()
         out = self._out
         if out:
             self._out = bytearray()
@@ -265,49 +249,6 @@ class NativeSession(ManagementRequests, TopicRequests):
         self._let_go(now_ms)
 
     # --- what the core calls ---
-
-    def deliver(self, consumer: "Consumer", deliveries: list[Delivery]) -> None:
-        """Send leased messages to whoever asked for them."""
-        tag = consumer.tag
-        out = self._out
-        if isinstance(tag, _Push):
-            before = len(out)
-            append_deliveries(out, tag.request, False, deliveries, DELIVER_BYTES)
-            count = len(deliveries)
-            tag.granted -= count
-            average = (len(out) - before) // count + 1
-            tag.window = max(1, min(DELIVER_BYTES // average, self._limits.credit_max))
-            self._feed_later(tag)
-        else:
-            assert isinstance(tag, int)
-            del self._open[tag]
-            if deliveries and (self._peer_is_slow or len(out) > self._limits.outbound_bytes_max):
-                self._surplus.append((consumer, deliveries))
-            else:
-                append_deliveries(out, tag, True, deliveries, DELIVER_BYTES)
-        self._host.wake()
-
-    def closed(self, consumer: "Consumer", error: BraidError) -> None:
-        """The queue is gone, or cannot be read."""
-        tag = consumer.tag
-        request = tag.request if isinstance(tag, _Push) else tag
-        assert isinstance(request, int)
-        self._open.pop(request, None)
-        self._error(request, error)
-        self._host.wake()
-
-    def _on_browsed(self, request: object, result: list[Browsed] | BraidError) -> None:
-        assert isinstance(request, int)
-        if self.finished:
-            return
-        self._unanswered -= 1
-        if isinstance(result, BraidError):
-            self._error(request, result)
-        elif self._peer_is_slow or len(self._out) > self._limits.outbound_bytes_max:
-            self._error(request, Overloaded("read what was answered, then ask again"))
-        else:
-            append_browsed(self._out, request, result, DELIVER_BYTES)
-        self._host.wake()
 
     def _on_kept(self, answers: object, error: BraidError | None) -> None:
         """Send the answers that waited for the log."""
@@ -406,96 +347,21 @@ class NativeSession(ManagementRequests, TopicRequests):
     def on_ping(self, request: op.Ping, now_ms: int) -> None:
         append_frame(self._out, op.Pong(request.request))
 
-    def on_send(self, request: op.Send, now_ms: int) -> None:
-        for message in request.messages:
-            if message.attributes:
-                check_attributes(message.attributes, self._limits)
-        level, results = self._core.send(self._who, request.queue, request.messages, now_ms)
-        append_sent(self._answers(level), request.request, results)
-        self._sends = True
-
-    def on_receive(self, request: op.Receive, now_ms: int) -> None:
-        self._check_new(request.request)
-        self._open[request.request] = self._core.receive(
-            self._who,
-            request.queue,
-            self,
-            request.max_messages,
-            request.wait_ms,
-            request.lease_ms,
-            request.selector,
-            request.attempt,
-            request.request,
-            now_ms,
-        )
-
-    def on_consume(self, request: op.Consume, now_ms: int) -> None:
-        self._check_new(request.request)
-        if request.credit > self._limits.credit_max:
-            raise InvalidArgument(f"credit is at most {self._limits.credit_max}")
-        push = _Push(request.request, request.credit)
-        push.consumer = self._core.consume(
-            self._who, request.queue, self, 0, request.selector, push, now_ms
-        )
-        self._open[request.request] = push.consumer
-        self._hungry.append(push)
-        append_frame(self._out, op.DoneReply(request.request))
-
     def on_credit(self, request: op.Credit, now_ms: int) -> None:
-        consumer = self._open.get(request.request)
-        if isinstance(consumer, TopicStream):
-            self._give_credit(consumer, request.count)
-            return
-        if consumer is None or not isinstance(consumer.tag, _Push):
-            return  # it may have ended a moment ago, which its ERROR says
-        push = consumer.tag
-        push.wanted = min(push.wanted + request.count, self._limits.credit_max - push.granted)
-        self._feed_later(push)
+        opened = self._open.get(request.request)
+        if isinstance(opened, TopicStream):
+            self._give_credit(opened, request.count)
+        elif isinstance(opened, StreamTail):
+            self._give_bytes(opened, request.count)
+        elif isinstance(opened, Consumer) and isinstance(opened.tag, Push):
+            self._give_messages(opened.tag, request.count)
+        # Else it may have ended a moment ago, which its ERROR says.
 
     def on_cancel(self, request: op.Cancel, now_ms: int) -> None:
         consumer = self._open.pop(request.target, None)
         if consumer is not None:
             self._end(consumer, request.unprocessed, now_ms)
         append_frame(self._out, op.DoneReply(request.request))
-
-    def on_ack(self, request: op.Ack, now_ms: int) -> None:
-        level, errors = self._core.ack(self._who, request.queue, request.receipts, now_ms)
-        append_settled(self._answers(level), request.request, errors)
-
-    def on_nack(self, request: op.Nack, now_ms: int) -> None:
-        level, errors = self._core.nack(
-            self._who, request.queue, request.receipts, request.delay_ms, request.counted, now_ms
-        )
-        append_settled(self._answers(level), request.request, errors)
-
-    def on_extend(self, request: op.Extend, now_ms: int) -> None:
-        errors = self._core.extend(
-            self._who, request.queue, request.receipts, request.lease_ms, now_ms
-        )
-        append_settled(self._out, request.request, errors)
-
-    def on_dead_letter(self, request: op.DeadLetter, now_ms: int) -> None:
-        level, errors = self._core.dead_letter(
-            self._who, request.queue, request.receipts, request.reason, now_ms
-        )
-        append_settled(self._answers(level), request.request, errors)
-
-    def on_browse(self, request: op.Browse, now_ms: int) -> None:
-        self._core.browse(
-            self._who,
-            request.queue,
-            request.after,
-            request.limit,
-            request.selector,
-            request.state,
-            self._on_browsed,
-            request.request,
-        )
-        self._unanswered += 1
-
-    def on_purge(self, request: op.Purge, now_ms: int) -> None:
-        level, count = self._core.purge(self._who, request.queue, now_ms)
-        append_frame(self._answers(level), op.CountReply(request.request, count))
 
     # --- small things ---
 
@@ -534,32 +400,6 @@ class NativeSession(ManagementRequests, TopicRequests):
             most = self._limits.requests_in_flight_max
             raise LimitExceeded(f"at most {most} receives and consumers on a connection")
 
-    def _feed_later(self, push: _Push) -> None:
-        if push.wanted and not push.hungry:
-            push.hungry = True
-            self._hungry.append(push)
-
-    def _pass_credit_on(self) -> None:
-        hungry = self._hungry
-        self._hungry = []
-        for push in hungry:
-            push.hungry = False
-            count = min(push.wanted, push.window - push.granted)
-            if count > 0 and push.consumer is not None:
-                push.wanted -= count
-                push.granted += count
-                self._core.credit(push.consumer, count)
-
-    def _return_surplus(self, now_ms: int) -> None:
-        """Give back what was received while too much waits here; the client may ask again."""
-        surplus = self._surplus
-        self._surplus = []
-        for consumer, deliveries in surplus:
-            receipts = [delivery.receipt for delivery in deliveries]
-            with suppress(BraidError):  # the queue, or the right to it, may be gone
-                self._core.nack(self._who, consumer.queue_name, receipts, 0, False, now_ms)
-            append_deliveries(self._out, cast(int, consumer.tag), True, (), DELIVER_BYTES)
-
     def _let_go(self, now_ms: int) -> None:
         consumers = list(self._open.values())
         self._open.clear()
@@ -567,13 +407,11 @@ class NativeSession(ManagementRequests, TopicRequests):
         for consumer in consumers:
             self._end(consumer, (), now_ms)
 
-    def _end(
-        self, consumer: "Consumer | TopicStream", unprocessed: Sequence[Receipt], now_ms: int
-    ) -> None:
-        if not isinstance(consumer, TopicStream):
-            self._core.cancel(consumer, unprocessed, now_ms)
-        elif consumer.feed is not None:
-            consumer.feed.close(now_ms, unprocessed)
+    def _end(self, opened: Any, unprocessed: Sequence[Receipt], now_ms: int) -> None:
+        if isinstance(opened, Consumer):
+            self._core.cancel(opened, unprocessed, now_ms)
+        else:
+            opened.end(unprocessed, now_ms)
 
     def _error(self, request: int, error: BraidError) -> None:
         append_frame(self._out, op.ErrorReply(request, error.code, str(error)))
@@ -591,7 +429,8 @@ class NativeSession(ManagementRequests, TopicRequests):
 _NAMES = {number: name.lower() for name, number in op.OPERATIONS.items()}
 # What looks at every queue or session ends the turn.
 _COSTS = dict.fromkeys(
-    (op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue, op.ListSessions), FRAMES_PER_TURN_MAX
+    (op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue, op.ListSessions, ListStreams),
+    FRAMES_PER_TURN_MAX,
 )
 _HANDLERS: dict[type, Callable[[NativeSession, Any, int], None]] = {
     kind: getattr(NativeSession, f"on_{_NAMES[kind.__struct_config__.tag]}")

@@ -6,10 +6,11 @@ the feed may hold for it is bounded as there: the feed never knows of more credi
 wait in the feed's own bounds, and are dropped and counted beyond them.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...broker.errors import BraidError, InvalidArgument, Overloaded
-from ...broker.message import check_attributes
+from ...broker.message import Receipt, check_attributes
 from ...broker.verbs import Interest, LevelInfo, TopicInfo
 from ...storage.log import Durability
 from . import operations as op
@@ -42,6 +43,11 @@ class TopicStream:
         self.window = WINDOW_FIRST_MESSAGES  # the most that the feed may know of
         self.ready = False  # stands in the list of those to look at
         self.dropped = 0  # what the client was told
+
+    def end(self, unprocessed: Sequence[Receipt], now_ms: int) -> None:
+        """Nobody wants it any more."""
+        if self.feed is not None:
+            self.feed.close(now_ms, unprocessed)
 
 
 class TopicRequests:

@@ -11,7 +11,7 @@ from braidmq.broker.streamface import NewRecord
 from braidmq.broker.streamverbs import Start
 from tests.faces import opened
 
-WHERE = ["local"]
+WHERE = ["local", "remote"]
 
 
 @pytest.fixture(params=WHERE)

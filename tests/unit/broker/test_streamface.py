@@ -18,7 +18,7 @@ from braidmq.broker.recordreader import Position
 from braidmq.broker.streamface import NewRecord
 from tests.faces import opened
 
-WHERE = ["local"]
+WHERE = ["local", "remote"]
 
 
 @pytest.fixture(params=WHERE)

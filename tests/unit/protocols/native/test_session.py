@@ -7,7 +7,7 @@ from braidmq.broker.access import Access, User
 from braidmq.broker.errors import Unauthenticated
 from braidmq.broker.limits import Limits
 from braidmq.broker.settings import QueueSettings
-from braidmq.protocols.native import frames
+from braidmq.protocols.native import frames, queues
 from braidmq.protocols.native import operations as op
 from braidmq.protocols.native import session as native
 from braidmq.storage.log import Durability
@@ -446,21 +446,21 @@ def test_credit_reaches_the_core_in_small_parts(peer):
     peer.write((O["CONSUME"], 5, "q", 200))
     peer.session.data_to_send(0)
     peer.harness.settle()
-    assert peer.harness.info().in_flight == native.WINDOW_FIRST_MESSAGES
+    assert peer.harness.info().in_flight == queues.WINDOW_FIRST_MESSAGES
     data = peer.session.data_to_send(0)
-    assert len(data) < 2 * native.DELIVER_BYTES
+    assert len(data) < 2 * queues.DELIVER_BYTES
     peer.harness.settle()
     in_flight = peer.harness.info().in_flight
-    assert native.WINDOW_FIRST_MESSAGES < in_flight <= native.WINDOW_FIRST_MESSAGES + 11
+    assert queues.WINDOW_FIRST_MESSAGES < in_flight <= queues.WINDOW_FIRST_MESSAGES + 11
 
 
 def test_a_client_that_does_not_read_gets_no_more(peer):
     peer.ask(O["CONSUME"], 5, "q", 1_000)
     peer.session.pause_writing()
     peer.harness.send(*[b"x"] * 100)
-    assert sum(len(reply.messages) for reply in peer.read()) == native.WINDOW_FIRST_MESSAGES
+    assert sum(len(reply.messages) for reply in peer.read()) == queues.WINDOW_FIRST_MESSAGES
     peer.session.resume_writing()
-    assert sum(len(reply.messages) for reply in peer.read()) == 100 - native.WINDOW_FIRST_MESSAGES
+    assert sum(len(reply.messages) for reply in peer.read()) == 100 - queues.WINDOW_FIRST_MESSAGES
 
 
 def test_credit_has_a_limit():
