@@ -160,9 +160,7 @@ class GroupCore(StreamCore):
 def _shard_info(group: Group, shard: Shard, now_ms: int) -> GroupShardInfo:
     lease = group.leases.get(shard.index)
     cursor = group.cursors.get(shard.id)
-    number = group.number(shard)
-    if number is None:
-        number = shard.first if lease is None else max(lease.kept, shard.first)
+    number = _number(group, shard)
     time_ms = 0 if group.done(shard) else record_time_ms(shard, number)
     return GroupShardInfo(
         shard=shard.index,
@@ -177,6 +175,18 @@ def _shard_info(group: Group, shard: Shard, now_ms: int) -> GroupShardInfo:
         skipped=group.skipped.get(shard.index, 0),
         error="" if lease is None else lease.error,
     )
+
+
+def _number(group: Group, shard: Shard) -> int:
+    """Where the group goes on. If it is to find a time in a file first: not before that file."""
+    number = group.number(shard)
+    if number is not None:
+        return number
+    lease = group.leases.get(shard.index)
+    if lease is not None and lease.kept:
+        return lease.kept
+    found = shard.number_at(group.start.time_ms)
+    return found if isinstance(found, int) else max(found.first, shard.first)
 
 
 def _state(group: Group, shard: Shard) -> GroupShardState:

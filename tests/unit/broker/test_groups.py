@@ -22,7 +22,6 @@ from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
 from tests.group_client import GroupClient, append, declare_stream
-from tests.simdisk import run_steps
 
 
 def info(broker: Harness) -> GroupInfo:
@@ -338,9 +337,7 @@ def test_a_group_begins_at_a_time_also_in_a_cold_file(cold):
         append(broker, 0, b"%d" % n * 100)
     if cold:
         broker.checkpoint()
-        for job in broker.core.streams.jobs():
-            run_steps(job)
-        broker.settle()
+        broker.rehome()
         assert broker.core.streams.get("s").shard(0).cold
     member = GroupClient(broker, Start("time", time_ms=times[20]))
     assert member.got[0][0] == b"20" * 100
@@ -468,9 +465,7 @@ def test_a_reset_to_a_time_looks_again_when_it_has_found_it():
         append(broker, 0, b"%d" % n * 100)
     GroupClient(broker).leave()
     broker.checkpoint()
-    for job in broker.core.streams.jobs():
-        run_steps(job)
-    broker.settle()
+    broker.rehome()
     answers: list[Group | BraidError] = []
     start = Start("time", time_ms=broker.clock.ms - 300)
     args = (False, lambda _, found: answers.append(found), None, broker.clock.ms)

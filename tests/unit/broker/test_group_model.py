@@ -1,0 +1,106 @@
+"""Groups do as their model does (``group_model.py``), and the model has teeth."""
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from braidmq.broker.group import Group, GroupLease, Member
+from braidmq.broker.groups import Groups
+from braidmq.broker.groupverbs import GroupEvent
+from braidmq.broker.shard import Shard
+from braidmq.storage.streams import encode_cursor
+from tests.group_model import GroupMachine
+
+
+def old_epochs_count(patch: pytest.MonkeyPatch) -> None:
+    def find(self: Groups, member: Member, index: int, epoch: int) -> GroupLease | None:
+        return member.leases.get(index)
+
+    patch.setattr(Groups, "find", find)
+
+
+def epochs_begin_anew(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Groups, "start", lambda self, epoch: None)
+
+
+def children_come_before_parents(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Group, "readable", lambda self, shard: not self.done(shard))
+
+
+def checkpoints_are_not_logged(patch: pytest.MonkeyPatch) -> None:
+    def encode(group: int, shard: int, number: int, epoch: int, time_ms: int) -> bytes:
+        return encode_cursor(group, 4_711, number, epoch, time_ms)
+
+    patch.setattr("braidmq.broker.groups.encode_cursor", encode)
+
+
+def members_begin_at_the_end(patch: pytest.MonkeyPatch) -> None:
+    def number(self: Group, shard: Shard) -> int:
+        return shard.next
+
+    patch.setattr(Group, "number", number)
+
+
+def losers_are_not_told(patch: pytest.MonkeyPatch) -> None:
+    original = Groups._tell
+
+    def tell(self: Groups, lease: GroupLease, event: GroupEvent) -> None:
+        if event.kind != "lost":
+            original(self, lease, event)
+
+    patch.setattr(Groups, "_tell", tell)
+
+
+def who_has_most_keeps_all(patch: pytest.MonkeyPatch) -> None:
+    original = Group.balance
+    patch.setattr(Group, "balance", lambda self: (original(self)[0], []))
+
+
+def what_is_held_is_not_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Groups, "_free_bytes", lambda self, lease: None)
+
+
+def what_is_asked_back_is_read_on(patch: pytest.MonkeyPatch) -> None:
+    original = Groups._read
+
+    def read(self: Groups, lease: GroupLease) -> None:
+        release_ms, lease.release_ms = lease.release_ms, 0
+        original(self, lease)
+        lease.release_ms = release_ms
+
+    patch.setattr(Groups, "_read", read)
+
+
+PLANTED = [
+    old_epochs_count,
+    epochs_begin_anew,
+    children_come_before_parents,
+    checkpoints_are_not_logged,
+    members_begin_at_the_end,
+    losers_are_not_told,
+    who_has_most_keeps_all,
+    what_is_held_is_not_forgotten,
+    what_is_asked_back_is_read_on,
+]
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_planted_bug_is_noticed(plant, monkeypatch):
+    """A model that never complains proves nothing."""
+    plant(monkeypatch)
+    quick = settings(
+        max_examples=1_000,
+        stateful_step_count=40,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        derandomize=True,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    with pytest.raises((AssertionError, KeyError)):
+        run_state_machine_as_test(GroupMachine, settings=quick)
+
+
+TestGroupModel = GroupMachine.TestCase
+TestGroupModel.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
