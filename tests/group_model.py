@@ -215,13 +215,13 @@ class GroupMachine(RuleBasedStateMachine):
     def merge(self, number: int) -> None:
         opened = [each.index for each in self.broker.core.streams.get("s").open]
         at = number % (len(opened) - 1)
-        parents = opened[at : at + 2]
+        low, high = parents = opened[at : at + 2]
         start = max(self.shards[parent].next for parent in parents)
         for parent in parents:
             self.shards[parent].closed = True
         child = ModelShard(start, parents, first=start, begin=start)
         self.shards[len(self.shards)] = child
-        self.broker.core.merge_shards(SYSTEM, "s", *parents, self.broker.clock.ms)
+        self.broker.core.merge_shards(SYSTEM, "s", low, high, self.broker.clock.ms)
         self.broker.settle()
 
     @rule(ms=st.sampled_from([100, 1_500, 10_000]))

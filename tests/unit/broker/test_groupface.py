@@ -19,7 +19,7 @@ from braidmq.broker.streamverbs import Start
 @pytest.fixture
 async def verbs() -> AsyncIterator[Any]:
     async with Broker() as broker:
-        await broker.verbs.declare_stream("s", StreamSettings(), 2)  # type: ignore[attr-defined]
+        await broker.verbs.declare_stream("s", StreamSettings(), 2)
         yield broker.verbs
 
 
