@@ -14,11 +14,12 @@ from braidmq.broker.limits import Limits
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.broker.streams import Appending
 from braidmq.broker.streamverbs import Start
+from tests.faces import opened
 
 
-@pytest.fixture
-async def verbs() -> AsyncIterator[Any]:
-    async with Broker() as broker:
+@pytest.fixture(params=["local", "remote"])
+async def verbs(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    async with opened(request.param) as broker:
         await broker.verbs.declare_stream("s", StreamSettings(), 2)
         yield broker.verbs
 
