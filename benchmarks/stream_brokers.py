@@ -81,9 +81,7 @@ def missing(plan: StreamPlan) -> str:
     """Why the plan's system cannot carry it out; "" when it can."""
     if plan.system == "redis":
         return "" if redis_stream.find() else "redis-server is not installed (apt install it)"
-    if plan.system == OURS:
-        return "streams are not reached over braid:// yet"
-    if plan.system == IN_PROCESS:
+    if plan.system in (OURS, IN_PROCESS):
         return ""
     if plan.shape == "fanout":
         return "one publish does not reach several streams of JetStream at once"

@@ -19,12 +19,14 @@ from .mqtt_load import more_files, pin
 from .redis_stream import RedisDriver
 from .stream_cycle import StreamCycle
 from .stream_exchange import Driver, Refused
-from .stream_plan import IN_PROCESS, StreamPlan, StreamSide
+from .stream_native import NativeStreamDriver
+from .stream_plan import IN_PROCESS, OURS, StreamPlan, StreamSide
 from .stream_run import carry_out, preload
 
 __all__ = ["StreamLoadFailed", "Task", "execute", "start"]
 
 _DRIVERS: Final[dict[str, Callable[[StreamPlan, StreamCycle], Driver]]] = {
+    OURS: NativeStreamDriver,
     "redis": RedisDriver,
     "jetstream": JetStreamDriver,
 }
