@@ -1,9 +1,10 @@
 """The way out: messages to one client, their packet identifiers, and how many it may be sent ahead.
 
-Messages come three ways:
+Messages come four ways:
 
     live     from whoever publishes, for subscriptions without durability and for QoS 0
     stored   leased from a queue: see ``stored.py``
+    streamed read from a stream: see ``streamed.py``
     retained when a subscription is made: see ``subscribing.py``
 
 Rules:
@@ -39,7 +40,7 @@ from .packets import (
 )
 from .runs import PACKET_IDS, Run, Shape, write_packet_ids
 from .server import MqttServer
-from .stored import Held, Source, Stored
+from .stored import Held, Settling, Source, Stored
 from .stretches import Stretch
 
 if TYPE_CHECKING:
@@ -437,7 +438,7 @@ class Outbound:
         if self._live.issuperset(numbers):
             self._live.difference_update(numbers)
         else:
-            receipts: dict[Source, list[Receipt]] = {}
+            receipts: dict[Settling, list[Receipt]] = {}
             for number in numbers:
                 self._acknowledge(number, receipts)
             for source, each in receipts.items():
@@ -451,7 +452,7 @@ class Outbound:
         if self._waiting:
             self._send_waiting()
 
-    def _acknowledge(self, number: int, receipts: dict[Source, list[Receipt]]) -> None:
+    def _acknowledge(self, number: int, receipts: dict[Settling, list[Receipt]]) -> None:
         if number in self._live:
             self._live.remove(number)
             return
@@ -476,6 +477,7 @@ class Outbound:
                 self.send_when_kept(encode_ack(PUBREL, session.version, number))
             return
         source = held.source
+        assert source is None or isinstance(source, Source)
         own = source is not None and source.filter is None
         if reason >= 0x80:
             # [MQTT-4.3.3-3]: the exchange ends here

@@ -5,7 +5,8 @@ Rules:
 1. Bytes are cut into packets here; what comes often (PUBLISH and PUBACK) is taken in runs, without
    an object for each packet. All else goes through the codec and one method per packet type.
 2. What a client publishes is ``inbound.py``, what it gets ``outbound.py``, its subscriptions are
-   ``subscribing.py``, how it came in ``connecting.py``. The session joins them and owns the state.
+   ``subscribing.py``, to streams ``streaming.py``, how it came in ``connecting.py``. The session
+   joins them and owns the state.
 3. A connection ends with the precise reason: DISCONNECT for MQTT 5, CONNACK before the client was
    let in, and just the end for 3.1 and 3.1.1, which have no words for it.
 4. A publisher waits for slow subscribers, as ``broker/laggards.py`` has it; acknowledgements and
@@ -53,6 +54,7 @@ from .packets import (
 from .reasons import ALLOWED
 from .runs import packet_ids, puback_run
 from .server import reason_of
+from .streaming import Streaming
 from .subscribing import Subscribing
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ class MqttSession:
         "out",
         "server",
         "session",
+        "streaming",
         "subscribing",
         "topics",
         "version",
@@ -133,6 +136,7 @@ class MqttSession:
         self.inbound = Inbound(self)
         self.out = Outbound(self)
         self.subscribing = Subscribing(self)
+        self.streaming: Streaming | None = None  # once it subscribes to a stream
         self._state: _State = GREETING
         self._connecting: Connecting | None = None
         self._exchanged = ""  # the user, if it proved who it is by an exchange
@@ -493,8 +497,11 @@ class MqttSession:
 
     def data_to_send(self, now_ms: int) -> bytes | bytearray:
         """All that should go to the client now."""
-        if self.subscribing.busy and self._state is OPEN and not self.finished:
-            self.subscribing.pump(now_ms)
+        if self._state is OPEN and not self.finished:
+            if self.subscribing.busy:
+                self.subscribing.pump(now_ms)
+            if self.streaming is not None:
+                self.streaming.pump()
         return self.out.take()
 
     def next_deadline(self) -> int | None:
@@ -508,6 +515,8 @@ class MqttSession:
             due_ms = min(due_ms, self._heard_ms + self.keep_alive_ms)
         if self._pause.until_ms:
             due_ms = min(due_ms, self._pause.until_ms)
+        if self.streaming is not None:
+            due_ms = min(due_ms, self.streaming.due_ms)
         return due_ms if due_ms < _FOREVER_MS else None
 
     def tick(self, now_ms: int) -> None:
@@ -520,6 +529,8 @@ class MqttSession:
                 self.refuse(Reason.NOT_AUTHORIZED, "it took too long")
             return
         self._pause.tick(now_ms)
+        if self.streaming is not None:
+            self.streaming.tick(now_ms)
         if not self.reading:
             self._heard_ms = now_ms  # who is not listened to cannot be heard
         if self.keep_alive_ms and now_ms >= self._heard_ms + self.keep_alive_ms:
@@ -562,6 +573,8 @@ class MqttSession:
         self._will = None
         try:
             self.out.let_go(now_ms)
+            if self.streaming is not None:
+                self.streaming.let_go(now_ms)
             if self.core.failed is None:
                 self.core.clients.close(session, self, will, self._will_delay_ms, now_ms)
         except StorageError as error:

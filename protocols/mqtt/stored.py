@@ -9,7 +9,7 @@ ends goes back as if it had never been taken.
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ...broker.errors import InvalidArgument
 from ...broker.host import ACKED, EXPIRED
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .outbound import Outbound
     from .session import MqttSession
 
-__all__ = ["LEASED_BYTES_MAX", "Held", "Source", "Stored"]
+__all__ = ["LEASED_BYTES_MAX", "Held", "Settling", "Source", "Stored"]
 
 LEASED_BYTES_MAX = 1024 * 1024  # of bodies that wait here and packets that wait to be sent, about
 
@@ -111,14 +111,24 @@ class Source:
             self._session.core.credit(consumer, unused)
 
 
+class Settling(Protocol):
+    """Who is told that messages are done with."""
+
+    def settle(self, receipts: Sequence[Receipt]) -> None:
+        """The client has messages."""
+
+
 class Held:
-    """A message that was sent with QoS 1 or 2 and is not acknowledged, or a released one."""
+    """A message that was sent with QoS 1 or 2 and is not acknowledged, or a released one.
+
+    With QoS 2 its source is a queue's.
+    """
 
     __slots__ = ("qos", "receipt", "released", "source")
 
-    def __init__(self, qos: int, source: Source | None, receipt: Receipt) -> None:
+    def __init__(self, qos: int, source: Settling | None, receipt: Receipt) -> None:
         self.qos = qos
-        self.source = source  # None: a live one
+        self.source = source  # None: nobody asks
         self.receipt = receipt
         self.released = False  # PUBREC came
 
@@ -176,8 +186,9 @@ class Stored:
         if core.failed is None:
             for held in self._out.held.values():
                 source = held.source
-                if held.qos == 2 and source is not None and source.filter and not held.released:
-                    source.queue.ack([held.receipt])  # [MQTT-4.8.2-5]: never to anybody else
+                if held.qos == 2 and isinstance(source, Source) and not held.released:
+                    if source.filter:
+                        source.queue.ack([held.receipt])  # [MQTT-4.8.2-5]: never to anybody else
         for source in self._sources:
             if source.consumer is not None:
                 core.cancel(source.consumer, self._take_back(source), now_ms)

@@ -28,6 +28,7 @@ from .packets import (
     encode_unsuback,
 )
 from .server import RETAINED_OVERLAY
+from .streaming import START, Streaming, parse_stream
 
 if TYPE_CHECKING:
     from .session import MqttSession
@@ -76,6 +77,7 @@ class Subscribing:
         reasons: list[int] = []
         wanted: list[tuple[str, Match]] = []
         explanation = ""
+        is_kept = session.queue is None  # what is answered
         for index, request in enumerate(packet.requests):
             if index >= options.filters_per_subscribe_max:
                 reasons.append(Reason.QUOTA_EXCEEDED)
@@ -84,20 +86,14 @@ class Subscribing:
             if refusal is not None:
                 reasons.append(refusal)
                 continue
-            qos = min(request.qos, options.maximum_qos)
-            if request.filter.startswith(QUEUE_PREFIX):
-                qos = min(qos, 1)
-            subscription = Subscription(
-                request.filter,
-                qos,
-                request.no_local,
-                request.retain_as_published,
-                request.retain_handling,
-                identifier,
-            )
+            subscription = self._subscription(request, identifier)
             try:
-                assert session.session is not None
-                before = session.core.clients.subscribe(session.session, subscription, now_ms)
+                if parse_stream(request.filter) is not None:
+                    level, before = self._subscribe_stream(packet, subscription), False
+                    is_kept = is_kept and level is Durability.MEMORY
+                else:
+                    assert session.session is not None
+                    before = session.core.clients.subscribe(session.session, subscription, now_ms)
             except BraidError as error:
                 if isinstance(error, InvalidArgument) and session.version != V5:
                     # [MQTT-4.8.0-1] of 3.1.1: a filter that is none violates the protocol
@@ -105,18 +101,40 @@ class Subscribing:
                 reasons.append(_reason_of(error))
                 explanation = explanation or str(error)
                 continue
-            reasons.append(qos)
+            reasons.append(subscription.qos)
             # [MQTT-3.3.1-9] to [MQTT-3.3.1-11]; [MQTT-4.8.2] has none for a shared one
             new = not before or not request.retain_handling
             if new and request.retain_handling < 2 and not request.filter.startswith("$"):
                 wanted.append((request.filter, merge([subscription])))
         answer = self._suback(packet, reasons, explanation)
-        if session.queue is None:
+        if is_kept:
             self._answer(answer, wanted)
         else:
             session.core.when_kept(Durability.SYNC, self._on_kept, (answer, wanted))
         if any(request.filter.startswith("$SYS") for request in packet.requests):
             session.core.announcing.soon()
+
+    def _subscription(self, request: Request, identifier: int) -> Subscription:
+        qos = min(request.qos, self._session.options.maximum_qos)
+        if request.filter.startswith(QUEUE_PREFIX) or parse_stream(request.filter) is not None:
+            qos = min(qos, 1)
+        return Subscription(
+            request.filter,
+            qos,
+            request.no_local,
+            request.retain_as_published,
+            request.retain_handling,
+            identifier,
+        )
+
+    def _subscribe_stream(self, packet: Subscribe, subscription: Subscription) -> Durability:
+        session = self._session
+        if session.streaming is None:
+            session.streaming = Streaming(session)
+        start = dict(packet.properties.user).get(START, "")
+        return session.streaming.subscribe(
+            subscription.filter, subscription.qos, subscription.id, start
+        )
 
     def _unavailable(self, request: Request) -> Reason | None:
         options = self._session.options
@@ -173,7 +191,11 @@ class Subscribing:
                 raise Malformed("an empty filter", Reason.TOPIC_FILTER_INVALID)
             session.out.detach(filter, now_ms)
             self._searches.pop(filter, None)
-            found = session.core.clients.unsubscribe(session.session, filter)
+            if parse_stream(filter) is None:
+                found = session.core.clients.unsubscribe(session.session, filter)
+            else:
+                streaming = session.streaming
+                found = streaming is not None and streaming.unsubscribe(filter, now_ms)
             reasons.append(Reason.SUCCESS if found else Reason.NO_SUBSCRIPTION_EXISTED)
         answer = encode_unsuback(session.version, packet.packet_id, reasons)
         if session.queue is None:

@@ -1,6 +1,7 @@
 """Records that are appended together with something else."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,8 @@ def test_both_are_kept(power_cut):
     assert (record.shard, record.number) == (shard, number)
     assert (record.key, record.body, record.headers["a"]) == ("key", b"x", "b")
     assert broker.core.streams.get("s").place(b"key").index == shard
-    assert broker.core.sessions["c"].queue.inbound == {7}
+    queue = broker.core.sessions["c"].queue
+    assert queue is not None and queue.inbound == {7}
 
 
 def test_what_moves_to_a_file_stays_as_it_is():
@@ -108,7 +110,7 @@ def test_a_stream_in_memory_keeps_nothing_else():
 def test_who_waits_at_the_end_of_the_shard_hears_of_it():
     broker = Harness()
     declare_stream(broker, 1)
-    chunks = []
+    chunks: list[Any] = []
     broker.core.read_shard(
         SYSTEM,
         "s",
