@@ -6,10 +6,12 @@ from pathlib import Path
 from .campaign import Campaign
 from .mqtt_campaign import MqttCampaign
 from .queue_campaign import QueueCampaign
+from .stream_campaign import StreamCampaign
 
 __all__ = ["DIALECTS"]
 
 DIALECTS: dict[str, Callable[[Path, Path, int], Campaign]] = {
     "queues": QueueCampaign,
     "mqtt": MqttCampaign,
+    "streams": StreamCampaign,
 }
