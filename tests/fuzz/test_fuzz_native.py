@@ -25,7 +25,7 @@ NUMBERS = st.one_of(
     st.integers(-(2**63), 2**64 - 1),
     st.sampled_from([2**31, 2**32 - 1, 2**32, 2**53, 2**63]),
 )
-NAMES = st.sampled_from(["q", "f", "dead", "none", "", "*", "$x", "a b", "x" * 300, "\0"])
+NAMES = st.sampled_from(["q", "f", "s", "dead", "none", "", "*", "$x", "a b", "x" * 300, "\0"])
 SCALARS = st.one_of(
     NUMBERS,
     NAMES,
@@ -60,6 +60,22 @@ SETTINGS = st.dictionaries(
     max_size=3,
 )
 SELECTORS = st.sampled_from(["", "a = 1", "a = ", "NOT NOT a", "(" * 50, "a LIKE '%'", "\0"])
+SHARDS = st.integers(0, 3)
+COLUMN = st.lists(st.one_of(st.binary(max_size=9), ATTRIBUTES), max_size=4)
+HASH_KEYS = st.lists(st.sampled_from(["", "0", "-1", str(2**128 - 1), str(2**128)]), max_size=4)
+STARTS = st.one_of(
+    st.tuples(st.sampled_from("earliest latest at after time".split()), NUMBERS, NUMBERS),
+    st.lists(SCALARS, max_size=4),
+)
+PLACES = st.lists(st.tuples(SHARDS, NUMBERS), max_size=3)
+STREAM_SETTINGS = st.dictionaries(
+    st.sampled_from(
+        "durability retention_ms retention_bytes record_bytes_max shard_records_in_per_second"
+        " shard_bytes_out_per_second unknown".split()
+    ),
+    NUMBERS,
+    max_size=2,
+)
 FIELDS = st.one_of(SCALARS, MESSAGES, RECEIPTS, SETTINGS, SELECTORS)
 IDS = st.integers(0, 40)
 
@@ -77,6 +93,18 @@ def requests() -> st.SearchStrategy[list]:
         st.tuples(st.just(12), IDS, NAMES, NUMBERS, NUMBERS, SELECTORS, NAMES),
         st.tuples(st.sampled_from([16, 17]), IDS, NAMES, SETTINGS),
         st.tuples(st.just(21), IDS, NAMES, NAMES, SCALARS, NUMBERS),
+        st.tuples(st.sampled_from([33, 34]), IDS, NAMES, STREAM_SETTINGS, NUMBERS),
+        st.tuples(st.sampled_from([35, 36, 37]), IDS, NAMES),
+        st.tuples(st.just(38), IDS, NAMES, COLUMN, COLUMN, COLUMN, HASH_KEYS),
+        st.tuples(st.just(39), IDS, NAMES, SHARDS, STARTS),
+        st.tuples(st.just(40), IDS, NAMES, SHARDS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+        st.tuples(st.just(41), IDS, NAMES, PLACES, NUMBERS, st.booleans(), st.booleans()),
+        st.tuples(st.sampled_from([42, 43, 44]), IDS, NAMES, SHARDS, SHARDS),
+        st.tuples(st.just(45), IDS, NAMES, NAMES, STARTS, NUMBERS, NUMBERS),
+        st.tuples(st.sampled_from([46, 52]), IDS, SHARDS, NUMBERS),
+        st.tuples(st.just(47), IDS, IDS, SHARDS, NUMBERS, NUMBERS),
+        st.tuples(st.sampled_from([53, 54, 63]), IDS, NAMES, NAMES),
+        st.tuples(st.just(55), IDS, NAMES, NAMES, STARTS, NUMBERS, st.booleans()),
     )
     odd = st.tuples(st.integers(-1, 80), FIELDS, FIELDS, FIELDS)
     return st.lists(st.one_of(plausible, plausible, odd).map(list), max_size=12)

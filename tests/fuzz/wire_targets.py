@@ -6,8 +6,10 @@ and another connection does not notice. The functions here are fed by hypothesis
 
 from itertools import pairwise
 
+from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import BraidError
 from braidmq.broker.limits import Limits
+from braidmq.broker.stream_settings import StreamSettings
 from braidmq.protocols.native import frames
 from braidmq.protocols.native.operations import SentReply, SettledReply
 from braidmq.protocols.native.session import NativeSession
@@ -29,6 +31,11 @@ LIMITS = Limits(
     batch_messages_max=50,
     in_flight_messages_max=50,
     dedup_ids_max=50,
+    streams_max=5,
+    shards_per_stream_max=4,
+    shards_max=20,
+    stream_reads_waiting_max=20,
+    groups_per_stream_max=5,
 )
 _OUT_SLACK = 4 * 1024 * 1024  # answers to one turn's requests; they go out before the next
 
@@ -145,6 +152,8 @@ class Rig:
         self.harness = Harness(limits=LIMITS)
         self.harness.declare("q", max_receives=2, dead_letter="dead")
         self.harness.declare("f", fifo=True)
+        core, now_ms = self.harness.core, self.harness.clock.ms
+        core.declare_stream(SYSTEM, "s", StreamSettings(), 2, now_ms)
         self.healthy = Line(self.harness)
         self.healthy.write((1, 1, 1, 1, "healthy"), (16, 2, "healthy", {}))
         self.healthy.replies()

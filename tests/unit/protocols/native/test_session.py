@@ -7,7 +7,7 @@ from braidmq.broker.access import Access, User
 from braidmq.broker.errors import Unauthenticated
 from braidmq.broker.limits import Limits
 from braidmq.broker.settings import QueueSettings
-from braidmq.protocols.native import frames, queues
+from braidmq.protocols.native import frames
 from braidmq.protocols.native import operations as op
 from braidmq.protocols.native import session as native
 from braidmq.storage.log import Durability
@@ -439,28 +439,6 @@ def test_a_consumer_gets_what_its_credit_allows(peer):
     assert not any(reply.last for reply in replies)
     (reply,) = peer.ask(O["CREDIT"], 5, 1)
     assert [m.body for m in reply.messages] == [b"c"]
-
-
-def test_credit_reaches_the_core_in_small_parts(peer):
-    peer.harness.send(*[b"x" * 100_000 for _ in range(200)])
-    peer.write((O["CONSUME"], 5, "q", 200))
-    peer.session.data_to_send(0)
-    peer.harness.settle()
-    assert peer.harness.info().in_flight == queues.WINDOW_FIRST_MESSAGES
-    data = peer.session.data_to_send(0)
-    assert len(data) < 2 * queues.DELIVER_BYTES
-    peer.harness.settle()
-    in_flight = peer.harness.info().in_flight
-    assert queues.WINDOW_FIRST_MESSAGES < in_flight <= queues.WINDOW_FIRST_MESSAGES + 11
-
-
-def test_a_client_that_does_not_read_gets_no_more(peer):
-    peer.ask(O["CONSUME"], 5, "q", 1_000)
-    peer.session.pause_writing()
-    peer.harness.send(*[b"x"] * 100)
-    assert sum(len(reply.messages) for reply in peer.read()) == queues.WINDOW_FIRST_MESSAGES
-    peer.session.resume_writing()
-    assert sum(len(reply.messages) for reply in peer.read()) == 100 - queues.WINDOW_FIRST_MESSAGES
 
 
 def test_credit_has_a_limit():
