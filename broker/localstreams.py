@@ -103,7 +103,9 @@ class LocalStreams:
         await self.kept(Durability.SYNC)
 
     async def stream_info(self, name: str) -> StreamInfo:
-        return self._check_open().stream_info(self._who, name)
+        info = self._check_open().stream_info(self._who, name)
+        await self.kept(Durability.SYNC)  # shards whose making a crash could take back are not shown
+        return info
 
     async def list_streams(
         self, prefix: str = "", after: str = "", limit: int = 100

@@ -76,6 +76,7 @@ class Shard:
 
     Attributes:
         first: the oldest number that may be read. next: the number of the next record.
+        closed_lsn: where the log says that it is closed; 0 if that was so when the log was opened.
         last_ms: when the newest record came, unix ms; never goes back.
         hot_bytes, cold_bytes: of blocks and of files, as they are stored.
         generation: of the newest cold file; rises with each.
@@ -83,6 +84,7 @@ class Shard:
     """
 
     __slots__ = (
+        "closed_lsn",
         "cold",
         "cold_bytes",
         "definition",
@@ -109,7 +111,7 @@ class Shard:
         self.durability = durability
         self.log = log
         self.first = self.next = definition.start
-        self.last_ms = 0
+        self.closed_lsn = self.last_ms = 0
         self.hot_bytes = self.cold_bytes = 0
         self.sweep_ms = 0
         self.generation = 0
@@ -158,6 +160,15 @@ class Shard:
         if self.lsns[-1] < frontier:
             return self.next
         return self.firsts[bisect_left(self.lsns, frontier)]
+
+    def has_ended(self, number: int) -> bool:
+        """Whether nothing ever comes from ``number`` on: it is closed, and that is kept."""
+        return self.closed and number >= self.next and self.closed_lsn < self.frontier()
+
+    def is_settled(self) -> bool:
+        """Whether all of it is as durable as the stream promises, its end included."""
+        frontier = self.frontier()
+        return self.closed_lsn < frontier and not (self.lsns and self.lsns[-1] >= frontier)
 
     def frontier(self) -> int:
         """Blocks below this LSN may be read."""

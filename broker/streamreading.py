@@ -15,7 +15,7 @@ from ..storage.errors import Corrupt, StorageError
 from ..storage.log import Extent
 from ..storage.record import MESSAGE, STREAM, decode_content, record_type
 from .errors import BraidError, NotFound, Unavailable
-from .message import PARTITION_KEY, TOPIC, unpack_headers
+from .message import GROUP_ID, PARTITION_KEY, TOPIC, unpack_headers
 from .shard import Shard
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Chunk(msgspec.Struct, gc=False):
             the first block, and take ``count`` in all.
         next: the number to go on with. behind_ms: how much older than now the record there is; 0
             when there is none.
-        ended: the shard is closed, and this was its end; ``children`` go on.
+        ended: the shard is closed for good, and this was its end; ``children`` go on.
     """
 
     blocks: list[bytes]
@@ -51,9 +51,12 @@ ChunkAnswer = Callable[[object, Chunk | BraidError], None]
 
 
 def partition_key(attributes: bytes) -> bytes:
-    """The partition key of a message that came by a topic: its own, or the topic."""
+    """The partition key of a message that came by a topic: its own, else its group, else the topic.
+
+    So a group is in one shard, and an archive can give it back in its order.
+    """
     headers = unpack_headers(attributes)
-    key = headers.get(PARTITION_KEY) or headers.get(TOPIC, "")
+    key = headers.get(PARTITION_KEY) or headers.get(GROUP_ID) or headers.get(TOPIC, "")
     return key.encode() if isinstance(key, str) else key
 
 
@@ -132,8 +135,7 @@ class ShardRead:
         self.number = shard.present(self.number)
         readable = shard.readable()
         if self.number >= readable:
-            ended = shard.closed and self.number >= shard.next
-            if ended or self.deadline_ms <= self._streams.now_ms:
+            if shard.has_ended(self.number) or self.deadline_ms <= self._streams.now_ms:
                 self._finish([], 0, 0, self.number, 0)
             else:
                 self._streams.wait(self)
@@ -231,7 +233,7 @@ class ShardRead:
         shard = self.shard
         self.closed = True
         self._extent = _NOWHERE
-        ended = shard.closed and following >= shard.next
+        ended = shard.has_ended(following)
         children = self.stream.children(shard.index) if ended else []
         self._streams.count_out(self.stream, shard, count, sum(map(len, blocks)))
         chunk = Chunk(blocks, skip, count, following, behind_ms, ended, children)

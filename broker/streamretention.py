@@ -86,9 +86,10 @@ class StreamRetention:
         if settings.retention_bytes:
             excess = stream.stored_bytes - settings.retention_bytes
             for _ in range(_TRIMS):
-                if excess <= 0:
+                freed = self._trim_oldest(stream, excess) if excess > 0 else 0
+                excess -= freed
+                if not freed:
                     break
-                excess -= self._trim_oldest(stream, excess)
         gone: set[int] = set()
         for shard in stream.shards.values():  # parents stand before their children
             if shard.closed and shard.first >= shard.next and not stream.waiting.get(shard.index):
@@ -125,7 +126,8 @@ class StreamRetention:
         return before - oldest.stored_bytes
 
     def trim(self, shard: Shard, first: int) -> None:
-        """Let go of the records below ``first``."""
+        """Let go of the records below ``first``, as far as they are kept: others are still new."""
+        first = min(first, shard.readable())
         if first > shard.first:
             if shard.log is self._log:
                 self._log.append((encode_purge(shard.id, [first]),))

@@ -151,8 +151,8 @@ class Streams:
         if len(self._store.shards) + new_count > limits.shards_max:
             raise LimitExceeded(f"there are at most {limits.shards_max} shards in all")
 
-    def _write(self, id: int, definition: StreamDefinition) -> None:
-        self._log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
+    def _write(self, id: int, definition: StreamDefinition) -> int:
+        return self._log.append((encode_definition(id, msgspec.msgpack.encode(definition)),))
 
     def update(self, stream: Stream, settings: StreamSettings) -> None:
         """Change its settings."""
@@ -196,8 +196,12 @@ class Streams:
         return [self._engine.take_id() for _ in range(count)]
 
     def _reshard(self, stream: Stream, definition: StreamDefinition) -> None:
-        self._write(stream.id, definition)
+        were_open = stream.open
+        lsn = self._write(stream.id, definition)
         self._store.define(stream.id, definition)
+        for shard in were_open:
+            if shard.closed:
+                shard.closed_lsn = lsn
         for index in list(stream.waiting):
             if index not in stream.shards or stream.shards[index].closed:
                 self._waiting.wake(stream, index)

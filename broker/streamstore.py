@@ -115,10 +115,11 @@ class StreamStore:
             if stream.deleted:
                 continue
             section = _StreamSection(stream.id, stream.definition())
+            # Of one in memory, the records are gone with the process. Shards that are made from
+            # here on come back by replay.
+            shards = list(stream.shards.values()) if stream.log is self._log else []
             yield STREAM_SECTION, msgspec.msgpack.encode(section)
-            if stream.log is not self._log:
-                continue  # its records are gone with the process
-            for shard in list(stream.shards.values()):
+            for shard in shards:
                 for each in shard.sections():
                     if shard.id not in self.shards:
                         break  # it was deleted meanwhile

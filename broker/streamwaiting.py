@@ -72,17 +72,18 @@ class StreamWaiting:
                 self._note_unsettled(stream, shard)
 
     def _note_unsettled(self, stream: Stream, shard: Shard) -> None:
-        if shard.lsns and shard.lsns[-1] >= shard.frontier():
+        if not shard.is_settled():
             self._unsettled[shard] = stream
 
     def progressed(self) -> None:
         """More of the log is kept."""
         for shard, stream in list(self._unsettled.items()):
-            readable = shard.readable()
-            if readable == shard.next:
+            if shard.is_settled():
                 del self._unsettled[shard]
+            readable = shard.readable()
+            ended = shard.has_ended(readable)
             reads = stream.waiting.get(shard.index)
-            if reads and any(readable > read.number for read in reads):
+            if reads and (ended or any(readable > read.number for read in reads)):
                 self.wake(stream, shard.index)
 
     def wake(self, stream: Stream, index: int) -> None:

@@ -196,13 +196,19 @@ class World(ABC):
         if due is not None and due <= self.clock.ms:
             self.core.tick(self.clock.ms)
 
+    @property
+    def housekeeping(self) -> Mapping[str, Callable[[], Iterator[Job]]]:
+        """What is done beside the clients' work, now and then."""
+        log = self.core.log
+        return {"checkpoint": log.checkpoint, "compact": log.compact, "housekeep": log.housekeep}
+
     def keep_house(self) -> None:
         """One step of a checkpoint, a compaction or the housekeeping; begin one if none runs."""
         if self.jobs is None:
-            log = self.core.log
-            kind = self.rng.choice(["checkpoint", "compact", "housekeep", "housekeep"])
+            jobs = self.housekeeping
+            kind = self.rng.choice([*jobs, "housekeep"])
             self.note(kind)
-            self.jobs = getattr(log, kind)()
+            self.jobs = jobs[kind]()
         assert self.jobs is not None
         if self.job is not None:
             job, self.job = self.job, None

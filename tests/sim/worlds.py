@@ -12,6 +12,7 @@ import pytest
 from tests.sim.audit import Broken
 from tests.sim.fanout_world import FanoutWorld
 from tests.sim.queue_world import QueueWorld
+from tests.sim.stream_world import StreamWorld
 from tests.sim.topic_world import TopicWorld
 from tests.sim.world import World
 
@@ -22,7 +23,12 @@ FIRST_SEED = int(os.environ.get("BRAIDMQ_SIM_FIRST_SEED", "0"))
 CONTROL_SEEDS = 150  # a bug that this many histories do not show is not caught
 SCRIPT_SEED = 4711
 
-WORLDS: dict[str, type[World]] = {"queues": QueueWorld, "topics": TopicWorld, "fanout": FanoutWorld}
+WORLDS: dict[str, type[World]] = {
+    "queues": QueueWorld,
+    "topics": TopicWorld,
+    "fanout": FanoutWorld,
+    "streams": StreamWorld,
+}
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

@@ -1,4 +1,4 @@
-"""A stream against lists of records that are obviously right: crashes, files and resharding included.
+"""A stream against lists of records that are obviously right, with crashes, files and resharding.
 
 The model predicts every record of every shard: its number, time, key, headers and body, which must
 read the same for ever. Liberties: which shard gets a batch without keys; which of the records that
@@ -8,6 +8,7 @@ nobody waited for survive a power cut (the first ones); when exactly old records
 import random
 from dataclasses import dataclass, field
 from hashlib import md5
+from itertools import pairwise
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -174,7 +175,7 @@ class StreamMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 4))
     def rescale(self, count):
         bounds = [END * index // count for index in range(count + 1)]
-        ranges = [(first, end - 1) for first, end in zip(bounds, bounds[1:], strict=False)]
+        ranges = [(first, end - 1) for first, end in pairwise(bounds)]
         self.client.rescale(count)
         if ranges != [(shard.first_hash, shard.last_hash) for shard in self.open]:
             self.reshard(self.open, ranges)
@@ -264,7 +265,9 @@ class StreamMachine(RuleBasedStateMachine):
         broker.auto_commit = False
         for body in self.new_bodies(sizes):
             batch = batch_of(body, key=b"a")
-            _, ((index, number),) = broker.core.append(SYSTEM, "s", batch, broker.clock.ms)
+            _, (position,) = broker.core.append(SYSTEM, "s", batch, broker.clock.ms)
+            assert isinstance(position, tuple)
+            index, number = position
             shard = self.shards[index]
             pending[number] = (shard, body)
             readable = self.client.shard(index).readable()
