@@ -62,6 +62,9 @@ if TYPE_CHECKING:
         RecordBatch,
         RecordReader,
     )
+    from .replayverbs import (
+        ReplayInfo,
+    )
     from .retry_policy import (
         RetryPolicy,
     )
@@ -165,6 +168,7 @@ __all__ = [
     "RecordBatch",
     "RecordReader",
     "RedriveInfo",
+    "ReplayInfo",
     "RetryPolicy",
     "Rule",
     "SentMessage",
@@ -236,6 +240,7 @@ _MODULES = {
         "Message",
         "MessageConsumer",
     ),
+    "replayverbs": ("ReplayInfo",),
     "retry_policy": ("RetryPolicy",),
     "recordreader": (
         "Position",

@@ -15,7 +15,7 @@ from .paging import PAGE_ENTRIES
 if TYPE_CHECKING:
     from .bindingverbs import BindingVerbs
 
-__all__ = ["BindingFace"]
+__all__ = ["BindingFace", "one_target"]
 
 
 class BindingFace:
@@ -63,7 +63,7 @@ class BindingFace:
             NotFound: there is no such target or dead-letter queue. InvalidArgument,
             PermissionDenied, LimitExceeded: nothing was bound or changed.
         """
-        target = _target(queue, stream, webhook)
+        target = one_target(queue, stream, webhook)
         policy = filter if isinstance(filter, str) else "" if filter is None else _json(filter)
         settings = BindingSettings(
             where=where,
@@ -79,13 +79,13 @@ class BindingFace:
         self, topic: str, *, queue: str = "", stream: str = "", webhook: str = ""
     ) -> None:
         """End a binding; what it brought stays. Raises NotFound, PermissionDenied."""
-        await self._binding_verbs.unbind(topic, _target(queue, stream, webhook))
+        await self._binding_verbs.unbind(topic, one_target(queue, stream, webhook))
 
     async def binding(
         self, topic: str, *, queue: str = "", stream: str = "", webhook: str = ""
     ) -> BindingInfo:
         """A binding as it is now. Raises NotFound, PermissionDenied."""
-        return await self._binding_verbs.binding_info(topic, _target(queue, stream, webhook))
+        return await self._binding_verbs.binding_info(topic, one_target(queue, stream, webhook))
 
     async def bindings(
         self, topic: str = "", *, queue: str = "", stream: str = "", webhook: str = ""
@@ -94,7 +94,7 @@ class BindingFace:
 
         Only those of one filter, written as it was bound, or of one target, if that is given.
         """
-        target = _target(queue, stream, webhook) if queue or stream or webhook else None
+        target = one_target(queue, stream, webhook) if queue or stream or webhook else None
         after = 0
         while True:
             page = await self._binding_verbs.list_bindings(topic, target, after, PAGE_ENTRIES)
@@ -105,7 +105,8 @@ class BindingFace:
             after = page[-1].id
 
 
-def _target(queue: str, stream: str, webhook: str) -> Target:
+def one_target(queue: str, stream: str, webhook: str) -> Target:
+    """The one of three names that is given, as a target. Raises InvalidArgument."""
     named = [
         target
         for target in (

@@ -18,7 +18,6 @@ import msgspec
 from ..storage.log import Durability
 from ..storage.record import encode_definition, encode_link, encode_purge
 from .access import BROKER_NAME, Principal
-from .bindingcore import BindingCore
 from .errors import BraidError, Conflict, InvalidArgument, LeaseLost, LimitExceeded, NotFound
 from .feed import MEMORY_PREFIX
 from .groupcore import GroupCore
@@ -29,6 +28,7 @@ from .queue import Queue
 from .reading import Answer, Browse, ReadMany
 from .redrive import Redrive
 from .registry import QueueDefinition
+from .replaycore import ReplayCore
 from .selectors import Selector
 from .settings import QueueSettings, check_name
 from .stream import Stream
@@ -45,12 +45,12 @@ _STATES = ("all", "ready", "delayed", "in-flight")
 _REASON_CHARACTERS_MAX = 256
 
 
-class Core(BindingCore, GroupCore, WebhookCore):
+class Core(ReplayCore, GroupCore, WebhookCore):
     """One broker. See the module's rules, and ``engine.py`` for what drives it.
 
     What can be asked about topics and sessions stands in ``topiccore.py``, about streams in
     ``streamcore.py``, about groups in ``groupcore.py``, about webhooks in ``webhookcore.py``,
-    about bindings in ``bindingcore.py``.
+    about bindings in ``bindingcore.py``, about replays in ``replaycore.py``.
     """
 
     # Queues -----------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ from .message import (
 from .queue import Queue
 from .redrive import Redrive
 from .registry import Registry
+from .replays import Replays
 from .shard import Shard
 from .state import LANE_SHIFT
 from .streams import Streams
@@ -118,6 +119,7 @@ class Engine(Registry):
         self.announcing = Announcing(self)
         self.streams = Streams(self)
         self.groups = Groups(self)
+        self.replays = Replays(self)
         log.on_progress = self._progressed
         access.watch(self._users_changed)
 
@@ -137,6 +139,7 @@ class Engine(Registry):
         self.delaying.start()
         self.streams.start(self.started_ms)
         self.groups.start(self.epoch)
+        self.replays.start(self.started_ms)
         for queue in self._by_id.values():
             if isinstance(queue, StreamView):
                 queue.open()

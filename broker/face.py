@@ -2,7 +2,8 @@
 
 Built on nothing but ``Verbs``, so that ``Broker`` (``runtime.py``) and ``connect()``
 (``protocols/native/client.py``) cannot differ; what is received is in ``received.py``, topics are
-in ``topicface.py``, webhooks in ``webhookface.py``, bindings in ``bindingface.py``. Rules for all:
+in ``topicface.py``, webhooks in ``webhookface.py``, bindings in ``bindingface.py``,
+replays in ``replayface.py``. Rules for all:
 
 1. Times are seconds (int or float) or ``timedelta``. Bodies are bytes. Sizes and counts are checked
    by the broker, which knows its limits.
@@ -17,11 +18,11 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, Unpack, overload
 
-from .bindingface import BindingFace
 from .errors import BraidError, InvalidArgument
 from .message import PRIORITY_DEFAULT, HeaderMap, Outgoing, Sent, pack_headers
 from .paging import paged
 from .received import Message, MessageConsumer, finish
+from .replayface import ReplayFace
 from .settings import settings_from
 from .streamface import StreamFace
 from .topicface import TopicFace
@@ -281,7 +282,7 @@ class Queue:
         return info
 
 
-class BrokerFace(BindingFace, TopicFace, WebhookFace, StreamFace):
+class BrokerFace(ReplayFace, TopicFace, WebhookFace, StreamFace):
     """What a broker can be asked, in process or over the wire."""
 
     def queue(self, name: str) -> Queue:

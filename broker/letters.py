@@ -15,7 +15,7 @@ from .fifo import FifoQueue
 from .queue import Queue
 from .shard import Shard
 
-__all__ = ["TARGETS_MAX", "Letter", "post"]
+__all__ = ["TARGETS_MAX", "Letter", "post", "post_in_turn"]
 
 TARGETS_MAX = 32_768  # queues in one record, which has room for twice as many
 
@@ -99,13 +99,14 @@ class _Sheet:
     __slots__ = ("letter", "queues", "record", "references", "shards", "targets")
 
     def __init__(
-        self, letter: Letter, queues: Sequence[Queue], is_first: bool, now_ms: int
+        self, letter: Letter, queues: Sequence[Queue], is_first: bool, now_ms: int, ahead: int = 0
     ) -> None:
+        """``ahead``: how many letters go to the same target before this one."""
         self.letter = letter
         self.queues = queues
         self.shards = letter.shards if is_first else ()
-        self.targets = [(queue.id, queue.lane(0).next) for queue in queues]
-        self.targets += [(shard.id, shard.next) for shard in self.shards]
+        self.targets = [(queue.id, queue.lane(0).next + ahead) for queue in queues]
+        self.targets += [(shard.id, shard.next + ahead) for shard in self.shards]
         self.references = len(self.targets)
         if is_first:
             self.references += letter.references
@@ -151,4 +152,19 @@ def post(log: Log, letters: Sequence[Letter], now_ms: int, bytes_max: int) -> No
         records = [b"".join(sheet.record) for sheet in sheets]
         lsns = log.append_together(records, [sheet.references for sheet in sheets])
     for sheet, lsn in zip(sheets, lsns, strict=True):
+        sheet.apply(lsn, now_ms)
+
+
+def post_in_turn(log: Log, letters: Sequence[Letter], more: Sequence[bytes], now_ms: int) -> None:
+    """Append letters of one target each, in this order, and ``more`` records: all or none."""
+    ahead: dict[Queue | Shard, int] = {}
+    sheets: list[_Sheet] = []
+    for letter in letters:
+        target: Queue | Shard = letter.queues[0] if letter.queues else letter.shards[0]
+        before = ahead.get(target, 0)
+        ahead[target] = before + 1
+        sheets.append(_Sheet(letter, letter.queues, True, now_ms, before))
+    records = [*(b"".join(sheet.record) for sheet in sheets), *more]
+    lsns = log.append_together(records, [1] * len(sheets) + [0] * len(more))
+    for sheet, lsn in zip(sheets, lsns, strict=False):
         sheet.apply(lsn, now_ms)

@@ -68,6 +68,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     reserve_bytes: int = 64 * 1024 * 1024
     browse_messages_max: int = 1_000
     redrive_tasks_max: int = 100
+    replay_tasks_max: int = 100
     topic_bytes_max: int = 1_024
     topic_levels_max: int = 128
     subscriptions_max: int = 1_000_000

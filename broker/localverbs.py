@@ -13,8 +13,8 @@ from .core import Core
 from .errors import BraidError, Unavailable
 from .feed import Feed
 from .lease import Consumer
-from .localbindings import LocalBindings
 from .localgroups import LocalGroups
+from .localreplays import LocalReplays
 from .localwebhooks import LocalWebhooks
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
@@ -135,7 +135,7 @@ class _LocalFeed:
             self.wake()
 
 
-class LocalVerbs(LocalBindings, LocalGroups, LocalWebhooks):
+class LocalVerbs(LocalReplays, LocalGroups, LocalWebhooks):
     """``Verbs`` on a core in this process, for one principal."""
 
     def __init__(

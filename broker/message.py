@@ -6,7 +6,7 @@ under different names has one standard name here:
     content-type, correlation-id, reply-to   as in MQTT 5, AMQP and STOMP
     group-id         message group of a FIFO queue
     dedup-id         deduplication id of a FIFO queue
-    partition-key    which shard of a stream it goes to; without it the topic says so
+    partition-key    which shard of a stream it goes to; without it the group says so, or the topic
     traceparent, tracestate                  W3C trace context, passed through
     topic            the topic it was published to
     mqtt-qos         "0" or "2", as it was published; without it a stored message has QoS 1
@@ -38,6 +38,9 @@ __all__ = [
     "OWN_HEADERS",
     "PARTITION_KEY",
     "PRIORITY_DEFAULT",
+    "REPLAYED",
+    "REPLAYED_FROM",
+    "REPLAYED_TIME",
     "REPLY_TO",
     "TOPIC",
     "TRACEPARENT",
@@ -73,6 +76,9 @@ DEAD_LETTER_QUEUE = "dead-letter-queue"
 DEAD_LETTER_REASON = "dead-letter-reason"
 DEAD_LETTER_RECEIVES = "dead-letter-receives"
 DEAD_LETTER_TIME = "dead-letter-time"
+REPLAYED = "replayed"
+REPLAYED_FROM = "replayed-from"
+REPLAYED_TIME = "replayed-time"
 
 PRIORITY_DEFAULT = 4
 

@@ -50,6 +50,7 @@ from .groupstore import GROUP, GroupStore
 from .index import LSN_MASK, Page
 from .message import TOPIC, unpack_headers
 from .queue import Queue
+from .replaystore import REPLAYS, ReplayDefinition, ReplayStore
 from .retained import RETAINED, RETAINED_ENTITY, RetainedStore, end_ms
 from .session import Session, SessionDefinition, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
@@ -86,6 +87,7 @@ _Definition = (
     BindingDefinition
     | GroupDefinition
     | QueueDefinition
+    | ReplayDefinition
     | SessionDefinition
     | StreamDefinition
     | SubscriptionDefinition
@@ -118,6 +120,7 @@ class Registry:
         self.stream_store = StreamStore(log, memory, self.shard_gone)
         self.group_store = GroupStore(log, self.stream_store)
         self.bindings = Bindings(self._bound)
+        self.replay_store = ReplayStore()
         self._by_id: dict[int, Queue] = {}
         self._next_id = 1
         self._trash: list[tuple[Log, Page]] = []  # of purged and deleted queues, to be released
@@ -223,6 +226,8 @@ class Registry:
             self.define_view(id, definition)
         elif isinstance(definition, BindingDefinition):
             self.bindings.define(id, definition)
+        elif isinstance(definition, ReplayDefinition):
+            self.replay_store.define(id, definition)
         else:
             queue = self._by_id.get(id)
             if isinstance(queue, SessionQueue):
@@ -236,6 +241,7 @@ class Registry:
         """Apply: the queue is gone, with its messages; or the binding is."""
         self.bindings.undefine(id)
         self.bindings.target_gone(id)
+        self.replay_store.undefine(id)
         queue = self._by_id.pop(id, None)
         if queue is None:
             return None
@@ -376,6 +382,7 @@ class Registry:
         yield from self.stream_store.snapshot()
         yield from self.group_store.snapshot()
         yield from self.bindings.snapshot()
+        yield from self.replay_store.snapshot()
         for queue in list(self._by_id.values()):
             if queue.id in self._by_id:
                 yield from queue.snapshot()
@@ -401,6 +408,8 @@ class Registry:
             self.retained.load(content)
         elif kind == BINDINGS:
             self.bindings.load(content)
+        elif kind == REPLAYS:
+            self.replay_store.load(content)
         elif kind in (STREAM_SECTION, SHARD, BLOCKS):
             self.stream_store.load(kind, content)
         elif kind == GROUP:
@@ -448,6 +457,7 @@ _KINDS: dict[str, type[_Definition]] = {
     "binding": BindingDefinition,
     "group": GroupDefinition,
     "queue": QueueDefinition,
+    "replay": ReplayDefinition,
     "share": QueueDefinition,
     "session": SessionDefinition,
     "stream": StreamDefinition,

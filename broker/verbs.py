@@ -16,6 +16,7 @@ from .errors import BraidError
 from .groupverbs import GroupVerbs
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
+from .replayverbs import ReplayVerbs
 from .settings import QueueSettings
 from .streamverbs import StreamVerbs
 from .webhookverbs import WebhookVerbs
@@ -182,7 +183,7 @@ class TopicConsumption(Protocol):
         """Stop. All that is leased goes back; ``unprocessed`` without counting as received."""
 
 
-class Verbs(BindingVerbs, WebhookVerbs, StreamVerbs, GroupVerbs, Protocol):
+class Verbs(BindingVerbs, ReplayVerbs, WebhookVerbs, StreamVerbs, GroupVerbs, Protocol):
     """Everything a client can ask of a broker."""
 
     async def declare_queue(self, name: str, settings: QueueSettings) -> QueueInfo:

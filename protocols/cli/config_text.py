@@ -80,6 +80,7 @@ KEYS: dict[str, str] = {
     "limits.reserve_bytes": "Disk kept aside, so that acknowledging goes on when it is full.",
     "limits.browse_messages_max": "Messages looked at by one call.",
     "limits.redrive_tasks_max": "Redrives that run at the same time.",
+    "limits.replay_tasks_max": "Replays of archives that run at the same time.",
     "limits.topic_bytes_max": "Length of a topic or a filter.",
     "limits.topic_levels_max": "Levels of a topic or a filter.",
     "limits.subscriptions_max": "Subscriptions of all sessions together.",

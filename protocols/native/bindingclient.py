@@ -5,10 +5,10 @@ from typing import Any, Protocol
 from ...broker.bindings import BindingSettings
 from ...broker.bindingverbs import BindingInfo, Target
 
-__all__ = ["BindingCalls"]
+__all__ = ["BindingCalls", "Caller"]
 
 
-class _Caller(Protocol):
+class Caller(Protocol):
     """What ``NativeClient`` has for all its verbs."""
 
     async def call(self, operation: str, *fields: object) -> Any:
@@ -22,18 +22,18 @@ class BindingCalls:
     """The verbs of bindings."""
 
     async def bind(
-        self: _Caller, filter: str, target: Target, settings: BindingSettings
+        self: Caller, filter: str, target: Target, settings: BindingSettings
     ) -> BindingInfo:
         return _one(await self.call("BIND", filter, _fields(target), settings))
 
-    async def unbind(self: _Caller, filter: str, target: Target) -> None:
+    async def unbind(self: Caller, filter: str, target: Target) -> None:
         await self.call("UNBIND", filter, _fields(target))
 
-    async def binding_info(self: _Caller, filter: str, target: Target) -> BindingInfo:
+    async def binding_info(self: Caller, filter: str, target: Target) -> BindingInfo:
         return _one(await self.read("BINDING_INFO", filter, _fields(target)))
 
     async def list_bindings(
-        self: _Caller,
+        self: Caller,
         filter: str = "",
         target: Target | None = None,
         after: int = 0,

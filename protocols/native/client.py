@@ -36,9 +36,9 @@ from .batches import (
     split_messages,
     split_receipts,
 )
-from .bindingclient import BindingCalls
 from .consumption import RemoteConsumption, RemoteFlow
 from .frames import VERSION, FrameBuffer, Malformed, Refused, append_frame, decode_reply
+from .replayclient import ReplayCalls
 from .stream_operations import ChunkReply, GroupEventReply
 from .streamclient import StreamCalls
 from .topicclient import TopicCalls
@@ -267,7 +267,7 @@ def _again(error: BraidError | None) -> BraidError:
     return Disconnected(f"the broker closed the connection: {error}")
 
 
-class NativeClient(BindingCalls, TopicCalls, WebhookCalls, StreamCalls):
+class NativeClient(ReplayCalls, TopicCalls, WebhookCalls, StreamCalls):
     """``Verbs`` over ``braid://``, on a connection that is made again when it is lost."""
 
     def __init__(

@@ -1,14 +1,15 @@
 """The server's side of managing queues in the native protocol. Part of ``session.py``.
 
-Webhooks, which are queues as well, are managed in ``webhooks.py``, bindings in ``bindings.py``.
+Webhooks, which are queues as well, are managed in ``webhooks.py``, bindings in ``bindings.py``,
+replays in ``replays.py``.
 """
 
 from typing import TYPE_CHECKING
 
 from ...storage.log import Durability
 from . import operations as op
-from .bindings import BindingRequests
 from .frames import append_frame
+from .replays import ReplayRequests
 from .webhooks import WebhookRequests
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ LIST_QUEUES_MAX = 1_000  # in one answer
 _SYNC = Durability.SYNC
 
 
-class ManagementRequests(BindingRequests, WebhookRequests):
+class ManagementRequests(ReplayRequests, WebhookRequests):
     """One method per operation, as in ``NativeSession``, which this is a part of."""
 
     _core: "Core"

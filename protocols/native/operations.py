@@ -28,6 +28,7 @@ from ...broker.verbs import (
     TopicInfo,
 )
 from . import binding_operations as bindings
+from . import replay_operations as replays
 from . import stream_operations as streams
 from . import webhook_operations as webhooks
 
@@ -379,6 +380,8 @@ Request = (
     | bindings.Unbind
     | bindings.BindingInfoRequest
     | bindings.ListBindings
+    | replays.Replay
+    | replays.ListReplays
     | webhooks.DeclareWebhook
     | webhooks.UpdateWebhook
     | webhooks.DeleteWebhook
@@ -522,12 +525,14 @@ Reply = (
     | LevelsReply
     | SessionsReply
     | bindings.BindingsReply
+    | replays.ReplaysReply
     | webhooks.WebhooksReply
     | streams.Reply
 )
 
 # The one table of operations, by the name that PROTOCOL.md gives them.
 OPERATIONS: Final[dict[str, int]] = {
+    **replays.OPERATIONS,
     **streams.OPERATIONS,
     "HELLO": 1,
     "PING": 2,

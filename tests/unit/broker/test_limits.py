@@ -75,6 +75,7 @@ TOPIC_LIMITS = [
     "filter_shapes_per_session_max",
     "bindings_max",
     "bindings_per_filter_max",
+    "replay_tasks_max",
     "fanout_bytes_max",
     "match_cache_topics_max",
     "match_cache_targets_max",
