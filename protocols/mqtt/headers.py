@@ -15,8 +15,7 @@ Headers of messages that did not come by MQTT go out as user properties when the
 MQTT can carry, and are left out when not.
 """
 
-from collections.abc import Iterable
-from types import MappingProxyType
+from collections.abc import Container, Iterable
 from typing import Final
 
 from ...broker.message import (
@@ -56,7 +55,6 @@ _RESERVED: Final = frozenset(
         *(DEAD_LETTER_QUEUE, DEAD_LETTER_REASON, DEAD_LETTER_RECEIVES, DEAD_LETTER_TIME),
     ]
 )
-_NONE: Final[HeaderMap] = MappingProxyType({})
 
 
 def headers_from(properties: PublishProperties) -> Headers:
@@ -81,11 +79,10 @@ def headers_from(properties: PublishProperties) -> Headers:
     return headers
 
 
-def properties_from(headers: HeaderMap, own: HeaderMap = _NONE) -> bytes:
+def properties_from(headers: HeaderMap, taken: Container[str] = ()) -> bytes:
     """The content of a PUBLISH's property block for a message with these headers.
 
-    ``own`` is what the broker itself says of it, by user properties that are the only ones of their
-    names.
+    User properties with ``taken`` names are left out: the broker itself says something by them.
     """
     response_topic = _text(headers.get(REPLY_TO))
     payload_format = headers.get(PAYLOAD_FORMAT)
@@ -97,14 +94,8 @@ def properties_from(headers: HeaderMap, own: HeaderMap = _NONE) -> bytes:
         content_type=_text(headers.get(CONTENT_TYPE)),
         response_topic=response_topic if response_topic and is_topic(response_topic) else None,
         correlation_data=correlation if len(correlation or b"") <= TEXT_BYTES_MAX else None,
-        user=_own_first(own, _user_from(headers)),
+        user=[pair for pair in _user_from(headers) if pair[0] not in taken],
     )
-
-
-def _own_first(own: HeaderMap, user: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    texts = [(name, _text(value)) for name, value in own.items()]
-    pairs = [(name, text) for name, text in texts if text is not None]
-    return pairs + [pair for pair in user if pair[0] not in own]
 
 
 def _user_from(headers: HeaderMap) -> Iterable[tuple[str, str]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from ...broker.errors import BraidError, PermissionDenied
 from ...broker.group import Member
 from ...broker.groupverbs import GroupEvent
-from ...broker.message import PARTITION_KEY, TOPIC, Headers, Receipt
+from ...broker.message import PARTITION_KEY, TOPIC, Receipt
 from ...broker.streamreading import Chunk
 from ...broker.streamrecord import Record, chunk_pieces
 from ...broker.streamverbs import Start
@@ -28,6 +28,8 @@ from ...broker.tail import Tail
 from ...storage.log import Durability
 from .headers import properties_from
 from .packets import V5, encode_hop_properties
+from .primitives import is_text
+from .properties import encode_user
 from .special import STREAM_PREFIX
 from .stored import Held
 
@@ -51,16 +53,63 @@ CHECKPOINT_MS: Final = 1_000
 CHECKPOINT_RECORDS: Final = 1_000
 
 
+# What the broker says of a record, by user properties that nobody else can set.
+_SAID: Final = frozenset([PARTITION_KEY, "shard", "sequence-number", "timestamp", TOPIC])
+_NUMBER: Final = encode_user([("sequence-number", "")])[:-2]  # then its length and its digits
+
+
 class _Batch:
     """Records of a shard that were read together: ``left`` of them were not sent yet."""
 
-    __slots__ = ("bytes", "left", "records", "share")
+    __slots__ = (
+        "_key",
+        "_key_said",
+        "_shard_said",
+        "_time_ms",
+        "_time_said",
+        "bytes",
+        "left",
+        "records",
+        "share",
+    )
 
     def __init__(self, shard: int, chunk: Chunk, share: "_Share | None") -> None:
         self.records = _records(shard, chunk)
         self.left = chunk.count
         self.bytes = sum(map(len, chunk.blocks))
         self.share = share
+        self._key, self._key_said = b"", encode_user([(PARTITION_KEY, "")])
+        self._time_ms, self._time_said = -1, b""
+        self._shard_said = encode_user([("shard", str(shard))])
+
+    def properties_of(self, record: Record) -> bytes:
+        """What MQTT 5 says of a record. Most of it is as it was of the record before."""
+        if record.raw_key != self._key:
+            key = _as_text(record.raw_key)
+            self._key = record.raw_key
+            self._key_said = b"" if key is None else encode_user([(PARTITION_KEY, key)])
+        if record.time_ms != self._time_ms:
+            self._time_ms = record.time_ms
+            self._time_said = encode_user([("timestamp", str(record.time_ms))])
+        digits = b"%d" % record.number
+        number = b"%b\0%c%b" % (_NUMBER, len(digits), digits)
+        said = self._key_said + self._shard_said + number + self._time_said
+        if not record.raw_headers:
+            return said
+        headers = record.headers
+        topic = headers.get(TOPIC)  # it came by a topic that the stream is bound to
+        if isinstance(topic, str) and is_text(topic):
+            said += encode_user([(TOPIC, topic)])
+        return said + properties_from(headers, _SAID)
+
+
+def _as_text(key: bytes) -> str | None:
+    """A partition key as MQTT can carry it; None: it cannot. Of a topic's message it can be any."""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if is_text(text) else None
 
 
 def _records(shard: int, chunk: Chunk) -> Iterator[Record]:
@@ -121,8 +170,7 @@ class Streamed:
         number = out.take_id() if self.qos else 0
         properties = b""
         if session.version == V5:
-            headers = record.headers
-            properties = self._hop + properties_from(headers, _own_properties(record, headers))
+            properties = self._hop + batch.properties_of(record)
         sent = out.send_publish(self._wire, self.qos, False, False, properties, record.body, number)
         share = batch.share
         if number and sent:
@@ -144,19 +192,6 @@ class Streamed:
     def end(self, now_ms: int) -> None:
         """Read nothing more."""
         raise NotImplementedError
-
-
-def _own_properties(record: Record, headers: Headers) -> dict[str, str | bytes]:
-    """What the broker says of a record, as user properties."""
-    own: dict[str, str | bytes] = {
-        PARTITION_KEY: record.raw_key,
-        "shard": str(record.shard),
-        "sequence-number": str(record.number),
-        "timestamp": str(record.time_ms),
-    }
-    if TOPIC in headers:  # it came by a topic that the stream is bound to
-        own[TOPIC] = headers[TOPIC]
-    return own
 
 
 class Tailing(Streamed):

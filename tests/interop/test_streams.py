@@ -107,7 +107,7 @@ async def test_members_share_the_shards_and_one_takes_over(served, join, clients
     for body in bodies:
         properties = Properties(user=(("partition-key", body.decode()),))
         await writer.publish(TOPIC, body, 1, properties=properties)
-    found = set()
+    found: set[bytes] = set()
     while len(found) < 40:
         for member in members:
             while not member.inbox.empty():

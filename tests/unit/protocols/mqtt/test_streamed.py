@@ -7,6 +7,7 @@ from braidmq.broker.bindings import BindingSettings
 from braidmq.broker.bindingverbs import Target
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import pack_headers
+from braidmq.broker.publication import PlainPublication
 from braidmq.broker.streams import Appending
 from braidmq.broker.streamverbs import Start
 from braidmq.protocols.mqtt.streamed import (
@@ -103,6 +104,33 @@ def test_a_record_that_came_by_a_topic_says_which():
     assert (record.topic, record.payload) == (TOPIC, b"x")
     found = dict(record.all(p.USER_PROPERTY))
     assert found["topic"] == found["partition-key"] == "trucks/7"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (b"", ""),
+        ("k\u00e9y".encode(), "k\u00e9y"),
+        (b"a\0b", None),
+    ],
+)
+def test_a_key_that_mqtt_cannot_carry_is_left_out(key, said):
+    world = world_with()
+    world.core.append(SYSTEM, "s", Appending([b"1", b"2"], [b"first", key]), world.clock.ms)
+    _, record = reader(world).take()
+    found = dict(record.all(p.USER_PROPERTY))
+    assert found.get("partition-key") == said
+    assert found["sequence-number"] == "2"
+
+
+def test_a_topic_can_bring_any_key():
+    world = world_with()
+    world.core.bind(SYSTEM, "t", Target("stream", "s"), BindingSettings(), world.clock.ms)
+    headers = pack_headers({"partition-key": b"\xff", "topic": "t"}, Limits())
+    world.core.topics.publish(SYSTEM, PlainPublication("t", b"x", headers, 1), world.clock.ms)
+    (record,) = reader(world).take()
+    found = record.all(p.USER_PROPERTY)
+    assert [name for name, _ in found] == ["shard", "sequence-number", "timestamp", "topic"]
 
 
 def test_old_clients_get_the_records_alone():
