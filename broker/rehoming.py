@@ -68,7 +68,7 @@ def rehome(store: StreamStore, shard: Shard) -> Iterator[Job]:
     count = min(bisect_left(shard.lsns, log.sealed_lsn), _BLOCKS_MAX)
     if not count or shard.id not in store.shards:
         return
-    end = shard.block_end(count - 1)
+    first, end = shard.firsts[0], shard.block_end(count - 1)
     replaced = _mergeable(shard, sum(shard.sizes[:count]))
     generation = shard.generation + 1
     writer = _Writer(cold.begin(shard.id, generation))
@@ -76,7 +76,7 @@ def rehome(store: StreamStore, shard: Shard) -> Iterator[Job]:
         if replaced and not (yield from writer.take_in(cold, replaced)):
             replaced = []
             writer = _Writer(cold.begin(shard.id, generation))
-        if not (yield from _copy(shard, end, writer)):
+        if not (yield from _copy(shard, first, end, writer)):
             yield from writer.run(writer.file.abandon)
             return
         found = yield from writer.run(writer.file.finish)
@@ -105,13 +105,13 @@ def _mergeable(shard: Shard, moving: int) -> list[ColdFile]:
     return replaced
 
 
-def _copy(shard: Shard, end: int, writer: "_Writer") -> Generator[Job, None, bool]:
-    """Have the hot blocks below ``end`` written, up to where some are lost.
+def _copy(shard: Shard, first: int, end: int, writer: "_Writer") -> Generator[Job, None, bool]:
+    """Have the hot blocks from ``first`` up to ``end`` written, or up to where some are lost.
 
     Whether all of them still were there.
     """
     log = shard.log
-    number = shard.firsts[0]
+    number = first
     extent: Extent | None = None
     size = steps = 0
     while number < end:
