@@ -11,7 +11,7 @@
     │   ├── InFlightFull       too many messages are leased at once
     │   ├── Throttled          a shard lets no more through right now; try again later
     │   └── TooLarge           a message or frame is over its size limit
-    ├── LeaseLost              the message is no longer yours: expired, settled or taken over
+    ├── LeaseLost              it is no longer yours: expired, settled or taken over
     ├── Unavailable            try again later, nothing was taken
     │   ├── StorageFull        no room on disk for new messages
     │   ├── Overloaded         too much is waiting to be written
@@ -114,7 +114,7 @@ class TooLarge(LimitExceeded):
 
 
 class LeaseLost(BraidError):
-    """The message is no longer held by this receipt: it expired, or was settled already."""
+    """The message is no longer held by this receipt, or the shard by this member of a group."""
 
     code = "lease-lost"
 

@@ -7,8 +7,8 @@ The decisions, without IO; ``groups.py`` carries them out, ``groupstore.py`` bri
   lease before, also of those before a restart: whoever comes with an older one has lost it.
 - Every shard that may be read has a member, members have equally many, or one more; and no more
   shards change hands than that takes.
-- Parents come before children: a shard may be read when each of its parents is done, that is
-  closed and read to the end by this group, or gone.
+- Parents come before children: a shard may be read when all before it are done, that is closed
+  and read to the end by this group, or gone.
 """
 
 from heapq import heapify, heappop, heappush
@@ -58,6 +58,11 @@ class Cursor(msgspec.Struct, array_like=True, gc=False):
     number: int
     epoch: int
     time_ms: int
+
+
+class _Missed(msgspec.Struct, gc=False):
+    count: int
+    end: int  # all of them were below
 
 
 class GroupSink(Protocol):
@@ -177,7 +182,7 @@ class Group:
 
     Attributes:
         cursors: by the entity of the shard. leases: by the index of the shard.
-        skipped: records that were trimmed before the group got them, by the index of the shard.
+        skipped: records that were trimmed before the group got them.
     """
 
     def __init__(self, id: int, definition: GroupDefinition, stream: Stream) -> None:
@@ -189,7 +194,9 @@ class Group:
         self.cursors: dict[int, Cursor] = {}
         self.members: dict[int, Member] = {}
         self.leases: dict[int, GroupLease] = {}
-        self.skipped: dict[int, int] = {}
+        self.skipped = 0
+        self._missed: dict[int, _Missed] = {}  # by the index of the shard
+        self._known: dict[int, Shard] = {}  # the shards of the stream when it was looked at last
 
     def definition(self) -> GroupDefinition:
         """What a DEFINITION record says of it."""
@@ -219,22 +226,50 @@ class Group:
             return True
         return cursor is None and self.start.kind == "time" and shard.last_ms < self.start.time_ms
 
-    def readable(self, shard: Shard) -> bool:
-        """Whether there is something to read, and nothing to be read before."""
-        return not self.done(shard) and all(map(self.done, self.stream.parents(shard)))
+    def readable(self) -> list[Shard]:
+        """The shards with something to read, and nothing to be read before."""
+        over: set[int] = set()  # done, and all before them
+        found = []
+        for shard in self.stream.shards.values():  # parents stand before their children
+            if all(parent.index in over for parent in self.stream.parents(shard)):
+                if self.done(shard):
+                    over.add(shard.index)
+                else:
+                    found.append(shard)
+        return found
+
+    def miss(self, shard: Shard, first: int, end: int) -> None:
+        """Count the records from ``first`` to below ``end``, which were trimmed: each one once."""
+        missed = self._missed.setdefault(shard.index, _Missed(0, 0))
+        count = end - max(first, missed.end)
+        if count > 0:
+            missed.count += count
+            missed.end = end
+            self.skipped += count
+
+    def missed(self, shard: Shard) -> int:
+        """How many records of a shard were trimmed before the group got them."""
+        missed = self._missed.get(shard.index)
+        return 0 if missed is None else missed.count
 
     def forget_gone(self) -> None:
-        """Let go of cursors in shards that are gone."""
-        known = {shard.id for shard in self.stream.shards.values()}
-        for id in [id for id in self.cursors if id not in known]:
+        """Let go of shards that are gone; what stood in them behind the cursors was missed."""
+        shards = {shard.id: shard for shard in self.stream.shards.values()}
+        for id, shard in self._known.items():
+            cursor = self.cursors.get(id)
+            if id not in shards:
+                if cursor is not None:
+                    self.miss(shard, cursor.number, shard.next)
+                self._missed.pop(shard.index, None)
+        for id in [id for id in self.cursors if id not in shards]:
             del self.cursors[id]
+        self._known = shards
 
     # Who has what -----------------------------------------------------------------------------
 
     def free(self) -> list[Shard]:
         """The shards that wait for a member."""
-        shards = self.stream.shards.values()
-        return [each for each in shards if each.index not in self.leases and self.readable(each)]
+        return [each for each in self.readable() if each.index not in self.leases]
 
     def balance(self) -> tuple[list[tuple[Shard, Member]], list[GroupLease]]:
         """What is to change: (who gets which free shards, which leases are to be given back).

@@ -142,7 +142,11 @@ class GroupCore(StreamCore):
 
     def describe_group(self, group: Group, now_ms: int) -> GroupInfo:
         """The group as it is now, for who was let in to it."""
-        shards = [_shard_info(group, each, now_ms) for each in group.stream.shards.values()]
+        free = {shard.index for shard in group.free()}
+        shards = [
+            _shard_info(group, each, each.index in free, now_ms)
+            for each in group.stream.shards.values()
+        ]
         return GroupInfo(
             name=group.name,
             stream=group.stream.name,
@@ -151,20 +155,20 @@ class GroupCore(StreamCore):
             members_count=len(group.members),
             lag=sum(each.lag for each in shards),
             behind_ms=max((each.behind_ms for each in shards), default=0),
-            skipped=sum(group.skipped.values()),
+            skipped=group.skipped,
             shards=shards,
             members=[member.info() for member in group.members.values()],
         )
 
 
-def _shard_info(group: Group, shard: Shard, now_ms: int) -> GroupShardInfo:
+def _shard_info(group: Group, shard: Shard, free: bool, now_ms: int) -> GroupShardInfo:
     lease = group.leases.get(shard.index)
     cursor = group.cursors.get(shard.id)
     number = _number(group, shard)
     time_ms = 0 if group.done(shard) else record_time_ms(shard, number)
     return GroupShardInfo(
         shard=shard.index,
-        state=_state(group, shard),
+        state=_state(group, shard, free),
         member=0 if lease is None else lease.member.id,
         epoch=lease.epoch if lease is not None else cursor.epoch if cursor is not None else 0,
         number=number,
@@ -172,7 +176,7 @@ def _shard_info(group: Group, shard: Shard, now_ms: int) -> GroupShardInfo:
         lag=shard.next - max(number, shard.first),
         behind_ms=max(now_ms - time_ms, 0) if time_ms else 0,
         checkpoint_ms=cursor.time_ms if cursor is not None else 0,
-        skipped=group.skipped.get(shard.index, 0),
+        skipped=group.missed(shard),
         error="" if lease is None else lease.error,
     )
 
@@ -189,10 +193,10 @@ def _number(group: Group, shard: Shard) -> int:
     return found if isinstance(found, int) else max(found.first, shard.first)
 
 
-def _state(group: Group, shard: Shard) -> GroupShardState:
+def _state(group: Group, shard: Shard, free: bool) -> GroupShardState:
     lease = group.leases.get(shard.index)
     if lease is not None:
         return "revoked" if lease.release_ms else "held"
     if group.done(shard):
         return "done"
-    return "free" if group.readable(shard) else "waiting"
+    return "free" if free else "waiting"

@@ -412,9 +412,7 @@ class Groups:
             member.stalled[lease] = None  # others were first: it is read again when there is room
             return
         first = chunk.next - chunk.count
-        if first > lease.next:
-            skipped = member.group.skipped
-            skipped[lease.shard.index] = skipped.get(lease.shard.index, 0) + first - lease.next
+        member.group.miss(lease.shard, lease.next, first)
         lease.next = chunk.next
         lease.ended = chunk.ended
         if chunk.count:

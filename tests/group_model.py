@@ -77,8 +77,7 @@ class ModelClient(GroupClient):
             assert not any(event.shard in each.held for each in others), "one owner"
             assert event.epoch > shard.epoch, "epochs rise"
             shard.epoch = event.epoch
-            parents = [self.machine.shards[parent] for parent in shard.parents]
-            assert all(parent.done for parent in parents), "parents come before children"
+            assert self.machine.over(shard), "parents come before children"
             assert event.number == shard.cursor, "it goes on where it was"
             self.kept[event.shard] = event.number
         elif event.kind == "records":
@@ -121,6 +120,11 @@ class GroupMachine(RuleBasedStateMachine):
         self.count += count
         self.shards[index].bodies += bodies
         append(self.broker, index, *bodies)
+
+    def over(self, shard: ModelShard) -> bool:
+        """Whether all before a shard is done."""
+        parents = [self.shards[parent] for parent in shard.parents]
+        return all(parent.done and self.over(parent) for parent in parents)
 
     def opened(self) -> list[int]:
         return [index for index, shard in self.shards.items() if not shard.closed]
@@ -279,16 +283,28 @@ class GroupMachine(RuleBasedStateMachine):
             shard.first = first
             streams = self.broker.core.streams
             streams.trim(streams.get("s").shard(index), first)
-            self.broker.settle()
+            self.wait(1_500)  # until a closed one that is empty now is gone
 
     @rule(power_cut=st.booleans())
     def restart(self, power_cut: bool) -> None:
         self.broker = self.broker.restarted(self.random if power_cut else None)
         self.members.clear()
 
-    @rule()
-    def write_checkpoint(self) -> None:
-        self.broker.checkpoint()
+    @rule(number=PICKS, step=st.integers(0, 12))
+    def write_checkpoint(self, number: int, step: int) -> None:
+        """While it is written, things go on."""
+        steps = 0
+
+        def between() -> None:
+            nonlocal steps
+            steps += 1
+            if steps == step:
+                self.append_records(number, 2)
+                self.checkpoint(number, 0)
+                if number % 3 == 0 and len(self.shards) < SHARDS_MAX:
+                    self.split(number)
+
+        self.broker.checkpoint(between)
 
     @rule()
     def move_to_cold_files(self) -> None:

@@ -125,7 +125,7 @@ def test_every_shard_has_one_owner_loads_are_even_and_moves_are_fewest(shards, s
                 world.finish(shard)
         before = world.owners()
         world.settle()
-        readable = [each.index for each in stream.shards.values() if group.readable(each)]
+        readable = [each.index for each in group.readable()]
         after = world.owners()
         if not group.members:
             assert not after
@@ -173,12 +173,11 @@ def test_a_closed_shard_is_done_when_its_cursor_is_at_its_end():
     world = World(1)
     shard = closed(world)
     group = world.group
-    assert group.readable(shard) and not group.readable(world.stream.shard(1))
+    assert group.readable() == [shard]
     group.cursors[shard.id] = Cursor(2, 1, 1)
     assert not group.done(shard)
     group.cursors[shard.id] = Cursor(3, 1, 1)
-    assert group.done(shard) and not group.readable(shard)
-    assert group.readable(world.stream.shard(1)) and not group.done(world.stream.shard(1))
+    assert group.done(shard) and group.readable() == world.stream.open
 
 
 def test_a_closed_shard_that_is_trimmed_is_done_unless_a_member_has_it():
@@ -190,6 +189,18 @@ def test_a_closed_shard_that_is_trimmed_is_done_unless_a_member_has_it():
     assert not world.group.done(shard)
     world.leave(member)
     assert world.group.done(shard)
+
+
+def test_nothing_is_read_before_its_grandparents():
+    world = World(1)
+    shard = closed(world)
+    child = world.stream.shard(1)
+    child.put(3, 1, 24, 10, 3_000)
+    world.reshard(split(world.stream, 1, None, [60, 61], 5))
+    world.finish(child)
+    assert world.group.readable() == [shard], "whatever became of what is between"
+    world.finish(shard)
+    assert [each.index for each in world.group.readable()] == [2, 3, 4]
 
 
 def test_a_shard_that_closed_before_the_time_of_the_start_is_done():

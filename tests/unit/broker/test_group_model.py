@@ -24,7 +24,10 @@ def epochs_begin_anew(patch: pytest.MonkeyPatch) -> None:
 
 
 def children_come_before_parents(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Group, "readable", lambda self, shard: not self.done(shard))
+    def readable(self: Group) -> list[Shard]:
+        return [shard for shard in self.stream.shards.values() if not self.done(shard)]
+
+    patch.setattr(Group, "readable", readable)
 
 
 def checkpoints_are_not_logged(patch: pytest.MonkeyPatch) -> None:

@@ -228,8 +228,23 @@ def test_records_that_were_trimmed_are_left_out_and_counted(broker):
     two = GroupClient(broker)
     assert two.got == {0: [b"new"]}
     assert info(broker).skipped == info(broker).shards[0].skipped == 7
+    two.release(0)
+    assert two.got == {0: [b"new"] * 2} and info(broker).skipped == 7, "each one once"
     two.keep(0)
     assert info(broker).shards[0].lag == 0
+
+
+def test_what_was_missed_of_a_shard_that_is_gone_is_counted():
+    broker = Harness()
+    declare_stream(broker, 1, retention_ms=1_000)
+    append(broker, 0, *[b"%d" % n for n in range(10)])
+    member = GroupClient(broker, records_max=3)
+    member.keep(0)
+    member.leave()
+    broker.core.split_shard(SYSTEM, "s", 0, "", broker.clock.ms)
+    broker.advance(5_000)
+    assert 0 not in broker.core.streams.get("s").shards
+    assert info(broker).skipped == 7 and sum(each.skipped for each in info(broker).shards) == 0
 
 
 def test_a_closed_shard_that_was_trimmed_to_its_end_is_done(broker):
