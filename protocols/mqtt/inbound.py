@@ -4,7 +4,7 @@ Rules:
 
 1. Equal packets in a row are one publication (``runs.py``); plain packets in a row that differ but
    have the same audience, who can take all of them now, are passed on as they came
-   (``stretches.py``); everything else takes the general way.
+   (``stretches.py``); everything else takes the general way. A run can be for a stream.
 2. An acknowledgement goes out at once when nothing durable was involved, else when the log has kept
    what it speaks of; always in the order of what it acknowledges. [MQTT-4.6.0-2], [MQTT-4.6.0-3]
 3. Before MQTT 5 there is no way to refuse a message. One that the client may not publish is
@@ -47,7 +47,7 @@ from .runs import (
     run_length,
 )
 from .server import TOPIC_CACHED_BYTES_MAX, reason_of
-from .special import send_special
+from .special import append_run, appendable, send_special, stream_of
 from .stretches import STRETCH_PACKETS_MAX, find_stretch
 
 if TYPE_CHECKING:
@@ -120,6 +120,10 @@ class Inbound:
             if stop:
                 return stop
         session = self._session
+        if shape.stream:
+            count = min(count, appendable(session, shape))
+            if not count:
+                return at
         session.server.received += count
         run = Run(shape, data, at, count, now_ms, session.session)
         if shape.qos:
@@ -222,7 +226,10 @@ class Inbound:
         wire = prefix[body + 2 :]
         after = b"\0" if version == V5 else b""
         size = body + length
-        if not 0 < len(wire) <= TOPIC_CACHED_BYTES_MAX or wire[0] == 36 or 0 in wire:
+        if not 0 < len(wire) <= TOPIC_CACHED_BYTES_MAX or 0 in wire:
+            return None
+        stream = stream_of(wire)
+        if wire[0] == 36 and not stream:
             return None  # 36 is a $
         if size < len(prefix) + 2 * qos + len(after):
             return None
@@ -232,11 +239,14 @@ class Inbound:
             return None
         shape = Shape(topic, version, qos, False, prefix, after, size)
         shape.attributes = session.server.attributes(topic, qos, False, {})
+        shape.stream = stream
         return shape
 
     def _publish(self, shape: Shape, run: Run, now_ms: int) -> tuple[Durability, int]:
         """Publish; who gets it, and that it may be published, is remembered with the shape."""
         session = self._session
+        if shape.stream:
+            return append_run(session, run, now_ms), run.count
         topics = session.topics
         stamp = topics.stamp
         route = shape.route

@@ -60,6 +60,7 @@ class Shape:
         id_at, after_at: where the packet identifier stands, and what follows it.
         after: what stands between packet identifier and payload; with QoS 0 behind the prefix.
         forward: the properties that go on. expiry_seconds: None when there is none.
+        stream: which its messages are appended to, by ``$stream/NAME``; "" when it is a topic.
         route, who, stamp: who gets it, when ``who`` publishes it and the stamp is that of now;
             None when it is not known, or too many to hold on to for as long as there are shapes.
     """
@@ -78,6 +79,7 @@ class Shape:
         "route",
         "size",
         "stamp",
+        "stream",
         "topic",
         "version",
         "who",
@@ -103,6 +105,7 @@ class Shape:
         self.id_at = len(prefix)
         self.after_at = len(prefix) + (2 if qos else 0)
         self.head = self.after_at + len(after)
+        self.stream = ""
         self.route: Route | None = None
         self.who: Principal | None = None
         self.stamp = -1

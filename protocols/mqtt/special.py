@@ -27,15 +27,23 @@ from ...broker.topic import QUEUE_PREFIX
 from ...storage.log import Durability
 from .headers import headers_from
 from .packets import Publish
-from .runs import Topic
+from .runs import Run, Shape, Topic
 
 if TYPE_CHECKING:
     from .session import MqttSession
 
-__all__ = ["DELAYED_PREFIX", "STREAM_PREFIX", "send_special"]
+__all__ = [
+    "DELAYED_PREFIX",
+    "STREAM_PREFIX",
+    "append_run",
+    "appendable",
+    "send_special",
+    "stream_of",
+]
 
 DELAYED_PREFIX = "$delayed/"
 STREAM_PREFIX = "$stream/"
+_STREAM_WIRE = STREAM_PREFIX.encode()
 _DELAY_DIGITS_MAX = 9  # seconds
 
 
@@ -117,3 +125,43 @@ def _append(
     if isinstance(result, BraidError):
         raise result
     return level, False
+
+
+# Runs for streams --------------------------------------------------------------------------------
+
+
+def stream_of(wire: bytes) -> str:
+    """The stream that a topic in UTF-8 stands for; "" when it stands for none."""
+    if not wire.startswith(_STREAM_WIRE):
+        return ""
+    return wire.removeprefix(_STREAM_WIRE).decode(errors="replace")
+
+
+def appendable(session: "MqttSession", shape: Shape) -> int:
+    """How many messages of a shape can be appended to its stream together, all or none.
+
+    0: each may be refused for itself, so each is to be asked for.
+    """
+    stream = session.core.stream_store.by_name.get(shape.stream)
+    if stream is None or session.session is None:
+        return 0
+    settings = stream.settings
+    if settings.shard_bytes_in_per_second or settings.shard_records_in_per_second:
+        return 0
+    if shape.size + len(session.session.name.encode()) > settings.record_bytes_max:
+        return 0
+    return session.limits.batch_messages_max
+
+
+def append_run(session: "MqttSession", run: Run, now_ms: int) -> Durability:
+    """Append a run of at most :func:`appendable` messages: what to wait for.
+
+    Raises:
+        PermissionDenied, NotFound, StorageFull, Overloaded, BrokerFailed: nothing was taken.
+    """
+    assert session.session is not None
+    keys = [session.session.name.encode()] * run.count
+    batch = Appending(run.bodies, keys)
+    level, results = session.core.append(session.who, run.shape.stream, batch, now_ms)
+    assert not any(isinstance(result, BraidError) for result in results)
+    return level

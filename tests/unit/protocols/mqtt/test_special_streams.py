@@ -5,12 +5,12 @@ import random
 import pytest
 
 from braidmq.broker.access import SYSTEM, Rule, User
-from braidmq.broker.limits import PARTITION_KEY_BYTES_MAX
+from braidmq.broker.limits import PARTITION_KEY_BYTES_MAX, Limits
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.conformance import packets as p
-from tests.conformance.packets import DURABLE, V311
+from tests.conformance.packets import DURABLE, V5, V311
 from tests.group_client import declare_stream, read_all
 from tests.mqtt_peer import World
 
@@ -158,3 +158,110 @@ def test_a_stream_in_memory_leaves_the_identifier_to_the_session():
     append(peer, b"x", 2, dup=True)
     assert peer.kinds() == ["PUBREC"]
     assert not read_all(world.broker)
+
+
+# --- runs ---
+
+
+def run_of(count, size=5, qos=1, version=V5, first=1):
+    return b"".join(
+        p.publish(TOPIC, b"%d" % number * size, qos=qos, packet_id=number, version=version)
+        for number in range(first, first + count)
+    )
+
+
+def blocks(world):
+    return sum(len(shard.firsts) for shard in world.core.streams.get("s").shards.values())
+
+
+@pytest.mark.parametrize("version", [V311, V5])
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("durability", list(Durability))
+def test_messages_in_a_row_are_one_block(qos, version, durability):
+    world = world_with(shards=4, durability=durability)
+    peer = world.join("truck-7", version)
+    peer.send(run_of(9, qos=qos, version=version))
+    assert [packet.packet_id for packet in peer.take()] == list(range(1, 10))[: 9 * qos]
+    found = read_all(world.broker)
+    assert [record.body for record in found] == [b"%d" % n * 5 for n in range(1, 10)]
+    assert {(record.key, record.raw_headers) for record in found} == {("truck-7", b"")}
+    assert blocks(world) == 1
+    assert world.server.received == 9
+
+
+def test_a_run_is_no_longer_than_a_batch_may_be():
+    world = World(limits=Limits(batch_messages_max=4))
+    declare_stream(world.broker, 1)
+    peer = world.join()
+    peer.send(run_of(9))
+    assert peer.kinds() == ["PUBACK"] * 9
+    assert blocks(world) == 3
+
+
+def test_the_answers_of_runs_wait_for_the_disk_in_their_order():
+    world = world_with(broker=DiskBroker())
+    peer = world.join()
+    world.broker.auto_commit = False
+    peer.feed(run_of(4) + p.publish("t", b"x", qos=1, packet_id=5))
+    assert not peer.inbox
+    world.broker.auto_commit = True
+    taken = peer.take()
+    assert [packet.packet_id for packet in taken] == [1, 2, 3, 4, 5]
+    assert [packet.reason for packet in taken] == [0, 0, 0, 0, 0x10]
+
+
+@pytest.mark.parametrize("version", [V311, V5])
+def test_messages_in_a_row_are_refused_one_by_one(version):
+    world = world_with(shard_records_in_per_second=3)
+    peer = world.join("c", version)
+    peer.send(run_of(5, version=version))
+    reasons = [packet.reason for packet in peer.inbox]
+    assert reasons == ([0, 0, 0, 0x97, 0x97] if version == V5 else [])
+    assert peer.closed is (version == V311)
+    assert len(read_all(world.broker)) == 3
+
+
+def test_settings_that_change_are_heeded_by_the_next_run():
+    world = world_with()
+    peer = world.join()
+    peer.send(run_of(3))
+    world.core.update_stream(SYSTEM, "s", {"record_bytes_max": 10}, world.clock.ms)
+    peer.send(run_of(2, size=20, first=10))
+    world.core.delete_stream(SYSTEM, "s")
+    peer.send(run_of(2, first=20))
+    assert [packet.reason for packet in peer.take()] == [0, 0, 0, 0x97, 0x97, 0x90, 0x90]
+
+
+def test_a_run_needs_the_right_to_append():
+    world = world_with()
+    secret = "$scram-sha-256$x"
+    rules = Rule("allow", ("session:Connect", "topic:Publish", "stream:Append"), ("*",))
+    no_more = Rule("deny", ("stream:Append",), ("s",))
+    world.core.access.replace([User("u", secret, (rules,))])
+    peer = world.dial()
+    peer.connect(username="u", password="x")
+    peer.login[2](world.core.access.principal("u"))
+    peer.take()
+    peer.send(run_of(3))
+    world.core.access.replace([User("u", secret, (rules, no_more))])
+    peer.send(run_of(3, first=10))
+    assert [packet.reason for packet in peer.take()] == [0] * 3 + [0x87] * 3
+    assert len(read_all(world.broker)) == 3
+
+
+def test_a_run_for_a_stream_is_part_of_no_stretch():
+    world = world_with()
+    reader = world.join("r")
+    reader.subscribe(("t/#", 1))
+    peer = world.join("w")
+    topics = ["t/1", "t/2", TOPIC, "t/3", TOPIC, "t/4", "t/5"]
+    for first in (1, 11):
+        peer.send(
+            *[
+                p.publish(topic, b"x", qos=1, packet_id=number)
+                for number, topic in enumerate(topics, first)
+            ]
+        )
+    assert [packet.packet_id for packet in peer.take()] == [*range(1, 8), *range(11, 18)]
+    assert [packet.topic for packet in reader.take()] == ["t/1", "t/2", "t/3", "t/4", "t/5"] * 2
+    assert len(read_all(world.broker)) == 4
