@@ -39,12 +39,12 @@ from .message import Delivery, Outgoing, Sent
 from .queue import Queue
 from .state import COUNTS, LANE_SHIFT, NUMBER_MASK, QUEUE, WHEEL
 from .stream import Stream
-from .streamreading import Chunk, ShardRead
 from .viewburials import BURY_MS, Burials
 from .viewdefinition import ViewDefinition, ViewShard, reshaped
 from .viewdelays import Delays
 from .viewlane import VIEW_PAGE, ViewLane, record_slot, section_code
 from .viewreader import ViewReader
+from .viewtip import Tip
 
 if TYPE_CHECKING:
     from .streams import Streams
@@ -54,7 +54,6 @@ __all__ = ["StreamView", "ViewHost"]
 _ADMIT_MESSAGES = 256  # of a shard in one go
 _IDLE_MS = 5_000  # before what was read ahead is forgotten
 _RETRY_MS = 1_000  # before what could not be done is tried again
-_WAIT_MS = 365 * 24 * 3600 * 1000  # at the end of a shard; then it waits on
 _SECTION = Struct("<IIQ")
 _PAIR = Struct("<QQ")
 _DOOMED = 2  # which WHEEL section: 0 is delayed, 1 expiring
@@ -225,13 +224,13 @@ class StreamView(Queue):
 
     def _enter_child(self, lane: ViewLane) -> None:
         """A lane's turn may come when all of its parents are through."""
-        if all(parent.admitted and not parent.busy for parent in lane.parents):
+        if all(each.opened and each.admitted and not each.busy for each in lane.parents):
             self._enter(lane)
 
     def _enter(self, lane: ViewLane) -> None:
         """Something in the lane may be ready."""
         if not lane.busy:
-            lane.busy = True
+            lane.opened = lane.busy = True
             self._busy.append(lane)
 
     # Where it begins --------------------------------------------------------------------------
@@ -356,8 +355,9 @@ class StreamView(Queue):
         self, consumer: Consumer, most: int, budget: int, now_ms: int
     ) -> tuple[list[Delivery], int]:
         gathered = super()._gather(consumer, most, budget, now_ms)
-        self._busy.rotate(-1)
-        self._turns.rotate(-1)
+        if not self.reader.loading:
+            self._busy.rotate(-1)
+            self._turns.rotate(-1)
         return gathered
 
     def _find_ready(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
@@ -425,10 +425,10 @@ class StreamView(Queue):
             lane.stalled = True
             self._stalled.append(lane)
         elif not (lane.shard.closed and lane.admitted):
-            lane.tip = _Tip(self, lane)
+            lane.tip = Tip(self.host.streams, self.stream, lane, self._came)
             self.host.streams.wait(lane.tip)
 
-    def came(self, lane: ViewLane, error: BraidError | None) -> None:
+    def _came(self, lane: ViewLane, error: BraidError | None) -> None:
         """There may be more to be admitted, or it cannot be waited for now."""
         lane.tip = None
         if not self._is_there(lane):
@@ -563,37 +563,6 @@ class StreamView(Queue):
             self._replay_holds[key] = BURY_MS
         else:
             super().load_section(kind, content)
-
-
-class _Tip(ShardRead):
-    """Waits at the end of a shard, and reads nothing."""
-
-    __slots__ = ("_lane", "_view")
-
-    def __init__(self, view: StreamView, lane: ViewLane) -> None:
-        streams = view.host.streams
-        deadline_ms = streams.now_ms + _WAIT_MS
-        super().__init__(
-            streams, view.stream, lane.shard, lane.next, 1, 1, deadline_ms, _unanswered, None
-        )
-        self._view = view
-        self._lane = lane
-
-    def step(self) -> None:
-        """There may be more."""
-        if not self.closed:
-            self.closed = True
-            self._view.came(self._lane, None)
-
-    def fail(self, error: BraidError) -> None:
-        """It cannot be waited for."""
-        if not self.closed:
-            self.closed = True
-            self._view.came(self._lane, error)
-
-
-def _unanswered(argument: object, answer: Chunk | BraidError) -> None:
-    """A tip has no answer."""
 
 
 def _nothing(lsn: int) -> None:

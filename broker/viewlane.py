@@ -75,7 +75,8 @@ class ViewLane(Lane):
     Attributes:
         start: its first number.
         parents, children: lanes of the shards that come before this one, and after it.
-        busy: something in it may be ready. stalled: it goes on when the view has room.
+        opened: its turn has come, once. busy: something in it may be ready.
+        stalled: it goes on when the view has room.
         tip: waits for records behind ``next``. seeking: where it begins is being looked up.
     """
 
@@ -83,6 +84,7 @@ class ViewLane(Lane):
         "busy",
         "children",
         "code",
+        "opened",
         "parents",
         "seeking",
         "shard",
@@ -98,7 +100,7 @@ class ViewLane(Lane):
         self.start = start
         self.parents: list[ViewLane] = []
         self.children: list[ViewLane] = []
-        self.busy = self.stalled = self.seeking = False
+        self.opened = self.busy = self.stalled = self.seeking = False
         self.tip: ShardRead | None = None
 
     @property

@@ -6,7 +6,6 @@ take them in order, so a block is decoded once. What is kept is bounded, and the
 (:meth:`ViewReader.forget`) when nobody has asked for a while.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -54,7 +53,7 @@ class _Place:
 class ViewReader(Reader):
     """Reads records of one view, one after the other. They are named by their slots."""
 
-    __slots__ = ("_hot", "_keys", "_lanes", "_later", "_places")
+    __slots__ = ("_keys", "_lanes", "_later", "_places")
 
     def __init__(
         self,
@@ -68,7 +67,6 @@ class ViewReader(Reader):
         self._lanes = lanes
         self._later = later
         self._places: dict[int, _Place] = {}  # by code; those used last are behind
-        self._hot: Extent | None = None  # what was fetched last, until it is decoded
         self._keys: dict[bytes, bytes] = {}  # partition key -> the packed header
 
     def read(self, lsn: int, link_lsn: int = 0, retention_ms: int = 0) -> MessageContent | None:
@@ -112,7 +110,6 @@ class ViewReader(Reader):
         if not self.loading:
             self._places.clear()
             self._keys.clear()
-            self._hot = None
 
     def _message(self, code: int, place: _Place, number: int) -> MessageContent:
         record = place.records[number - place.first]
@@ -139,12 +136,9 @@ class ViewReader(Reader):
             return None
         index = shard.block_of(number)
         lsn = shard.lsns[index]
-        extent = self._hot
-        if extent is None or not extent.start <= lsn < extent.end:
-            extent = shard.log.get(lsn)
-            if extent is None:
-                return None
-        self._hot = None
+        extent = shard.log.get(lsn)
+        if extent is None:
+            return None
         try:
             block = block_at(shard, extent, index)
         except Corrupt:
@@ -175,7 +169,7 @@ class ViewReader(Reader):
                 return
         elif shard.firsts and number >= shard.firsts[0]:
             index = shard.block_of(number)
-            shard.log.fetch(shard.lsns[index], self._on_hot, (shard, shard.lsns[index]))
+            shard.log.fetch(shard.lsns[index], self._on_hot, (code, shard, number))
             return
         lost = Corrupt(0, f"record {number} was lost with its file")
         self._later(lambda: self._finish(lost))
@@ -192,15 +186,14 @@ class ViewReader(Reader):
         self._finish(error)
 
     def _on_hot(self, argument: object, extent: Extent | None, error: StorageError | None) -> None:
-        shard, lsn = cast("tuple[Shard, int]", argument)
-        if extent is not None:
-            self._hot = extent
-            index = bisect_left(shard.lsns, lsn)
-            if index < len(shard.lsns) and shard.lsns[index] == lsn:  # else it is in a file now
-                try:
-                    block_at(shard, extent, index)
-                except Corrupt as corrupt:
-                    error = corrupt
+        code, shard, number = cast("tuple[int, Shard, int]", argument)
+        index = shard.block_of(number)
+        # If it is in a file by now, or trimmed, whoever wants it asks again.
+        if extent is not None and index >= 0 and extent.start <= shard.lsns[index] < extent.end:
+            try:
+                self._put(code, [block_at(shard, extent, index)], number)
+            except Corrupt as corrupt:
+                error = corrupt
         self._finish(error)
 
     def _finish(self, error: StorageError | None) -> None:
