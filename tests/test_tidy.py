@@ -25,15 +25,9 @@ STOREYS = {"storage": 0, "broker": 1, "protocols": 2, "benchmarks": 3}
 # Imports for annotations only (under `if TYPE_CHECKING:`) are free.
 FILES = {"storage/disk.py"}
 LOOP = {
-    "broker/runtime.py",
-    "broker/localverbs.py",
-    "broker/face.py",
-    "broker/received.py",
-    "broker/topicface.py",
-    "broker/localgroups.py",
-    "broker/groupface.py",
-    "broker/localstreams.py",
-    "broker/recordreader.py",
+    f"broker/{name}.py"
+    for name in "runtime localverbs localstreams localgroups face topicface groupface received"
+    " recordreader".split()
 }
 SERVER = {f"protocols/{name}.py" for name in ("server", "listener", "connection", "tls")}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}
