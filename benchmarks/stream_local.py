@@ -135,8 +135,8 @@ class _Local:
         for first in range(0, plan.records, plan.batch):
             bodies = self._batches[first // plan.batch % len(self._batches)]
             batch = Appending(bodies, self._keys)
-            level, _ = core.append(SYSTEM, _NAME, batch, self.broker.now_ms())
-            await self._kept(level)
+            core.append(SYSTEM, _NAME, batch, self.broker.now_ms())
+            await self._kept(Durability.SYNC)  # a disk that falls behind would refuse more
 
     async def rehomed(self) -> None:
         """Wait until what was appended before a restart stands in files."""
