@@ -42,7 +42,7 @@ class ReplayCore(BindingCore):
             raise InvalidArgument("an archive cannot be replayed to itself")
         if not 0 <= policy.rate <= _RATE_MAX:
             raise InvalidArgument(f"a rate is between 0 and {_RATE_MAX} messages a second")
-        if policy.start_ms < 0 or 0 < policy.end_ms <= policy.start_ms:
+        if policy.start_ms < 0 or (policy.end_ms and policy.end_ms <= policy.start_ms):
             raise InvalidArgument("a replay ends after it starts")
         # A clock that went back has left times that are yet to come.
         newest_ms = max([now_ms, *(shard.last_ms for shard in archive.shards.values())])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...broker.bindingverbs import BindingInfo
     from ...broker.face import BrokerFace
 
-__all__ = ["bind", "bindings", "unbind"]
+__all__ = ["bind", "bindings", "one_target", "target_options", "unbind"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +24,7 @@ _COLUMNS = ("filter", "target", "condition", "dropped", "dead_lettered", "duplic
 _CONDITION_CHARACTERS_SHOWN = 60
 
 
-def _target_options(function: F) -> F:
+def target_options(function: F) -> F:
     """--queue, --stream and --webhook, of which one is given."""
     for kind in ("webhook", "stream", "queue"):
         function = click.option(f"--{kind}", default="", metavar="NAME", help=f"The {kind}.")(
@@ -33,7 +33,8 @@ def _target_options(function: F) -> F:
     return function
 
 
-def _one(queue: str, stream: str, webhook: str) -> dict[str, str]:
+def one_target(queue: str, stream: str, webhook: str) -> dict[str, str]:
+    """The three by their kinds, of which one has a name. Raises UsageError."""
     named = {"queue": queue, "stream": stream, "webhook": webhook}
     if sum(map(bool, named.values())) != 1:
         raise click.UsageError("Give one target: --queue, --stream or --webhook NAME.")
@@ -58,7 +59,7 @@ def _policy(text: str) -> str:
     """),
 )
 @click.argument("topic")
-@_target_options
+@target_options
 @click.option("--where", default="", metavar="SELECTOR", help="Only messages it selects.")
 @click.option(
     "--filter", "policy", default="", metavar="JSON", help="Or a filter policy; @FILE reads it."
@@ -86,7 +87,7 @@ def bind(
 
     TOPIC may have wildcards. Binding the same again changes the conditions.
     """
-    named = _one(queue, stream, webhook)
+    named = one_target(queue, stream, webhook)
 
     async def make(broker: "BrokerFace") -> "BindingInfo":
         return await broker.bind(
@@ -109,7 +110,7 @@ def bind(
 
 @click.command("unbind", epilog=examples("braidmq topic unbind 'orders/#' --queue audit"))
 @click.argument("topic")
-@_target_options
+@target_options
 @remote
 def unbind(
     target: Target, output: Output, topic: str, queue: str, stream: str, webhook: str
@@ -117,7 +118,7 @@ def unbind(
     """End a binding of TOPIC, as it was bound. What it brought stays where it is."""
     from ...broker.errors import NotFound
 
-    named = _one(queue, stream, webhook)
+    named = one_target(queue, stream, webhook)
     try:
         run(
             target,
@@ -139,14 +140,14 @@ def unbind(
     """),
 )
 @click.argument("topic", default="")
-@_target_options
+@target_options
 @remote
 def bindings(
     target: Target, output: Output, topic: str, queue: str, stream: str, webhook: str
 ) -> None:
     """List bindings, all or those of TOPIC, as it was bound, or of one target."""
     if queue or stream or webhook:
-        _one(queue, stream, webhook)
+        one_target(queue, stream, webhook)
 
     async def look(broker: "BrokerFace") -> "list[BindingInfo]":
         found = broker.bindings(topic, queue=queue, stream=stream, webhook=webhook)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from . import binding
+from . import binding, replay
 from .app import group
 from .options import examples, remote
 from .output import Output, printable, readable_bytes
@@ -23,6 +23,9 @@ topic = group("Bind topics to queues and streams, list what they retain.")
 topic.add_command(binding.bind)
 topic.add_command(binding.unbind)
 topic.add_command(binding.bindings)
+topic.add_command(replay.replay)
+topic.add_command(replay.replays)
+topic.add_command(replay.replay_cancel)
 
 
 @topic.command(
