@@ -296,9 +296,7 @@ class Group:
         heapify(takers)
         given: list[tuple[Shard, Member]] = []
         for shard in free:
-            if not takers:
-                break
-            load, id = heappop(takers)
+            load, id = heappop(takers)  # their room together is at least what is free
             given.append((shard, members[id]))
             room[id] -= 1
             if room[id]:

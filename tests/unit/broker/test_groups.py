@@ -12,10 +12,13 @@ from braidmq.broker.errors import (
     LimitExceeded,
     NotFound,
     PermissionDenied,
+    Unavailable,
 )
 from braidmq.broker.group import Group, Member
 from braidmq.broker.groupverbs import GroupEvent, GroupInfo
 from braidmq.broker.limits import Limits
+from braidmq.broker.shard import Shard
+from braidmq.broker.streamstart import NumberFound
 from braidmq.broker.streamverbs import Start
 from braidmq.storage.errors import LogFailed
 from braidmq.storage.log import Durability
@@ -362,6 +365,37 @@ def test_a_group_begins_at_a_time_also_in_a_cold_file(cold):
     assert 0 < shown.behind_ms <= broker.clock.ms - times[20] + 30
 
 
+def test_a_time_that_cannot_be_found_is_looked_for_again(broker, monkeypatch):
+    append(broker, 0, b"a")
+    start = Start("time", time_ms=broker.clock.ms)
+
+    def damaged(shard: Shard, time_ms: int, found: NumberFound) -> None:
+        found(Unavailable("damaged"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("braidmq.broker.groups.find_time", damaged)
+        member = GroupClient(broker, start)
+        told = info(broker).shards[0]
+        assert not member.held and (told.state, told.error) == ("held", "damaged")
+        assert told.number == 1 and told.lag == 1
+    broker.advance(1_000)
+    assert member.got == {0: [b"a"]} and not info(broker).shards[0].error
+
+
+def test_a_reset_to_a_time_that_cannot_be_found_moves_nothing(broker, monkeypatch):
+    append(broker, 0, b"a")
+    member = GroupClient(broker)
+    member.keep(0)
+    member.leave()
+
+    def damaged(shard: Shard, start: Start, found: NumberFound) -> None:
+        found(Unavailable("damaged") if shard.index == 0 else 1)
+
+    monkeypatch.setattr("braidmq.broker.groups.find_number", damaged)
+    (answer,) = reset(broker, Start("time", time_ms=1))
+    assert isinstance(answer, Unavailable) and info(broker).shards[0].number == 2
+
+
 def test_where_a_group_begins_means_nothing_to_one_that_is_there(broker):
     append(broker, 0, b"a")
     GroupClient(broker, Start("latest")).leave()
@@ -548,6 +582,19 @@ def test_a_member_whose_rights_went_is_ended(broker, taken):
     broker.settle()
     assert isinstance(member.error, PermissionDenied)
     assert not info(broker).members
+
+
+def test_nothing_is_read_after_the_right_to_it_went(broker):
+    access = broker.core.access
+    both = Rule("allow", ("group:Join", "stream:Read"), ("*",))
+    access.replace(users(both))
+    append(broker, 0, b"a")
+    member = GroupClient(broker, who=access.principal("ada"))
+    append(broker, 0, b"secret")
+    broker.core.more_records(member.member, 0, member.held[0])  # it is read in the next turn
+    access.replace(users(both, Rule("deny", ("stream:Read",), ("s",))))
+    broker.settle()
+    assert isinstance(member.error, PermissionDenied) and member.got == {0: [b"a"]}
 
 
 def test_as_many_groups_and_members_as_may_be():
