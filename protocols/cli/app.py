@@ -37,6 +37,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "session": ("session", "List, show and end the sessions of clients."),
         "webhook": ("webhook", "Post messages to others over HTTP."),
     },
+    "Streams": {
+        "stream": ("stream", "Make, change and remove streams; append and read records."),
+        "group": ("group", "List, show, reset and remove consumer groups."),
+    },
     "Broker": {
         "serve": ("serve", "Run the broker."),
         "config": ("config", "Check, show and write the configuration."),

@@ -1,10 +1,12 @@
 """Where ``send`` and ``publish`` take bodies and headers from: arguments, files, stdin, lines."""
 
+import base64
+import binascii
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -12,7 +14,7 @@ from ...broker.limits import Limits
 from ...broker.message import CONTENT_TYPE, Headers, pack_headers
 from .failures import CommandFailed
 
-__all__ = ["lines_read", "packed_headers", "read_body"]
+__all__ = ["body_in", "headers_in", "lines_read", "packed_headers", "read_body"]
 
 _READ_BYTES = 256 * 1024
 _CHUNKS_AHEAD = 4
@@ -43,6 +45,27 @@ def read_body(body: str | None, file: str | None) -> bytes:
     if body is None or body == "-":
         return sys.stdin.buffer.read()
     return body.encode("utf-8", "surrogateescape")
+
+
+def body_in(fields: dict[str, Any]) -> bytes:
+    """The body in a line of JSON. Raises KeyError, TypeError, ValueError."""
+    if "body_base64" in fields:
+        try:
+            return base64.b64decode(fields["body_base64"], validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"body_base64: {error}") from None
+    body = fields["body"]
+    if not isinstance(body, str):
+        raise TypeError("body is text; write bytes as body_base64")
+    return body.encode()
+
+
+def headers_in(fields: dict[str, Any]) -> Headers:
+    """The headers in a line of JSON. Raises AttributeError, KeyError, TypeError, ValueError."""
+    return {
+        name: value if isinstance(value, str) else base64.b64decode(value["base64"])
+        for name, value in fields.get("headers", {}).items()
+    }
 
 
 async def lines_read(source: BinaryIO) -> AsyncIterator[list[bytes]]:

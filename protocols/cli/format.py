@@ -7,8 +7,8 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 
@@ -25,10 +25,23 @@ from ...broker.publishing import Published
 from ...broker.values import message_id
 from .output import body_fields, json_line
 
-__all__ = ["FIELDS", "FORMAT_HELP", "Formatter", "message_fields", "parse_receipt", "receipt_text"]
+__all__ = [
+    "FIELDS",
+    "FORMAT_HELP",
+    "Formatter",
+    "compiled_pieces",
+    "headers_json",
+    "iso_time",
+    "message_fields",
+    "parse_receipt",
+    "receipt_text",
+    "safe_bytes",
+]
+
+F = TypeVar("F")
 
 Message = Delivery | Browsed
-_Field = Callable[[Message, Headers, int], bytes]
+Field = Callable[[Message, Headers, int], bytes]
 
 _TOKEN = re.compile(r"%(.)|\\(x[0-9a-fA-F]{2}|.)|%$|\\$", re.DOTALL)
 _ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\", "e": b"\x1b"}
@@ -38,7 +51,7 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else base64.b64encode(value).decode()
 
 
-def _headers_json(headers: Headers) -> dict[str, Any]:
+def headers_json(headers: Headers) -> dict[str, Any]:
     """Headers for JSON; a value in bytes that are not UTF-8 becomes ``{"base64": ...}``."""
     plain: dict[str, Any] = {}
     for name, value in headers.items():
@@ -52,7 +65,8 @@ def _headers_json(headers: Headers) -> dict[str, Any]:
     return plain
 
 
-def _iso(time_ms: int) -> str:
+def iso_time(time_ms: int) -> str:
+    """Unix ms as ISO 8601."""
     seconds, ms = divmod(time_ms, 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{ms:03d}Z"
 
@@ -70,13 +84,13 @@ def parse_receipt(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-FIELDS: dict[str, tuple[str, _Field]] = {
+FIELDS: dict[str, tuple[str, Field]] = {
     "b": ("body", lambda m, h, n: m.body),
-    "h": ("headers as JSON", lambda m, h, n: json.dumps(_headers_json(h)).encode()),
+    "h": ("headers as JSON", lambda m, h, n: json.dumps(headers_json(h)).encode()),
     "i": ("message id", lambda m, h, n: message_id(n, m.id).encode()),
     "s": ("sequence number in the queue", lambda m, h, n: b"%d" % m.seq),
     "t": ("time it was sent, unix ms", lambda m, h, n: b"%d" % m.time_ms),
-    "T": ("time it was sent, ISO 8601", lambda m, h, n: _iso(m.time_ms).encode()),
+    "T": ("time it was sent, ISO 8601", lambda m, h, n: iso_time(m.time_ms).encode()),
     "r": ("how often it was received", lambda m, h, n: b"%d" % m.receives),
     "R": ("receipt, for braidmq ack", lambda m, h, n: receipt_text(m).encode()),
     "g": ("message group", lambda m, h, n: _text(h.get(GROUP_ID, "")).encode()),
@@ -95,7 +109,7 @@ class Formatter:
     def __init__(self, template: str, as_json: bool, on_terminal: bool) -> None:
         self._as_json = as_json
         self._on_terminal = on_terminal
-        self._pieces = _compiled(template)
+        self._pieces = compiled_pieces(template, FIELDS)
         self.instance = 0  # the other half of message ids, known once connected
 
     def __call__(self, messages: Sequence[Message]) -> bytes:
@@ -114,19 +128,23 @@ class Formatter:
         )
 
     def _safe(self, value: bytes) -> bytes:
-        if not self._on_terminal:
-            return value
-        text = value.decode("utf-8", "backslashreplace")
-        return "".join(
-            character
-            if character.isprintable() or character in "\n\t"
-            else character.encode("unicode_escape").decode()
-            for character in text
-        ).encode()
+        return safe_bytes(value) if self._on_terminal else value
 
 
-def _compiled(template: str) -> list[bytes | _Field]:
-    pieces: list[bytes | _Field] = []
+def safe_bytes(value: bytes) -> bytes:
+    """The text for a terminal: without control characters."""
+    text = value.decode("utf-8", "backslashreplace")
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode()
+        for character in text
+    ).encode()
+
+
+def compiled_pieces(template: str, fields: Mapping[str, tuple[str, F]]) -> list[bytes | F]:
+    """A format as bytes and what makes them; ``fields`` has the letters behind %."""
+    pieces: list[bytes | F] = []
     at = 0
     for found in _TOKEN.finditer(template):
         pieces.append(template[at : found.start()].encode())
@@ -134,14 +152,14 @@ def _compiled(template: str) -> list[bytes | _Field]:
         at = found.end()
         if field == "%":
             pieces.append(b"%")
-        elif field in FIELDS:
-            pieces.append(FIELDS[field][1])
+        elif field in fields:
+            pieces.append(fields[field][1])
         elif escape and escape in _ESCAPES:
             pieces.append(_ESCAPES[escape])
         elif escape and len(escape) == 3:
             pieces.append(bytes.fromhex(escape[1:]))
         else:
-            known = " ".join(f"%{letter}" for letter in FIELDS)
+            known = " ".join(f"%{letter}" for letter in fields)
             raise click.BadParameter(
                 f"{found[0]!r} stands for nothing; known are {known} %% \\n \\t \\r \\0 \\e \\xHH",
                 param_hint="--format",
@@ -159,7 +177,7 @@ def message_fields(message: Message, instance: int) -> dict[str, Any]:
         "sequence": message.seq,
         "receives": message.receives,
         "time_ms": message.time_ms,
-        "headers": _headers_json(unpack_headers(message.attributes)),
+        "headers": headers_json(unpack_headers(message.attributes)),
     }
     if isinstance(message, Browsed):
         fields["state"] = message.state
@@ -175,5 +193,5 @@ def _published_fields(message: Published) -> dict[str, Any]:
         "time_ms": message.time_ms,
         "retained": message.retained,
         "receives": message.receives,
-        "headers": _headers_json(headers),
+        "headers": headers_json(headers),
     } | body_fields("body", message.body)

@@ -1,20 +1,18 @@
 """``braidmq publish``: messages to a topic: an argument, a file, stdin, or one for each line."""
 
-import base64
-import binascii
 import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from ...broker.errors import BraidError
 from ...broker.limits import Limits
-from ...broker.message import Headers, pack_headers, unpack_headers
+from ...broker.message import pack_headers, unpack_headers
 from ...broker.publishing import Posted
-from .bodies import lines_read, packed_headers, read_body
+from .bodies import body_in, headers_in, lines_read, packed_headers, read_body
 from .failures import CommandFailed
 from .options import duration, examples, remote
 from .output import Output, json_line
@@ -121,11 +119,8 @@ def _json_message(default_topic: str, like: Posted) -> _Line:
         try:
             fields = json.loads(line)
             topic = fields.get("topic", default_topic)
-            body = _body_in(fields)
-            headers: Headers = {
-                name: value if isinstance(value, str) else base64.b64decode(value["base64"])
-                for name, value in fields.get("headers", {}).items()
-            }
+            body = body_in(fields)
+            headers = headers_in(fields)
             retain = like.retain or fields.get("retain") is True
             if not isinstance(topic, str):
                 raise TypeError("topic is text")
@@ -136,18 +131,6 @@ def _json_message(default_topic: str, like: Posted) -> _Line:
         return topic, Posted(body, attributes, retain, like.ttl_ms)
 
     return parse
-
-
-def _body_in(fields: dict[str, Any]) -> bytes:
-    if "body_base64" in fields:
-        try:
-            return base64.b64decode(fields["body_base64"], validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"body_base64: {error}") from None
-    body = fields["body"]
-    if not isinstance(body, str):
-        raise TypeError("body is text; write bytes as body_base64")
-    return body.encode()
 
 
 async def _publish_lines(
