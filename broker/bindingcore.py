@@ -92,6 +92,10 @@ class BindingCore(TopicCore):
             settings = msgspec.structs.replace(settings, policy=policy)
         elif settings.scope != "attributes" or settings.strict:
             raise InvalidArgument("scope and strict are for filter policies")
+        if isinstance(target, WebhookQueue) and not settings.raw:
+            raise InvalidArgument(
+                "a webhook's own settings say whether it gets an envelope; bind it raw"
+            )
         name = settings.dead_letter
         if name:
             who.check("queue:Send", name)

@@ -313,5 +313,7 @@ def test_a_webhook_gets_nothing_before_it_is_confirmed(broker):
     assert broker.bodies(queue.name) == [b"2"]
     (info,) = broker.core.list_bindings(SYSTEM, "", Target("webhook", "w"), 0, 9)
     assert info.allowed and info.target == Target("webhook", "w")
+    with pytest.raises(InvalidArgument, match="own settings say"):  # it would have two envelopes
+        bind(broker, "t", "w", "webhook", raw=False)
     with pytest.raises(NotFound):  # by its own name only
         bind(broker, "t", queue.name)

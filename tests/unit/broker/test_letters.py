@@ -4,8 +4,10 @@ import pytest
 
 from braidmq.broker import letters as module
 from braidmq.broker.errors import TooLarge
-from braidmq.broker.letters import Letter, post
+from braidmq.broker.letters import Letter, post, post_in_turn
+from braidmq.storage.record import encode_definition
 from tests.broker_disk import DiskBroker
+from tests.fanout_harness import declare_stream, records
 from tests.simdisk import PowerCut
 
 
@@ -83,3 +85,25 @@ def test_power_may_be_cut_at_every_call_of_the_disk(call, monkeypatch):
         pass
     again = DiskBroker(broker.disk.after_kill(), clock=broker.clock)
     assert len({len(again.bodies(name)) for name in "abcd"}) == 1
+
+
+def test_letters_in_turn_are_one_frame_with_what_goes_with_them():
+    broker = opened("abc")
+    declare_stream(broker, "s")
+    (shard,) = broker.core.streams.get("s").shards.values()
+    broker.settle()
+    frames, count = broker.log.statistics().frames, broker.log.statistics().records
+    several = [letter(broker, name, name.encode() + b"%d" % at) for at in range(3) for name in "ab"]
+    for body in (b"s0", b"s1"):
+        several.append(Letter(b"", body))
+        several[-1].shards = [shard]
+    end = encode_definition(broker.core.queues["c"].id, b"")
+    post_in_turn(broker.log, several, (end,), broker.clock.ms)
+    broker.settle()
+    assert broker.log.statistics().records - count == 9
+    assert broker.log.statistics().frames == frames + 1
+    for each in (broker, broker.restarted()):
+        assert each.bodies("a") == [b"a0", b"a1", b"a2"]
+        assert each.bodies("b") == [b"b0", b"b1", b"b2"]
+        assert records(each, "s") == {0: [b"s0", b"s1"]}
+    assert "c" not in each.core.queues

@@ -12,6 +12,7 @@ import pytest
 from braidmq.broker.errors import BraidError
 from braidmq.broker.groupverbs import GroupInfo, GroupShardInfo, MemberInfo
 from braidmq.broker.limits import Limits
+from braidmq.broker.replayverbs import ReplayInfo, ReplayPolicy
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.broker.streamverbs import ShardInfo, StreamInfo
@@ -83,6 +84,7 @@ def test_every_error_code_is_listed():
 def test_every_setting_and_every_counter_is_listed():
     kinds = (QueueSettings, QueueInfo, RedriveInfo, BrokerInfo, TopicInfo, LevelInfo, SessionInfo)
     kinds += (StreamSettings, StreamInfo, ShardInfo, GroupInfo, GroupShardInfo, MemberInfo)
+    kinds += (ReplayInfo, ReplayPolicy)
     names = {field for kind in kinds for field in kind.__struct_fields__}
     assert names <= set(re.findall(r"`([a-z_]+)`", TEXT))
 
