@@ -25,6 +25,7 @@ __all__ = [
     "Seconds",
     "SentMessage",
     "StateName",
+    "ViewStart",
     "message_id",
     "milliseconds",
     "moment",
@@ -35,6 +36,7 @@ Seconds = float | timedelta
 DurabilityName = Literal["sync", "os", "memory"]
 OverflowName = Literal["reject", "drop-oldest", "dead-letter"]
 ScopeName = Literal["queue", "group"]
+ViewStart = Literal["earliest", "latest"] | datetime
 StateName = Literal["all", "ready", "delayed", "in-flight"]
 
 
@@ -60,6 +62,8 @@ class QueueOptions(QueueChanges, total=False):
     """What can be set on a queue when it is declared."""
 
     fifo: bool  # message groups in order, deduplication
+    stream: str  # the queue shows the records of this stream, as messages; nothing is sent to it
+    start: "ViewStart"  # ... from where on: "earliest", "latest", or the first that came at a time
     # What an acknowledgement means: "sync" (the default) survives a power cut, "os" the end of
     # the process, "memory" neither.
     durability: DurabilityName
@@ -97,6 +101,10 @@ def setting_values(values: Mapping[str, Any]) -> dict[str, Any]:
             if value not in ("sync", "os", "memory"):
                 raise InvalidArgument("durability is sync, os or memory")
             changes[name] = Durability[value.upper()]
+        elif name == "start" and isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise InvalidArgument("a time to start at has a time zone")
+            changes |= {"start": "time", "start_ms": round(value.timestamp() * 1000)}
         else:
             changes[name] = value
     return changes

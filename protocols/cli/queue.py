@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -46,6 +47,14 @@ _SETTINGS = (
         "--durability",
         click.Choice(["sync", "os", "memory"]),
         "When a message counts as kept: on disk, with the system, in memory only.",
+        True,
+    ),
+    _Setting("stream", "--stream", str, "Show the records of this stream as messages.", True),
+    _Setting(
+        "start",
+        "--start",
+        str,
+        "With --stream, from where on: earliest, latest, or a time like 2026-05-01T12:00Z.",
         True,
     ),
     _Setting(
@@ -106,6 +115,8 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     changes = {name: value for name, value in values.items() if value is not None}
     if "durability" in changes:
         changes["durability"] = int(Durability[changes["durability"].upper()])
+    if changes.get("start") not in (None, "earliest", "latest"):
+        changes |= {"start": "time", "start_ms": _unix_ms(changes["start"])}
     tags = changes.pop("tags")
     if tags:
         pairs = [tag.partition("=") for tag in tags]
@@ -113,6 +124,21 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
             raise click.BadParameter("write NAME=VALUE", param_hint="--tag")
         changes["tags"] = {name: value for name, _, value in pairs}
     return changes
+
+
+def _unix_ms(text: str) -> int:
+    """A time as people write it; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            "write earliest, latest or a time like 2026-05-01T12:00Z", param_hint="--start"
+        ) from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _readable_time(stamp: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(stamp / 1000)) if stamp else "-"
 
 
 def queue_fields(info: "QueueInfo") -> dict[str, Any]:
@@ -174,13 +200,14 @@ def _show(target: Target, output: Output, name: str) -> None:
     fields = queue_fields(info)
     if not output.as_json:
         settings = fields.pop("settings")
+        start_ms = settings.pop("start_ms")
         for key, value in settings.items():
             name = key.removesuffix("_ms")
             fields[name] = readable_ms(value) if name != key and value else value
+        if start_ms:
+            fields["start"] = _readable_time(start_ms)
         for key in ("created_ms", "oldest_ms"):
-            stamp = fields.pop(key)
-            when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(stamp / 1000))
-            fields[key.removesuffix("_ms")] = when if stamp else "-"
+            fields[key.removesuffix("_ms")] = _readable_time(fields.pop(key))
         fields["bytes"] = readable_bytes(fields["bytes"])
     output.fields(fields)
 
@@ -191,6 +218,7 @@ def _show(target: Target, output: Output, name: str) -> None:
         braidmq queue declare orders
         braidmq queue declare orders --max-receives 5 --dead-letter orders-dlq
         braidmq queue declare pay.fifo --fifo --content-dedup
+        braidmq queue declare work --stream clicks --start latest
         braidmq queue declare gauges --durability memory --messages-max 9000 --overflow drop-oldest
     """),
 )

@@ -48,6 +48,19 @@ def test_numbers_have_a_range(name):
         {"tags": {str(number): "" for number in range(TAGS_MAX + 1)}},
         {"tags": {"a": "x" * TAG_BYTES_MAX}},
         {"tags": {"a": "\ud800"}},
+        {"stream": "a b"},
+        {"stream": "s", "fifo": True},
+        {"stream": "s", "delay_ms": 1},
+        {"stream": "s", "ttl_ms": 1},
+        {"stream": "s", "retention_ms": 1},
+        {"stream": "s", "messages_max": 1},
+        {"stream": "s", "bytes_max": 1},
+        {"stream": "s", "dead_letter": "d", "dead_letter_expired": True},
+        {"stream": "s", "start": "tomorrow"},
+        {"stream": "s", "start": "time"},
+        {"stream": "s", "start": "latest", "start_ms": 1},
+        {"stream": "s", "start": "time", "start_ms": -1},
+        {"start": "latest"},
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings):
@@ -70,6 +83,11 @@ def test_changes_are_laid_over_and_checked():
     settings = QueueSettings(delay_ms=5)
     assert settings.changed({"ttl_ms": 7}) == QueueSettings(delay_ms=5, ttl_ms=7)
     assert settings.changed({"fifo": False}) == settings
+    view = QueueSettings(stream="s", start="time", start_ms=1)
+    view.check()
+    for changes in ({"stream": "t"}, {"start": "latest", "start_ms": 0}, {"start_ms": 2}):
+        with pytest.raises(InvalidArgument, match="cannot be changed"):
+            view.changed(changes)
     for changes in ({"fifo": True}, {"durability": Durability.OS}, {"max_receives": 3}):
         with pytest.raises(InvalidArgument):
             settings.changed(changes)

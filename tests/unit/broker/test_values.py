@@ -67,7 +67,16 @@ def test_settings_are_translated():
 
 def test_every_setting_has_an_option():
     options = setting_values(dict.fromkeys(QueueOptions.__annotations__, 0) | {"durability": "os"})
-    assert set(options) == set(QueueSettings.__struct_fields__)
+    assert set(options) | {"start_ms"} == set(QueueSettings.__struct_fields__)
+
+
+def test_a_view_starts_at_a_word_or_at_a_time():
+    assert setting_values({"start": "latest"}) == {"start": "latest"}
+    when = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    start_ms = 1_777_636_800_000
+    assert setting_values({"start": when}) == {"start": "time", "start_ms": start_ms}
+    with pytest.raises(InvalidArgument, match="time zone"):
+        setting_values({"start": datetime(2026, 5, 1)})
 
 
 def test_a_browsed_message_tells_what_it_is():

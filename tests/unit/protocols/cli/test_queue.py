@@ -1,15 +1,17 @@
 """braidmq queue: every command, as people and as programs see it."""
 
+import asyncio
 import json
 
 import pytest
 
 from braidmq.broker.settings import QueueSettings
+from braidmq.protocols import connect
 from braidmq.protocols.cli.queue import _SETTINGS
 
 
 def test_every_setting_has_an_option():
-    names = {setting.field for setting in _SETTINGS} | {"tags"}
+    names = {setting.field for setting in _SETTINGS} | {"tags", "start_ms"}  # see --start
     assert names == set(QueueSettings.__struct_fields__)
 
 
@@ -26,6 +28,40 @@ def test_declare_and_show(braidmq, queue):
     assert braidmq.json("queue", "show", name)["settings"] == settings
     text = braidmq.ok("queue", "show", name)
     assert "visibility_timeout   2m" in text and "durability           os" in text
+
+
+@pytest.fixture
+def stream(served, queue):
+    name = f"{queue}.clicks"
+
+    async def declare():
+        async with connect(served.url) as broker:
+            await broker.declare_stream(name)
+
+    asyncio.run(declare())
+    return name
+
+
+@pytest.mark.parametrize(
+    ("start", "shown"),
+    [
+        ("earliest", "start                earliest"),
+        ("2026-05-01T12:00Z", "start                2026-05-01 12:00:00Z"),
+        ("2026-05-01", "start                2026-05-01 00:00:00Z"),
+    ],
+)
+def test_a_queue_that_shows_a_stream(braidmq, queue, stream, start, shown):
+    name = f"{queue}.work"
+    made = braidmq.json("queue", "declare", name, "--stream", stream, "--start", start)
+    assert made["settings"]["stream"] == stream and made["lag"] == 0
+    assert shown in braidmq.ok("queue", "show", name)
+    assert "append to the stream" in braidmq.fails(2, "send", name, "x")
+
+
+def test_a_start_that_is_none(braidmq, queue, stream):
+    declare = ("queue", "declare", f"{queue}.work", "--stream", stream)
+    assert "--start" in braidmq.fails(2, *declare, "--start", "tomorrow")
+    assert "there is no stream" in braidmq.fails(3, *declare[:-1], "nowhere")
 
 
 def test_declaring_again_is_nothing_and_otherwise_a_conflict(braidmq, queue):
