@@ -46,7 +46,7 @@ def test_a_start_is_a_word_a_time_or_a_number():
     assert read_start(7) == read_start(Position(3, 7)) == Start("at", number=7)
     for wrong in ("sometime", datetime(2026, 1, 2)):
         with pytest.raises(InvalidArgument):
-            read_start(wrong)
+            read_start(wrong)  # type: ignore[arg-type]
 
 
 def test_positions_are_in_order():
@@ -135,7 +135,7 @@ async def test_more_than_is_read_ahead_comes_in_order(stream):
 async def test_it_ends_when_it_is_closed(stream):
     reader = stream.read()
     waiting = asyncio.ensure_future(bodies(reader))
-    while reader._tail is None:
+    while reader._tail is None:  # noqa: ASYNC110
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     await reader.close()
@@ -150,14 +150,14 @@ async def test_a_loop_that_is_left_reads_no_more(broker, stream):
     async for record in reader:
         assert record.body == b"1"
         break
-    while not reader._closed:
+    while not reader._closed:  # noqa: ASYNC110
         await asyncio.sleep(0)
 
 
 async def test_a_cancelled_reader_leaves_nothing_behind(stream):
     reader = stream.read()
     waiting = asyncio.ensure_future(bodies(reader))
-    while reader._tail is None:
+    while reader._tail is None:  # noqa: ASYNC110
         await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -87,7 +87,7 @@ async def test_what_makes_no_sense_is_refused(broker):
         stream.append(b"", hash_key=-1),
         stream.append(b"", key="\ud800"),
         stream.append_many(["text"]),
-        stream.append_many([NewRecord(body="text")]),
+        stream.append_many([NewRecord(body="text")]),  # type: ignore[arg-type]
         broker.declare_stream("s2", shards=0),
         broker.declare_stream("s2", retention_bytes=-1),
         broker.declare_stream("s2", durability="maybe"),

@@ -72,8 +72,8 @@ def test_a_group_with_members_is_moved_by_force_only(braidmq, served, name):
             batch = await anext(member.batches())
             assert len(batch.records) == 4
             reset = ("group", "reset", name, "g", "--to", "latest", "--yes")
-            await asyncio.to_thread(braidmq.fails, 5, *reset)
-            await asyncio.to_thread(braidmq.ok, *reset, "--force")
+            await asyncio.to_thread(lambda: braidmq.fails(5, *reset))
+            await asyncio.to_thread(lambda: braidmq.ok(*reset, "--force"))
             text = await asyncio.to_thread(braidmq.ok, "group", "show", name, "g")
             assert "held" in text and "JOINED" in text
             await asyncio.to_thread(braidmq.fails, 5, "group", "rm", name, "g", "--yes")

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from braidmq.broker import BraidError, Broker, Disconnected, LeaseLost, Limits, TooLarge
+from braidmq.broker.recordreader import Position
 from braidmq.broker.streamreading import Chunk
 from braidmq.broker.streamrecord import chunk_records
 from braidmq.broker.streams import Appending
@@ -152,7 +153,7 @@ async def test_results_of_several_frames_come_in_order():
             async with connect(server.urls[0]) as remote:
                 bodies = [b"%d" % n * 1_500 for n in range(10)] + [bytes(9_300)]
                 results = await remote.stream("s").append_many(bodies, return_errors=True)
-                assert [each.number for each in results[:10]] == list(range(1, 11))
+                assert results[:10] == [Position(0, n) for n in range(1, 11)]
                 assert isinstance(results[10], TooLarge)
                 found = [r.body async for r in remote.stream("s").read(until_end=True)]
                 assert found == bodies[:10]

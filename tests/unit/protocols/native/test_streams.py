@@ -157,8 +157,8 @@ def test_starts_are_found(peer):
     ):
         (reply,) = peer.ask(O["FIND_NUMBER"], 3, "s", 0, start)
         assert reply == stream_op.NumberReply(3, number)
-    for start in (["at", 9, 0], ["never", 0, 0], ["at", -1, 0], "at"):
-        assert peer.error(O["FIND_NUMBER"], 3, "s", 0, start) == (3, "invalid-argument")
+    for wrong in (["at", 9, 0], ["never", 0, 0], ["at", -1, 0], "at"):
+        assert peer.error(O["FIND_NUMBER"], 3, "s", 0, wrong) == (3, "invalid-argument")
     assert peer.session._unanswered == 0
 
 
@@ -321,7 +321,7 @@ def test_every_request_passes_the_gate():
     peer.host.login[2](harness.core.access.principal("ada"))
     peer.read()
     start = ["earliest", 0, 0]
-    for name, fields in {
+    requests: dict[str, tuple] = {
         "DECLARE_STREAM": ("n", {}),
         "UPDATE_STREAM": ("s", {}),
         "DELETE_STREAM": ("s",),
@@ -337,7 +337,8 @@ def test_every_request_passes_the_gate():
         "GROUP_INFO": ("s", "g"),
         "RESET_GROUP": ("s", "g", start),
         "DELETE_GROUP": ("s", "g"),
-    }.items():
+    }
+    for name, fields in requests.items():
         assert peer.error(O[name], 2, *fields) == (2, "permission-denied"), name
     assert peer.ask(O["LIST_STREAMS"], 3)[0].streams == []
     assert peer.session._unanswered == 0 and not peer.session._open
