@@ -7,8 +7,9 @@ import pytest
 from braidmq.broker.access import SYSTEM, Rule, User
 from braidmq.broker.errors import InvalidArgument
 from braidmq.broker.streamverbs import Start
-from braidmq.protocols.mqtt.streamed import STREAMED_BYTES_MAX
+from braidmq.protocols.mqtt.streamed import CHECKPOINT_RECORDS, STREAMED_BYTES_MAX
 from braidmq.protocols.mqtt.streaming import STREAMS_PER_CONNECTION_MAX, parse_start, parse_stream
+from braidmq.storage.errors import Corrupt, LogFailed
 from tests.broker_disk import DiskBroker
 from tests.conformance import packets as p
 from tests.conformance.packets import DURABLE, V311
@@ -361,3 +362,67 @@ def test_a_log_that_fails_ends_the_connection(when):
     world.advance(2_000)
     assert world.core.failed is not None
     peer.lose()
+
+
+# --- what goes wrong meanwhile ---
+
+
+@pytest.fixture
+def seeking():
+    """A client that begins at a time which is being looked for on disk, and how to answer it."""
+    world = world_with(1, DiskBroker())
+    for number in range(60):
+        append(world.broker, 0, bytes([number]) * 200)
+        world.advance(1_000)
+    world.broker.rehome()
+    asked = []
+    world.broker.log.cold.seek = lambda *arguments: asked.append(arguments)
+    peer = world.join()
+    peer.subscribe((TOPIC, 0), properties=start(str(world.clock.ms - 58_500)))
+    ((_, _, callback, argument),) = asked
+
+    def answer(number, error):
+        callback(argument, number, error)
+        world.settle()
+
+    return world, peer, answer
+
+
+def test_a_place_that_cannot_be_found_ends_the_connection(seeking):
+    _, peer, answer = seeking
+    answer(None, Corrupt(1, "damaged"))
+    (last,) = peer.take()
+    assert (last.kind, last.reason) == (p.DISCONNECT, 0x89)
+
+
+def test_a_stream_that_is_deleted_while_the_place_is_looked_for(seeking):
+    world, peer, answer = seeking
+    world.core.delete_stream(SYSTEM, "s")
+    answer(3, None)
+    (last,) = peer.take()
+    assert (last.kind, last.reason) == (p.DISCONNECT, 0x98)
+
+
+def test_nobody_waits_for_the_place_any_more(seeking):
+    _, peer, answer = seeking
+    peer.send(p.unsubscribe(TOPIC))
+    answer(3, None)
+    assert peer.kinds() == ["UNSUBACK"]
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_checkpoint_that_cannot_be_written_ends_the_broker(qos):
+    world = world_with()
+    peer = world.join()
+    peer.subscribe((SHARED, qos))
+
+    def fail(*_):
+        raise LogFailed("no more")
+
+    world.core.groups.checkpoint = fail
+    append(world.broker, 0, *[b"x"] * (CHECKPOINT_RECORDS * (1 - qos) + qos))
+    for packet in [packet for packet in peer.take() if packet.qos]:
+        peer.send(p.ack(p.PUBACK, packet.packet_id))
+    world.advance(2_000)
+    assert world.core.failed is not None
+    assert peer.closed
