@@ -207,6 +207,21 @@ class Registry:
         self._by_id[id] = queue
         self._next_id = max(self._next_id, id + 1)
 
+    def _name(self, queue: Queue) -> None:
+        """Have the queue by its name, which replay may have taken away.
+
+        A queue of the same name was deleted before this one was made; when the checkpoint knows
+        this one already, replay meets the other one, and its end, later.
+        """
+        if isinstance(queue, SessionQueue):
+            self.sessions[queue.session.name] = queue.session
+        elif queue.kind == "share":
+            self.shares[queue.name] = queue
+        else:
+            self.queues[queue.name] = queue
+        if isinstance(queue, WebhookQueue):
+            self.webhooks[webhook_name(queue.name)] = queue
+
     def _define(self, id: int, content: bytes) -> None:
         """Apply the content of a DEFINITION record."""
         definition = _decode_definition(content)
@@ -425,6 +440,7 @@ class Registry:
         """Everything was loaded and applied."""
         self.log.adopt_many(self.retained.finish_replay())
         for queue in self._by_id.values():
+            self._name(queue)
             queue.finish_replay()
             if queue.logged:
                 for lsns in queue.lsns():

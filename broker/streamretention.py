@@ -11,6 +11,7 @@ Rules:
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ _SWEEP_MS = 1_000  # between two looks at what is too old
 _SWEEP_SHARDS = 1_000  # that are looked at in one go, or those of one stream
 _SEARCH_PART = 100  # of the retention time, between two searches of a shard's files
 _TRIM_BLOCKS = 1_000  # that make way for retention_bytes in one go,
-_TRIMS = 100  # ... and how often in one sweep
+_TRIM_MS = 1_000  # ... up to so much younger than the oldest of other shards,
+_TRIMS = 100  # ... and how often in one sweep, besides twice for each shard
 _RELEASES = 4_096  # in one go
 
 
@@ -84,12 +86,7 @@ class StreamRetention:
             for shard in stream.shards.values():
                 self._sweep_shard(shard, now_ms, settings.retention_ms)
         if settings.retention_bytes:
-            excess = stream.stored_bytes - settings.retention_bytes
-            for _ in range(_TRIMS):
-                freed = self._trim_oldest(stream, excess) if excess > 0 else 0
-                excess -= freed
-                if not freed:
-                    break
+            self._trim_excess(stream, stream.stored_bytes - settings.retention_bytes)
         gone: set[int] = set()
         for shard in stream.shards.values():  # parents stand before their children
             if shard.closed and shard.first >= shard.next and not stream.waiting.get(shard.index):
@@ -117,13 +114,25 @@ class StreamRetention:
         if number is not None and shard.id in self._store.shards:
             self.trim(shard, number)
 
-    def _trim_oldest(self, stream: Stream, excess: int) -> int:
-        """Let go of a file or of some blocks, the oldest of the stream: how many bytes that was."""
-        shards = [shard for shard in stream.shards.values() if shard.stored_bytes]
-        oldest = min(shards, key=Shard.oldest_ms)
-        before = oldest.stored_bytes
-        self.trim(oldest, _bound(oldest, excess))
-        return before - oldest.stored_bytes
+    def _trim_excess(self, stream: Stream, excess: int) -> None:
+        """Let go of so many bytes, the oldest first, about a second of a shard at a time."""
+        oldest = [
+            (shard.oldest_ms(), shard.index)
+            for shard in stream.shards.values()
+            if shard.stored_bytes
+        ]
+        heapify(oldest)
+        for _ in range(_TRIMS + 2 * len(oldest)):
+            if excess <= 0 or not oldest:
+                return
+            shard = stream.shards[heappop(oldest)[1]]
+            until_ms = oldest[0][0] + _TRIM_MS if oldest else shard.last_ms
+            before = shard.stored_bytes
+            self.trim(shard, _bound(shard, excess, until_ms))
+            freed = before - shard.stored_bytes
+            excess -= freed
+            if freed and shard.stored_bytes:
+                heappush(oldest, (shard.oldest_ms(), shard.index))
 
     def trim(self, shard: Shard, first: int) -> None:
         """Let go of the records below ``first``, as far as they are kept: others are still new."""
@@ -196,14 +205,14 @@ class StreamRetention:
             raise
 
 
-def _bound(shard: Shard, excess: int) -> int:
-    """Where a shard may begin when its oldest file, or some blocks, make way."""
+def _bound(shard: Shard, excess: int, until_ms: int) -> int:
+    """Where a shard may begin when its oldest file, or blocks up to ``until_ms``, make way."""
     if shard.cold:
         return shard.cold[0].end
     size = count = 0
-    for each in islice(shard.sizes, _TRIM_BLOCKS):
-        size += each
-        count += 1
-        if size >= excess:
+    while count < min(len(shard.sizes), _TRIM_BLOCKS) and size < excess:
+        if count and shard.times[count] > until_ms:
             break
+        size += shard.sizes[count]
+        count += 1
     return shard.block_end(count - 1)

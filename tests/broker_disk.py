@@ -38,6 +38,7 @@ class DiskBroker(Harness):
         clock: Clock | None = None,
         segment_bytes: int = 4096,
         cache_bytes_max: int = 1 << 20,
+        accept_loss: bool = False,
     ) -> None:
         self.disk = disk or SimDisk()
         # Blocks of streams move to files whenever a segment is sealed, as small as it is here.
@@ -50,6 +51,7 @@ class DiskBroker(Harness):
             "/data",
             disk=self.disk,
             writer=self._worker,
+            accept_loss=accept_loss,
             segment_bytes=segment_bytes,
             cache_bytes_max=cache_bytes_max,
             read_cache_bytes_max=cache_bytes_max,
@@ -103,7 +105,9 @@ class DiskBroker(Harness):
             run_steps(job, step)
         self.settle()
 
-    def restarted(self, power_cut: random.Random | None = None) -> "DiskBroker":
+    def restarted(
+        self, power_cut: random.Random | None = None, accept_loss: bool = False
+    ) -> "DiskBroker":
         """Another broker on what this one has left on its disk; time does not go back."""
         disk = self.disk.after_power_cut(power_cut) if power_cut else self.disk.after_kill()
         clock = Clock()
@@ -114,4 +118,5 @@ class DiskBroker(Harness):
             clock=clock,
             segment_bytes=self.segment_bytes,
             cache_bytes_max=self.cache_bytes_max,
+            accept_loss=accept_loss,
         )

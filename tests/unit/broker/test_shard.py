@@ -136,8 +136,8 @@ def test_readers_see_what_is_as_durable_as_the_stream_promises(
     durability, written, durable, readable
 ):
     class At(MemoryLog):
-        written_lsn = written  # type: ignore[assignment]
-        durable_lsn = durable  # type: ignore[assignment]
+        written_lsn = written
+        durable_lsn = durable
 
     shard = filled()
     shard.durability = durability
