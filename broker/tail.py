@@ -5,8 +5,9 @@ for each shard, what it brings is told at once. Rules:
 
 - No more than the credit, in bytes of blocks, is told: a chunk that finds none left is dropped, and
   read again when there is some.
-- A shard begins when none of its parents is in the tail any more. When one that was split or merged
-  has been read to its end, its children go on for it, if they are to be followed.
+- A shard begins when no shard that came before it, parent or older, is in the tail any more. When
+  one that was split or merged has been read to its end, its children go on for it, if they are to
+  be followed. So none is begun before a parent that is itself still to come, nor read twice.
 - ``tail_chunk`` is never called from within the call that made the tail, gave credit or closed it.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from .access import Principal
 from .errors import BraidError, InvalidArgument, NotFound, PermissionDenied, Throttled
+from .shard import Shard
 from .stream import Stream
 from .streamreading import Chunk, ShardRead
 
@@ -90,6 +92,7 @@ class Tail:
         self._ends: dict[int, int] = {}  # of those that are being read, with ``until_end``
         self._reads: dict[int, ShardRead] = {}
         self._idle: dict[int, None] = dict.fromkeys(starts)  # not being read, the next one first
+        self._ahead = set(starts)  # not begun yet
         self._flow_soon()
 
     def grant(self, size: int) -> None:
@@ -126,10 +129,26 @@ class Tail:
             if shard is None:  # all of it has been let go, and so it is
                 children = self._stream.children(index)
                 self._told(index, Chunk([], 0, 0, self._numbers[index], 0, True, children))
-            elif not any(parent in self._numbers for parent in shard.definition.parents):
+            elif index not in self._ahead or not self._comes_later(shard):
+                self._ahead.discard(index)
                 self._read(index)
             if self.closed:
                 return
+
+    def _comes_later(self, shard: Shard) -> bool:
+        """Whether the tail has a shard that came before this one: it, or its child, is first."""
+        before = list(shard.definition.parents)
+        known = set(before)
+        while before:
+            index = before.pop()
+            if index in self._numbers:
+                return True
+            older = self._stream.shards.get(index)
+            if older is not None:
+                new = set(older.definition.parents) - known
+                known |= new
+                before += new
+        return False
 
     def _read(self, index: int) -> None:
         shard = self._stream.shards[index]
@@ -138,7 +157,7 @@ class Tail:
         if self._until_end:
             end = self._ends.setdefault(index, shard.readable())
             if number >= end:
-                ended = shard.closed and number >= shard.next
+                ended = shard.has_ended(number)
                 children = self._stream.children(index) if ended else []
                 self._told(index, Chunk([], 0, 0, number, 0, ended, children))
                 return
@@ -195,6 +214,7 @@ class Tail:
                     if child not in self._numbers:
                         self._numbers[child] = 0
                         self._idle[child] = None
+                        self._ahead.add(child)
         else:
             self._numbers[index] = chunk.next
             self._idle[index] = None

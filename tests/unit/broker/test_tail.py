@@ -114,6 +114,19 @@ def test_children_come_behind_all_of_their_parents():
     assert reader.got[5] == [b"f"] and not reader.last
 
 
+def test_a_shard_waits_for_a_parent_that_is_itself_still_to_come():
+    """Shard 6 is a child of 1, which ends at once, and of 5, a grandchild of 0."""
+    broker = declared(2)
+    core, now_ms = broker.core, broker.clock.ms
+    core.split_shard(SYSTEM, "s", 0, "", now_ms)  # 2 and 3
+    core.split_shard(SYSTEM, "s", 3, "", now_ms)  # 4 and 5
+    append(broker, b"first", hash_key=2**127 - 1)
+    core.merge_shards(SYSTEM, "s", 5, 1, now_ms)
+    append(broker, b"second", hash_key=2**127)
+    reader = Reader(broker, {1: 0, 0: 0})
+    assert reader.order == [5, 6] and reader.got[6] == [b"second"]
+
+
 def test_without_following_it_ends_with_its_shards():
     broker = declared()
     append(broker, b"a")
