@@ -6,6 +6,7 @@ import pytest
 
 from braidmq.broker.access import SYSTEM, Rule, User
 from braidmq.broker.errors import InvalidArgument
+from braidmq.broker.limits import Limits
 from braidmq.broker.streamverbs import Start
 from braidmq.protocols.mqtt.streamed import CHECKPOINT_RECORDS, STREAMED_BYTES_MAX
 from braidmq.protocols.mqtt.streaming import STREAMS_PER_CONNECTION_MAX, parse_start, parse_stream
@@ -408,6 +409,38 @@ def test_nobody_waits_for_the_place_any_more(seeking):
     peer.send(p.unsubscribe(TOPIC))
     answer(3, None)
     assert peer.kinds() == ["UNSUBACK"]
+
+
+def test_a_shard_that_moves_while_the_place_is_looked_for():
+    world = world_with(2, DiskBroker())
+    for number in range(60):
+        append(world.broker, number % 2, bytes([number]) * 200)
+        world.advance(1_000)
+    world.broker.rehome()
+    asked = []
+    cold = world.broker.log.cold
+    seek, cold.seek = cold.seek, lambda *arguments: asked.append(arguments)
+    first = world.join("first")
+    first.subscribe((SHARED, 1), properties=start(str(world.clock.ms - 50_500)))
+    assert len(asked) == 2
+    second = world.join("second")
+    second.subscribe((SHARED, 1))
+    for arguments in asked:
+        seek(*arguments)
+    cold.seek = seek
+    world.settle()
+    found = [body[0] for peer in (first, second) for body in bodies(peer)]
+    assert sorted(found) == list(range(10, 60))
+    assert not first.closed and not second.closed
+
+
+def test_more_readers_wait_than_may():
+    world = World(limits=Limits(stream_reads_waiting_max=1))
+    declare_stream(world.broker, 2)
+    peer = world.join()
+    peer.send(p.subscribe((TOPIC, 1)))
+    last = peer.take()[-1]
+    assert (last.kind, last.reason) == (p.DISCONNECT, 0x97)
 
 
 @pytest.mark.parametrize("qos", [0, 1])
