@@ -70,6 +70,7 @@ def _errors() -> tuple[_Row, ...]:
         (broker.PermissionDenied, 4, "", "ask for a rule that allows it"),
         (broker.Conflict, 5, "", "braidmq queue show tells the settings it has"),
         (broker.LeaseLost, 1, "", "receive it again, and hold it for longer"),
+        (broker.Throttled, 1, "", "try again in a moment, or raise the rates of the stream"),
         (broker.LimitExceeded, 1, "", "make room, or raise the limit"),
         (broker.Disconnected, 69, "", running),
         (broker.Unavailable, 75, "", "try again later"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["group"]
 
-_COLUMNS = ("name", "members_count", "lag", "behind", "skipped")
+_COLUMNS = ("name", "members", "lag", "behind", "skipped")
 _SHARD_COLUMNS = ("shard", "state", "member", "epoch", "number", "next", "lag", "behind", "error")
 _MEMBER_COLUMNS = ("id", "user", "joined", "shards")
 
@@ -46,7 +46,9 @@ def _ls(target: Target, output: Output, stream: str, prefix: str) -> None:
         return [_fields(info) async for info in broker.stream(stream).groups(prefix)]
 
     rows = run(target, look)
-    output.rows(rows if output.as_json else [_behind(row) for row in rows], _COLUMNS)
+    if not output.as_json:
+        rows = [_behind(row) | {"members": row["members_count"]} for row in rows]
+    output.rows(rows, _COLUMNS)
     if not rows:
         output.note("no groups; the first member of one makes it")
 
