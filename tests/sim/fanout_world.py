@@ -3,20 +3,26 @@
 What is published goes to sessions, to queues of several kinds and to a stream, which therefore are
 in several records of one frame; whoever is owed a message gets it with all the others, or nobody
 does. A FIFO queue that knows messages by their content has each once, however often it was sent.
+Now and then the stream is replayed to one more queue (``replayer.py``).
 """
 
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.bindings import BindingSettings
 from braidmq.broker.bindingverbs import Target
 from braidmq.broker.lease import Consumer
+from braidmq.broker.limits import Limits
 from braidmq.broker.message import MQTT_QOS, Delivery, unpack_headers
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.stream_settings import StreamSettings
-from braidmq.storage.block import decode_block
+from braidmq.storage.block import StreamRecord, decode_block
+from braidmq.storage.log import Job
 from tests.sim.audit import Broken
 from tests.sim.clients import Client
+from tests.sim.replayer import Replayer
 from tests.sim.topic_clients import Member, Publisher
 from tests.sim.topic_world import TopicWorld
 
@@ -99,6 +105,7 @@ class Bound(Client):
 class FanoutWorld(TopicWorld):
     """See the module."""
 
+    LIMITS = Limits(shard_hot_lag_bytes_max=1)
     SCRIPT_TURNS = 600
     RICH = {"again": 50, "resent": 50, "got": 3_000}
 
@@ -116,7 +123,8 @@ class FanoutWorld(TopicWorld):
             Publisher(self, "reckless", 1, reckless=True),
             Member(self, "all", "t/+", 2),
         ]
-        self.clients = [*self.members, *self.bound]
+        self.replayer = Replayer(self, "again", "t/one", STREAM)
+        self.clients = [*self.members, *self.bound, self.replayer]
 
     def declare(self) -> None:
         now_ms = self.clock.ms
@@ -133,6 +141,13 @@ class FanoutWorld(TopicWorld):
         if error is None and crashes == self.crashes:
             self.topic_audit.subscribed[STREAM] = "t/#"
 
+    @property
+    def housekeeping(self) -> Mapping[str, Callable[[], Iterator[Job]]]:
+        return {**super().housekeeping, "rehome": self._rehome}
+
+    def _rehome(self) -> Iterator[Job]:
+        yield from chain.from_iterable(self.core.streams.jobs())
+
     def look(self) -> None:
         """Whatever comes is audited at once."""
 
@@ -146,17 +161,19 @@ class FanoutWorld(TopicWorld):
         for _ in range(1_000):
             self.guarded(self.go_on)
             published = all(member.rests for member in self.members)
-            if published and all(bound.rests for bound in self.bound):
+            if published and all(each.rests for each in (*self.bound, self.replayer)):
                 break
         else:
             raise AssertionError("the exchanges do not end")
-        for number, body in enumerate(self.read()):
-            self.topic_audit.got(STREAM, body, number)
+        records = self.read()
+        for record in records:
+            self.topic_audit.got(STREAM, record.body, record.number)
         self.topic_audit.close()
+        self.replayer.close({each.number: each.time_ms for each in records if each.key == b"t/one"})
 
-    def read(self) -> list[bytes]:
+    def read(self) -> list[StreamRecord]:
         """All that is in the stream."""
-        found: list[bytes] = []
+        found: list[StreamRecord] = []
         number = 1
         while True:
             answers: list[Any] = []
@@ -167,8 +184,8 @@ class FanoutWorld(TopicWorld):
             )
             self.settle()
             (chunk,) = answers
-            bodies = [body for block in chunk.blocks for body in decode_block(block).bodies()]
-            found += bodies[chunk.skip :][: chunk.count]
+            records = [each for block in chunk.blocks for each in decode_block(block).records()]
+            found += records[chunk.skip :][: chunk.count]
             if not chunk.count:
                 return found
             number = chunk.next

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
-from braidmq.broker import fanout
+from braidmq.broker import fanout, replaying
 from braidmq.broker.bindings import Bindings
 from braidmq.broker.fifo import FifoQueue
 from braidmq.broker.index import LSN_MASK
 from braidmq.broker.queue import Queue
+from braidmq.broker.replays import Replays
+from braidmq.broker.replaystore import ReplayStore
 from braidmq.storage import FileLog
 from tests.sim.fanout_world import FanoutWorld
 from tests.sim.worlds import Patch, check_caught
@@ -52,12 +55,44 @@ def deliver_before_sync(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Queue, "frontier", lambda self: LSN_MASK)
 
 
+def replays_not_in_checkpoints(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ReplayStore, "snapshot", lambda self: iter(()))
+
+
+def replays_begin_anew(patch: pytest.MonkeyPatch) -> None:
+    """A restart makes them forget how far they were."""
+    original = Replays.start
+
+    def start(self: Replays, now_ms: int) -> None:
+        for id, definition in list(self._store.by_id.items()):
+            self._store.define(id, msgspec.structs.replace(definition, number=0, shard=0))
+        original(self, now_ms)
+
+    patch.setattr(Replays, "start", start)
+
+
+def replays_are_written_down_behind_their_messages(patch: pytest.MonkeyPatch) -> None:
+    """In a frame of their own."""
+    original = replaying.post_in_turn
+
+    def post(log, letters, more, now_ms):
+        original(log, letters, (), now_ms)
+        log._commit._cut()
+        for record in more:
+            log.append((record,))
+
+    patch.setattr(replaying, "post_in_turn", post)
+
+
 CONTROLS: dict[Patch, str] = {
     letters_one_by_one: "torn|duplicate|lost",
     bindings_not_in_checkpoints: "lost|torn",
     what_was_sent_is_forgotten: "duplicate",
     one_target_less: "lost|torn",
     deliver_before_sync: "duplicate|phantom|misordered|lost|torn",
+    replays_not_in_checkpoints: "lost",
+    replays_begin_anew: "duplicate",
+    replays_are_written_down_behind_their_messages: "duplicate",
 }
 
 
