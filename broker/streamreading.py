@@ -15,6 +15,7 @@ from ..storage.errors import Corrupt, StorageError
 from ..storage.log import Extent
 from ..storage.record import MESSAGE, STREAM, decode_content, record_type
 from .errors import BraidError, NotFound, Unavailable
+from .limits import PARTITION_KEY_BYTES_MAX
 from .message import GROUP_ID, PARTITION_KEY, TOPIC, unpack_headers
 from .shard import Shard
 
@@ -53,11 +54,24 @@ ChunkAnswer = Callable[[object, Chunk | BraidError], None]
 def partition_key(attributes: bytes) -> bytes:
     """The partition key of a message that came by a topic: its own, else its group, else the topic.
 
-    So a group is in one shard, and an archive can give it back in its order.
+    So a group is in one shard, and an archive can give it back in its order. What could not be the
+    key of a record, because it is too long or no text, is passed over.
     """
     headers = unpack_headers(attributes)
-    key = headers.get(PARTITION_KEY) or headers.get(GROUP_ID) or headers.get(TOPIC, "")
-    return key.encode() if isinstance(key, str) else key
+    for name in (PARTITION_KEY, GROUP_ID, TOPIC):
+        value = headers.get(name, "")
+        key = value.encode() if isinstance(value, str) else value
+        if key and len(key) <= PARTITION_KEY_BYTES_MAX and _is_utf8(key):
+            return key
+    return b""
+
+
+def _is_utf8(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def block_at(shard: Shard, extent: Extent, index: int) -> Block:
@@ -207,9 +221,9 @@ class ShardRead:
         if self.closed:
             return
         assert isinstance(file, ColdFile)
-        if blocks is not None:
+        if blocks is not None and not self.stream.deleted:
             self._answer_with(blocks, self.shard.readable())
-        elif file not in self.shard.cold:
+        elif file not in self.shard.cold or self.stream.deleted:
             self.step()  # it was replaced, or trimmed, meanwhile
         else:
             assert error is not None

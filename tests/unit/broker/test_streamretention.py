@@ -53,7 +53,7 @@ def filled_files(client: StreamClient, times: int = 30, gap_ms: int = 1_000) -> 
         client.broker.advance(gap_ms)
     client.append(b"." * 5_000)  # seals the segment
     client.append(b"." * 5_000)
-    client.broker.rehome()  # type: ignore[attr-defined]
+    client.broker.rehome()
     assert client.shard().cold
 
 
@@ -102,7 +102,7 @@ def test_the_oldest_make_way_for_what_is_too_much():
 
 def test_what_is_not_kept_yet_is_not_too_much():
     client = StreamClient(DiskBroker()).declare()
-    client.broker.auto_commit = False  # type: ignore[attr-defined]
+    client.broker.auto_commit = False
     client.append(b"a")
     client.core.streams.trim(client.shard(), 2)
     assert client.shard().first == 1

@@ -13,7 +13,7 @@ from tests.stream_client import StreamClient
 
 
 def again(client: StreamClient) -> StreamClient:
-    return StreamClient(client.broker.restarted())  # type: ignore[attr-defined]
+    return StreamClient(client.broker.restarted())
 
 
 def test_a_stream_comes_back_as_it_was():
@@ -44,7 +44,7 @@ def test_entities_are_not_used_again():
 def interrupted(client: StreamClient, change) -> StreamClient:
     """Begin a checkpoint, change something, end the checkpoint, and start again."""
     changes = iter([change])
-    client.broker.checkpoint(lambda: next(changes, lambda: None)())  # type: ignore[attr-defined]
+    client.broker.checkpoint(lambda: next(changes, lambda: None)())
     assert next(changes, None) is None
     return again(client)
 
@@ -108,7 +108,7 @@ def test_what_lives_in_memory_is_gone_and_the_stream_is_not():
     client = StreamClient(DiskBroker()).declare(2, durability=Durability.MEMORY)
     client.append(b"x", hash_key=0)
     assert client.bodies(0) == [b"x"]
-    client.broker.checkpoint()  # type: ignore[attr-defined]
+    client.broker.checkpoint()
     client = again(client)
     assert client.bodies(0) == [] and len(client.stream.open) == 2
     client.append(b"y", hash_key=0)

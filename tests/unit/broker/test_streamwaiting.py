@@ -40,14 +40,14 @@ def test_a_read_at_the_end_gets_what_comes(client):
 def test_records_wake_it_when_they_are_kept_and_not_before():
     client = StreamClient(DiskBroker()).declare()
     broker = client.broker
-    broker.auto_commit = False  # type: ignore[attr-defined]
+    broker.auto_commit = False
     _, answers = client.begin(wait_ms=10_000)
     broker.settle()
     client.core.append(client.who, "s", batch_of(b"a"), broker.clock.ms)
     _, late = client.begin(wait_ms=10_000)
     Harness.settle(broker)
     assert not answers and not late and waiting(client) == 2
-    broker.auto_commit = True  # type: ignore[attr-defined]
+    broker.auto_commit = True
     broker.settle()
     assert bodies(answers) == bodies(late) == [b"a"]
 
