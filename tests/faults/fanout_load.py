@@ -11,7 +11,7 @@ from .fanout_audit import FAN_TOPIC, KINDS, Publication
 from .load import UNKNOWN_CODES
 from .stream_audit import StreamJournal
 from .stream_wire import PUBLISH, StreamWire
-from .wire import ACK, Gone, Refusal
+from .wire import ACK, QUEUE_INFO, Gone, Refusal
 
 __all__ = ["empty", "publish", "pull"]
 
@@ -85,10 +85,19 @@ async def pull(port: int, journal: StreamJournal, rng: random.Random, queue: str
         wire.abort()
 
 
-async def empty(wire: StreamWire, journal: StreamJournal, queue: str) -> None:
-    """Take all out of a queue that nobody else has a hand in. Raises Gone."""
-    while await _take_some(wire, journal, queue, 1_000, wait_ms=0):
-        pass
+async def empty(wire: StreamWire, journal: StreamJournal, queue: str, guard: float) -> None:
+    """Take all out of a queue that nobody else has a hand in. Raises Gone.
+
+    ``guard``: seconds, after which what did not come is taken for missing.
+    """
+    while _left((await wire.call(QUEUE_INFO, queue))[2][0]):
+        if not await _take_some(wire, journal, queue, 1_000, wait_ms=int(guard * 1000)):
+            journal.find("stuck", f"{queue} has messages, and delivers none")
+            break
+
+
+def _left(info: dict[str, int]) -> int:
+    return info["ready"] + info["delayed"] + info["in_flight"]
 
 
 async def _take_some(

@@ -72,6 +72,11 @@ class ShardBook:
     records: dict[int, Record] = field(default_factory=dict)  # that were read, by number
     promised: dict[int, Entry] = field(default_factory=dict)  # acknowledged, and not read yet
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the broker has said for certain that it is there."""
+        return self.first_hash >= 0 or bool(self.end or self.records or self.promised)
+
 
 class StreamBook:
     """What is known of a stream."""
@@ -144,8 +149,9 @@ class StreamJournal(Journal):
         indexes = {told["index"] for told in shards}
         for index, shard in list(book.shards.items()):
             if index not in indexes:
-                if not book.trims or not shard.end:
+                if not book.trims and shard.is_known:
                     self.find("forgotten", f"{name}: shard {index}")
+                self.counts["let go"] += len(shard.records)
                 del book.shards[index]
         for told in shards:
             self._told_shard(book, told)
@@ -263,6 +269,13 @@ class StreamJournal(Journal):
                 if record.time_ms < before.time_ms:
                     self.find("misordered", f"{where}: the time falls at {record.number}")
             before = record
+
+    def ended(self, name: str, index: int, end: int) -> None:
+        """A reader was told that the shard is closed, and ends there: so it stays."""
+        shard = self.books[name].shard(index)
+        if shard.end not in (0, end):
+            self.find("changed", f"{name}, shard {index}: ended at {shard.end}, now {end}")
+        shard.end = end
 
     def _new(self, book: StreamBook, shard: ShardBook, record: Record, where: str) -> None:
         """A record that was never read before."""

@@ -34,6 +34,7 @@ FILES_SOON = {
     "BRAIDMQ_LIMITS__GROUP_RELEASE_MS": "200",
 }
 GROUPS = {"clicks": ("counting", 3), FAN_STREAM: ("archiving", 2)}  # and how many members
+LONGER_SHARE, LONGER_TIMES = 0.2, 4.0  # of the runs, and how much longer those are
 CHAPTER_RECORDS_MAX = 15_000  # then a stream is deleted, and begins again
 VERIFIED_SHARE = 0.1  # of the runs read everything again, not only what is new
 
@@ -64,6 +65,11 @@ class StreamCampaign(Campaign):
     ) -> Daemon:
         return super().daemon(prefix, FILES_SOON | dict(environment or {}), flags)
 
+    async def busy(self, daemon: Daemon, share: float = 1.0) -> None:
+        """As in all campaigns, but now and then so long that records are let go meanwhile."""
+        longer = share == 1.0 and self.rng.random() < LONGER_SHARE
+        await super().busy(daemon, LONGER_TIMES if longer else share)
+
     def expect_write_errors(self) -> None:
         """Those are known by their codes, see ``load.py``."""
 
@@ -74,7 +80,7 @@ class StreamCampaign(Campaign):
         try:
             await self._declare(wire)
             for queue in (*FAN_QUEUES, FAN_FIFO):
-                await empty(wire, self.journal, queue)
+                await empty(wire, self.journal, queue, self.guard_seconds)
             self.journal.fan.settled()
             self._files |= {str(path) for path in self.data.glob("shard-00/cold/*/*.seg")}
             self.journal.counts["files"] = len(self._files)

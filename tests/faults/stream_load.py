@@ -48,9 +48,11 @@ def take_chunk(
         chunk = chunk_of(sent)
     except Damaged as damage:
         journal.find("corrupt", f"{stream}, shard {index}: {damage}")
-        return Chunk([], number, True, [])
+        return Chunk([], number, False, [])
     if chunk.records:
         journal.read(stream, index, number or chunk.records[0].number, chunk.records)
+    if chunk.ended:
+        journal.ended(stream, index, chunk.next)
     return chunk
 
 
@@ -141,7 +143,11 @@ class Tail:
                 self._numbers = self._starts()
                 self._ended.clear()
                 self._over = False
-                tail = await wire.tail(self._on_chunk, self._stream, self._numbers, TAIL_CREDIT)
+                try:
+                    tail = await wire.tail(self._on_chunk, self._stream, self._numbers, TAIL_CREDIT)
+                except Refusal as refusal:
+                    _is_let_go(self._journal.books[self._stream], refusal)
+                    continue
                 for _ in range(self._rng.randint(5, 40)):
                     if self._over:
                         break
@@ -205,13 +211,20 @@ async def reread(port: int, journal: StreamJournal, rng: random.Random) -> None:
             shards = [shard for shard in book.shards.values() if shard.records]
             if shards:
                 shard = rng.choice(shards)
-                if rng.random() < 0.2:
-                    await _find_time(wire, journal, rng, book, shard)
-                else:
-                    await _read_some(wire, journal, rng, book, shard)
+                act = _find_time if rng.random() < 0.2 else _read_some
+                try:
+                    await act(wire, journal, rng, book, shard)
+                except Refusal as refusal:
+                    _is_let_go(book, refusal)
             await asyncio.sleep(rng.random() * 0.02)
     finally:
         wire.abort()
+
+
+def _is_let_go(book: StreamBook, refusal: Refusal) -> None:
+    """A shard that is not there any more may be refused; else raise it again."""
+    if not book.trims or refusal.code not in ("not-found", "invalid-argument"):
+        raise refusal
 
 
 async def _read_some(
