@@ -93,10 +93,13 @@ def test_publishers_and_groups_through_crashes(seed):
         for publisher in rng.sample(publishers, PUBLISHERS):
             publisher.go_on(broker, 2)
         fate = rng.random()
-        if fate < 0.3:
-            broker = broker.restarted(rng)  # what was not answered may be there, or not
+        if fate < 0.15:
+            broker = broker.restarted(rng)
             continue
         broker.settle()
+        if fate < 0.3:
+            broker = broker.restarted(rng)  # all is there, but the answers are lost
+            continue
         for publisher in publishers:
             publisher.answered()
         if fate < 0.5:
