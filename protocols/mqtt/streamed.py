@@ -85,9 +85,9 @@ class _Batch:
     def properties_of(self, record: Record) -> bytes:
         """What MQTT 5 says of a record. Most of it is as it was of the record before."""
         if record.raw_key != self._key:
-            key = _as_text(record.raw_key)
+            key = record.key
             self._key = record.raw_key
-            self._key_said = b"" if key is None else encode_user([(PARTITION_KEY, key)])
+            self._key_said = encode_user([(PARTITION_KEY, key)]) if is_text(key) else b""
         if record.time_ms != self._time_ms:
             self._time_ms = record.time_ms
             self._time_said = encode_user([("timestamp", str(record.time_ms))])
@@ -101,15 +101,6 @@ class _Batch:
         if isinstance(topic, str) and is_text(topic):
             said += encode_user([(TOPIC, topic)])
         return said + properties_from(headers, _SAID)
-
-
-def _as_text(key: bytes) -> str | None:
-    """A partition key as MQTT can carry it; None: it cannot. Of a topic's message it can be any."""
-    try:
-        text = key.decode()
-    except UnicodeDecodeError:
-        return None
-    return text if is_text(text) else None
 
 
 def _records(shard: int, chunk: Chunk) -> Iterator[Record]:

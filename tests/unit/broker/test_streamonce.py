@@ -6,11 +6,19 @@ from typing import Any
 import pytest
 
 from braidmq.broker.access import SYSTEM, Rule, User
-from braidmq.broker.errors import InvalidArgument, NotFound, PermissionDenied, Throttled, TooLarge
-from braidmq.broker.limits import PARTITION_KEY_BYTES_MAX
+from braidmq.broker.errors import (
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    Throttled,
+    TooLarge,
+)
+from braidmq.broker.limits import PARTITION_KEY_BYTES_MAX, Limits
 from braidmq.broker.session import INBOUND
 from braidmq.broker.streamonce import append_once
 from braidmq.storage.log import Durability
+from braidmq.storage.record import decode_message
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
 from tests.group_client import declare_stream, read_all
@@ -94,6 +102,28 @@ def test_what_is_refused_leaves_nothing():
     with pytest.raises(Throttled):
         once(broker, b"y")
     assert [record.body for record in read_all(broker)] == [b"x"]
+
+
+def test_both_are_one_record():
+    broker = Harness()
+    declare_stream(broker, 1)
+    at = broker.log.next_lsn
+    once(broker, b"x", more=[(99, INBOUND | 7)])
+    extent = broker.log.get(at)
+    assert extent is not None
+    message = decode_message(extent.buffer, at - extent.start, at)
+    shard = broker.core.streams.get("s").shards[0]
+    assert message.targets == ((shard.id, 1), (99, INBOUND | 7))
+    assert list(shard.lsns) == [at]
+
+
+def test_it_is_refused_while_too_much_waits_to_be_written():
+    broker = DiskBroker(limits=Limits(pending_bytes_max=100))
+    declare_stream(broker, 1)
+    broker.auto_commit = False
+    with pytest.raises(Overloaded):
+        for _ in range(5):
+            append_once(broker.core, SYSTEM, "s", "k", {}, bytes(99), (), broker.clock.ms)
 
 
 def test_a_stream_in_memory_keeps_nothing_else():

@@ -8,6 +8,7 @@ from braidmq.broker.access import SYSTEM, Rule, User
 from braidmq.broker.limits import PARTITION_KEY_BYTES_MAX, Limits
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.storage.log import Durability
+from braidmq.storage.record import decode_message
 from tests.broker_disk import DiskBroker
 from tests.conformance import packets as p
 from tests.conformance.packets import DURABLE, V5, V311
@@ -89,6 +90,15 @@ def test_quality_2_is_once_also_through_power_cuts(seed):
             world.broker.rehome()
     assert sorted(record.body for record in read_all(world.broker)) == bodies
     assert not world.core.sessions["c"].queue.inbound
+
+
+def test_quality_2_of_a_durable_session_is_one_record():
+    world = world_with()
+    peer = world.join("c", **DURABLE)
+    at = world.broker.log.next_lsn
+    append(peer, b"x", 2)
+    extent = world.broker.log.get(at)
+    assert len(decode_message(extent.buffer, at - extent.start, at).targets) == 2
 
 
 def test_what_a_stream_does_not_take_is_refused_with_a_reason():

@@ -327,6 +327,8 @@ def test_subscribing_again_begins_again():
         assert bodies(peer) == [b"1", b"2"]
     append(world.broker, 0, b"3")
     assert bodies(peer) == [b"3"]
+    (reads,) = world.core.streams.get("s").waiting.values()
+    assert len(reads) == 1  # the one before is not read any more
 
 
 def test_a_new_group_is_kept_before_it_is_told():
