@@ -18,7 +18,9 @@ SLOW_DISK = (
 )
 # Records move to files, and make way, all the time, not once in a second.
 FILES_ALL_THE_TIME = (
-    "import braidmq.broker.runtime as runtime\nruntime._HOUSEKEEPING_SECONDS = 0.1\n"
+    "from braidmq.broker import runtime, streamretention\n"
+    "runtime._HOUSEKEEPING_SECONDS = 0.1\n"
+    "streamretention._SWEEP_MS = 100\n"
 )
 
 
