@@ -92,6 +92,15 @@ TOPIC_LIMITS = [
 ]
 
 
+STREAM_LIMITS = [
+    "streams_max",
+    "shards_max",
+    "shards_per_stream_max",
+    "stream_reads_waiting_max",
+    "shard_hot_bytes_max",
+    "shard_hot_lag_bytes_max",
+]
+
 GROUP_LIMITS = [
     "groups_per_stream_max",
     "members_per_group_max",
@@ -99,7 +108,7 @@ GROUP_LIMITS = [
 ]
 
 
-@pytest.mark.parametrize("name", QUEUE_LIMITS + TOPIC_LIMITS + GROUP_LIMITS)
+@pytest.mark.parametrize("name", QUEUE_LIMITS + TOPIC_LIMITS + STREAM_LIMITS + GROUP_LIMITS)
 def test_every_limit_of_the_core_is_reached_by_a_test(name):
     assert name in msgspec.structs.asdict(Limits())
     texts = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]

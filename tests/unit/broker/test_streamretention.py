@@ -184,3 +184,18 @@ def test_nothing_moves_before_it_is_worth_a_file():
     client.append(b"." * 5_000)
     broker.rehome()
     assert client.shard().cold
+
+
+def test_a_slow_shard_does_not_stay_far_behind_the_end_of_the_log():
+    limits = Limits(shard_hot_lag_bytes_max=30_000)
+    broker = DiskBroker()
+    broker.core.limits = limits
+    slow = StreamClient(broker, "slow").declare()
+    slow.append(b"a")
+    fast = StreamClient(broker, "fast").declare()
+    for moved in (False, True):
+        for _ in range(5):
+            fast.append(b"." * 4_000)
+        broker.rehome()
+        assert bool(slow.shard().cold) == moved
+    assert slow.bodies() == [b"a"]
