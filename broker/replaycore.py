@@ -72,6 +72,8 @@ class ReplayCore(BindingCore):
         if definition is None:
             raise NotFound(f"there is no replay {id}")
         who.check_filter("topic:Bind", definition.filter)
+        if self.failed is not None:
+            raise self.failed
         self.replays.cancel(id)
         return self._replay_info(id)
 

@@ -92,6 +92,7 @@ class Replay:
         self._records: Sequence[Record] = ()
         self._at = 0  # of the records, the next to look at
         self._read: ShardRead | None = None
+        self._error: BraidError | None = None  # of reading
         self._unwritten = 0  # records that were looked at since that was written down
 
     @property
@@ -109,6 +110,9 @@ class Replay:
         """Do what is due, and say in ``due_ms`` when to go on."""
         self.due_ms = 0
         engine = self._engine
+        if self._error is not None:
+            self.end("failed", str(self._error))
+            return
         try:
             binding, archive, who = self._parties()
             if engine.log.pending_bytes > _LOG_BYTES_MAX:
@@ -185,19 +189,23 @@ class Replay:
             self._read = read
 
     def _leave_shard(self, now_ms: int) -> None:
-        definition = self.definition
         self._records = ()
-        self._write(msgspec.structs.replace(definition, shard=definition.shard + 1, number=0))
-        self.due_ms = now_ms
+        definition = self.definition
+        after = msgspec.structs.replace(definition, shard=definition.shard + 1, number=0)
+        if self._unwritten:
+            self._write(after)
+        else:
+            self._store.define(self.id, after)
+        self.due_ms = now_ms + 1
 
     def _found(self, number: int | BraidError) -> None:
         """A shard is to be read from ``number`` on."""
         if not self.running:
             return
         if isinstance(number, BraidError):
-            self.end("failed", str(number))
-            return
-        self._store.define(self.id, msgspec.structs.replace(self.definition, number=number))
+            self._error = number
+        else:
+            self._store.define(self.id, msgspec.structs.replace(self.definition, number=number))
         self._engine.replays.soon(self)
 
     def _came(self, shard: object, chunk: Chunk | BraidError) -> None:
@@ -205,11 +213,12 @@ class Replay:
         self._read = None
         assert isinstance(shard, Shard)
         if isinstance(chunk, BraidError):
-            self.end("failed", str(chunk))
-            return
-        self._records, self._at = chunk_records(chunk, shard.index), 0
-        if not chunk.count:
-            self._store.define(self.id, msgspec.structs.replace(self.definition, number=chunk.next))
+            self._error = chunk
+        else:
+            self._records, self._at = chunk_records(chunk, shard.index), 0
+            if not chunk.count:
+                after = msgspec.structs.replace(self.definition, number=chunk.next)
+                self._store.define(self.id, after)
         self._engine.replays.soon(self)
 
     # Replaying --------------------------------------------------------------------------------
@@ -358,8 +367,9 @@ class Replay:
 
 def _shard_from(archive: Stream, index: int) -> Shard | None:
     """The first shard from ``index`` on of which something is left."""
-    found = min((each for each in archive.shards if each >= index), default=-1)
-    return archive.shards[found] if found >= 0 else None
+    if index not in archive.shards:
+        index = min((each for each in archive.shards if each > index), default=-1)
+    return archive.shards.get(index)
 
 
 def _is_limited(queue: Queue) -> bool:

@@ -148,3 +148,10 @@ def test_nothing_begins_when_it_cannot_be_kept(broker, monkeypatch):
     with pytest.raises(BrokerFailed):
         replay(broker, "t", "q")
     assert replays(broker) == []
+
+
+def test_nothing_is_stopped_by_a_broker_that_has_failed(broker):
+    id = replay(broker, "t", "q").id
+    broker.core.fail(DiskFull("broken"))
+    with pytest.raises(BrokerFailed):
+        broker.core.cancel_replay(SYSTEM, id)
