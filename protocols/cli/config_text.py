@@ -68,6 +68,7 @@ KEYS: dict[str, str] = {
     "limits.credit_max": "Messages pushed to one consumer ahead of its acknowledgements.",
     "limits.in_flight_messages_max": "Leased messages of one queue.",
     "limits.fifo_lookahead_messages_max": "How far a FIFO queue looks for a free message group.",
+    "limits.view_lookahead_messages_max": "How far a queue that shows a stream looks ahead.",
     "limits.group_bytes_max": "Length of a message group's name.",
     "limits.dedup_id_bytes_max": "Length of a deduplication id.",
     "limits.dedup_ids_max": "Deduplication ids remembered by one FIFO queue.",

@@ -53,6 +53,7 @@ QUEUE_LIMITS = [
     "credit_max",
     "in_flight_messages_max",
     "fifo_lookahead_messages_max",
+    "view_lookahead_messages_max",
     "group_bytes_max",
     "dedup_id_bytes_max",
     "dedup_ids_max",
