@@ -51,8 +51,8 @@ def take_chunk(
         return Chunk([], number, False, [])
     if chunk.records:
         journal.read(stream, index, number or chunk.records[0].number, chunk.records)
-    if chunk.ended:
-        journal.ended(stream, index, chunk.next)
+    if chunk.ended and (chunk.records or not journal.books[stream].trims):
+        journal.ended(stream, index, chunk.next)  # one that was let go ends wherever one was
     return chunk
 
 
