@@ -104,7 +104,9 @@ class LocalStreams:
 
     async def stream_info(self, name: str) -> StreamInfo:
         info = self._check_open().stream_info(self._who, name)
-        await self.kept(Durability.SYNC)  # shards whose making a crash could take back are not shown
+        await self.kept(
+            Durability.SYNC
+        )  # shards whose making a crash could take back are not shown
         return info
 
     async def list_streams(
@@ -168,12 +170,13 @@ class LocalStreams:
         self._tails.add(local)
         return local
 
-    def tail_chunk(self, tail: Tail, shard: int, chunk: Chunk, last: bool) -> None:
+    def tail_chunk(self, tail: Tail, shard: int, chunk: Chunk, last: bool) -> bool:
         """The core read something for a tail."""
         assert isinstance(tail.tag, _LocalTail)
         if last:
             self._tails.discard(tail.tag)
         tail.tag.put(shard, chunk, last)
+        return True
 
     def tail_ended(self, tail: Tail, error: BraidError) -> None:
         """The core ended a tail."""

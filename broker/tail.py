@@ -35,8 +35,12 @@ _IDS = count(-1_000, -1)  # for the engine's alarms
 class TailSink(Protocol):
     """Who gets what is read. Called in the middle of the broker's work: take a note."""
 
-    def tail_chunk(self, tail: "Tail", shard: int, chunk: Chunk, last: bool) -> None:
-        """Records of a shard, perhaps none when it ends. ``last``: all shards have ended."""
+    def tail_chunk(self, tail: "Tail", shard: int, chunk: Chunk, last: bool) -> bool:
+        """Records of a shard, perhaps none when it ends. ``last``: all shards have ended.
+
+        Returns whether they were taken. If not, there is no credit any more, and they come again
+        when there is some.
+        """
 
     def tail_ended(self, tail: "Tail", error: BraidError) -> None:
         """The broker ended it."""
@@ -204,29 +208,38 @@ class Tail:
 
     def _told(self, index: int, chunk: Chunk) -> None:
         """Tell of a chunk, and see who goes on."""
-        self.credit -= sum(map(len, chunk.blocks))
-        self._idle.pop(index, None)
-        if chunk.ended or (self._until_end and chunk.next >= self._ends[index]):
-            del self._numbers[index]
-            self._ends.pop(index, None)
-            if chunk.ended and self._follow:
-                for child in chunk.children:
-                    if child not in self._numbers:
-                        self._numbers[child] = 0
-                        self._idle[child] = None
-                        self._ahead.add(child)
-        else:
-            self._numbers[index] = chunk.next
-            self._idle[index] = None
-        last = not self._numbers
+        ended = chunk.ended or (self._until_end and chunk.next >= self._ends[index])
+        children = chunk.children if chunk.ended and self._follow else []
+        last = ended and not children and len(self._numbers) == 1
+        self._idle[index] = None
         try:
-            self._sink.tail_chunk(self, index, chunk, last)
+            taken = self._sink.tail_chunk(self, index, chunk, last)
         except Exception as fault:
             self._engine.on_fault(fault)
             self._fail(BraidError("this tail was ended by an error of the broker"))
+            return
+        if self.closed:
+            return
+        if not taken:
+            self.credit = min(self.credit, 0)
+            return
+        self.credit -= sum(map(len, chunk.blocks))
+        self._numbers[index] = chunk.next
+        if ended:
+            self._end_shard(index, children)
         if last:
             self.close()
         self._flow_soon()
+
+    def _end_shard(self, index: int, children: list[int]) -> None:
+        """Let the children of a shard that has ended go on for it."""
+        del self._numbers[index], self._idle[index]
+        self._ends.pop(index, None)
+        for child in children:
+            if child not in self._numbers:
+                self._numbers[child] = 0
+                self._idle[child] = None
+                self._ahead.add(child)
 
     def _fail(self, error: BraidError) -> None:
         if self.closed:

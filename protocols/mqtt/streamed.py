@@ -235,11 +235,12 @@ class Tailing(Streamed):
             session.who, self.name, starts, STREAMED_BYTES_MAX, True, False, self, None
         )
 
-    def tail_chunk(self, tail: Tail, shard: int, chunk: Chunk, last: bool) -> None:
+    def tail_chunk(self, tail: Tail, shard: int, chunk: Chunk, last: bool) -> bool:
         """Records were read."""
         if chunk.count:
             self._waiting.append(_Batch(shard, chunk, None))
             self._session.wake()
+        return True
 
     def tail_ended(self, tail: Tail, error: BraidError) -> None:
         """The broker ended it."""

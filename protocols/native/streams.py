@@ -2,14 +2,14 @@
 
 A tail is named by the number of its TAIL and gets blocks as they stand in the log, within a credit
 in bytes. The core never knows of more of it than ``TAIL_BYTES``, and of none while the peer does
-not read: that bounds what waits here. A member of a group asks for each chunk, and what it has not
-asked on behind is bounded by the core.
+not read; and what it reads is not taken while too much waits to be sent, but read again. A member
+of a group asks for each chunk, and what it has not asked on behind is bounded by the core.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ...broker.errors import BraidError, InvalidArgument, LeaseLost
+from ...broker.errors import BraidError, InvalidArgument, LeaseLost, LimitExceeded
 from ...broker.message import Receipt, check_attributes
 from ...broker.streamreading import Chunk
 from ...broker.streams import Appending
@@ -29,10 +29,18 @@ if TYPE_CHECKING:
     from ...broker.tail import Tail
     from ..session import Host
 
-__all__ = ["LIST_STREAMS_MAX", "TAIL_BYTES", "StreamRequest", "StreamRequests", "StreamTail"]
+__all__ = [
+    "LIST_STREAMS_MAX",
+    "MEMBER_BYTES_MAX",
+    "TAIL_BYTES",
+    "StreamRequest",
+    "StreamRequests",
+    "StreamTail",
+]
 
 LIST_STREAMS_MAX: Final = 1_000  # in one answer
 TAIL_BYTES: Final = 2 * 1024 * 1024
+MEMBER_BYTES_MAX: Final = 256 * 1024 * 1024  # of chunks, for all members on a connection
 _ENVELOPE_BYTES = 4 * 1024  # what a CHUNK or a GROUP_EVENT takes beside its blocks
 _HASH_KEY_CHARACTERS_MAX = 39
 _SYNC = Durability.SYNC
@@ -145,16 +153,21 @@ class StreamRequests:
             self._out, stream_op.ChunkReply(request, last, shard, stream_op.wire_chunk(chunk))
         )
 
-    def tail_chunk(self, tail: "Tail", shard: int, chunk: Chunk, last: bool) -> None:
-        """Send what was read for a tail."""
+    def tail_chunk(self, tail: "Tail", shard: int, chunk: Chunk, last: bool) -> bool:
+        """Send what was read for a tail, if not too much waits to be sent."""
         stream_tail = tail.tag
         assert isinstance(stream_tail, StreamTail)
+        self._host.wake()
+        if len(self._out) > self._limits.outbound_bytes_max:
+            stream_tail.wanted += max(tail.credit, 1)
+            self._starve(stream_tail)
+            return False
         self._append_chunk(stream_tail.request, last, shard, chunk)
         if last:
             self._open.pop(stream_tail.request, None)
         else:
             self._starve(stream_tail)
-        self._host.wake()
+        return True
 
     def tail_ended(self, tail: "Tail", error: BraidError) -> None:
         """The broker ended a tail."""
@@ -347,6 +360,9 @@ class StreamRequests:
 
     def on_join_group(self, request: stream_op.JoinGroup, now_ms: int) -> None:
         self._check_new(request.request)
+        bytes_max = self._fitting(request.bytes_max)
+        if self._member_bytes + bytes_max > MEMBER_BYTES_MAX:
+            raise LimitExceeded(f"members on a connection take {MEMBER_BYTES_MAX} bytes in all")
         membership = _Membership(request.request, self._core)
         level, membership.member = self._core.join_group(
             self._who,
@@ -354,7 +370,7 @@ class StreamRequests:
             request.group,
             request.start.start(),
             request.records_max,
-            self._fitting(request.bytes_max),
+            bytes_max,
             self,
             membership,
             now_ms,
@@ -362,6 +378,12 @@ class StreamRequests:
         self._open[request.request] = membership
         reply = stream_op.JoinedReply(request.request, membership.member.id)
         append_frame(self._answers(level), reply)
+
+    @property
+    def _member_bytes(self) -> int:
+        """What may wait to be sent to the members on this connection."""
+        found = [each.member for each in self._open.values() if isinstance(each, _Membership)]
+        return sum([member.bytes_max for member in found if member is not None])
 
     def _member(self, request: int) -> "Member | None":
         membership = self._open.get(request)

@@ -45,8 +45,9 @@ def unheard(argument: object, answer: object) -> None:
 class Sink:
     """Takes what a tail reads."""
 
-    def tail_chunk(self, *rest: object) -> None:
+    def tail_chunk(self, *rest: object) -> bool:
         """It came."""
+        return True
 
     def tail_ended(self, *rest: object) -> None:
         """It ended."""

@@ -1,6 +1,8 @@
 """Shards read on and on: within the credit, parents before children, until they end."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from braidmq.broker import tail
 from braidmq.broker.access import SYSTEM, Access, Rule, User
@@ -27,7 +29,7 @@ class Reader:
         self.tail = broker.core.tail_shards(who, "s", starts, credit, follow, until_end, self, None)
         broker.settle()
 
-    def tail_chunk(self, tail: Tail, shard: int, chunk: Chunk, last: bool) -> None:
+    def tail_chunk(self, tail: Tail, shard: int, chunk: Chunk, last: bool) -> bool:
         assert not self.last and self.error is None
         assert tail is getattr(self, "tail", tail), "told within the call that made it"
         bodies = [record.body for record in chunk_records(chunk, shard)]
@@ -35,6 +37,7 @@ class Reader:
         self.order += [shard] * len(bodies)
         self.bytes += sum(map(len, chunk.blocks))
         self.last = last
+        return True
 
     def tail_ended(self, tail: Tail, error: BraidError) -> None:
         assert not self.last and self.error is None
@@ -227,3 +230,68 @@ def test_a_sink_that_fails_costs_only_its_tail():
     assert len(faults) == 1 and reader.error is not None
     append(broker, b"b")
     assert healthy.got == {0: [b"a", b"b"]}
+
+
+def test_what_was_not_taken_comes_again():
+    broker = declared()
+    append(broker, b"a")
+    reader = Reader(broker, {0: 0}, credit=0)
+    take, reader.tail_chunk = reader.tail_chunk, lambda *_: False  # type: ignore[method-assign]
+    reader.tail.grant(1_000)
+    broker.settle()
+    assert reader.tail.credit == 0 and not reader.tail.closed
+    append(broker, b"b")
+    reader.tail_chunk = take  # type: ignore[method-assign]
+    broker.settle()
+    assert not reader.got, "it has no credit any more"
+    reader.tail.grant(1_000)
+    broker.settle()
+    assert reader.got == {0: [b"a", b"b"]}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_every_record_comes_once_in_order_behind_its_ancestors(data):
+    broker = declared(data.draw(st.integers(1, 3)))
+    stream = broker.core.streams.get("s")
+    sizes = st.sampled_from([1, 100, 70_000])
+    reader: Reader | None = None
+    written: dict[int, list[bytes]] = {}
+    refusing = [False]
+    for step in range(data.draw(st.integers(3, 25))):
+        action = data.draw(st.sampled_from(["append"] * 4 + ["split", "merge", "grant", "refuse"]))
+        if action == "append":
+            hash_key = data.draw(st.integers(0, 2**128 - 1))
+            body = (b"%d " % step).ljust(data.draw(sizes), b".")
+            [(shard, _)] = append(broker, body, hash_key=hash_key)
+            written.setdefault(shard, []).append(body)
+        elif action == "split":
+            index = data.draw(st.sampled_from([each.index for each in stream.open]))
+            broker.core.split_shard(SYSTEM, "s", index, "", broker.clock.ms)
+        elif action == "merge" and len(stream.open) > 1:
+            at = data.draw(st.integers(0, len(stream.open) - 2))
+            pair = [each.index for each in stream.open[at : at + 2]]
+            broker.core.merge_shards(SYSTEM, "s", *pair, broker.clock.ms)
+        elif action == "refuse":
+            refusing[0] = not refusing[0]
+        elif reader is not None:
+            reader.tail.grant(data.draw(st.integers(1, 200_000)))
+        if reader is None and data.draw(st.booleans()):
+            starts = dict.fromkeys(stream.shards, 0)
+            reader = Reader(broker, starts, data.draw(st.integers(0, 1_000)))
+            take = reader.tail_chunk
+            reader.tail_chunk = (  # type: ignore[method-assign]
+                lambda *chunk, take=take: not refusing[0] and take(*chunk)
+            )
+        broker.settle()
+    reader = reader or Reader(broker, dict.fromkeys(stream.shards, 0))
+    refusing[0] = False
+    reader.tail.grant(10**9)
+    broker.settle()
+    assert {shard: bodies for shard, bodies in reader.got.items() if bodies} == written
+    first = {shard: reader.order.index(shard) for shard in set(reader.order)}
+    last = {shard: place for place, shard in enumerate(reader.order)}
+    for shard in stream.shards.values():
+        for parent in shard.definition.parents:
+            if shard.index in first and parent in last:
+                assert last[parent] < first[shard.index]

@@ -424,3 +424,28 @@ def test_a_member_is_told_that_its_stream_is_gone(peer):
     replies = peer.ask(O["DELETE_STREAM"], 5, "s")
     errors = {reply.request: reply.code for reply in replies if isinstance(reply, op.ErrorReply)}
     assert errors == {4: "not-found"} and not peer.session._open
+
+
+def test_tails_bring_no_more_than_can_be_sent():
+    peer = declared(outbound_bytes_max=300_000)
+    for _ in range(10):
+        append(peer, bytes(100_000))
+    peer.harness.settle()
+    peer.write(*((O["TAIL"], request, "s", [[0, 1]], 2**31) for request in range(3, 23)))
+    peer.session.data_to_send(0)
+    peer.harness.settle()
+    assert 300_000 < len(peer.session._out) < 300_000 + 1_200_000
+    counts: dict[int, int] = {}
+    for reply in peer.read():
+        counts[reply.request] = counts.get(reply.request, 0) + reply.chunk.count
+    assert counts == dict.fromkeys(range(3, 23), 10)
+
+
+def test_members_of_a_connection_take_as_much_as_may_be(peer, monkeypatch):
+    monkeypatch.setattr(streams, "MEMBER_BYTES_MAX", 3_000)
+    join(peer, 4, 10, 2_000)
+    start = ["earliest", 0, 0]
+    error = peer.error(O["JOIN_GROUP"], 5, "s", "g", start, 10, 1_001)
+    assert error == (5, "limit-exceeded")
+    peer.ask(O["CANCEL"], 6, 4)
+    join(peer, 5, 10, 3_000)
