@@ -104,9 +104,8 @@ class LocalStreams:
 
     async def stream_info(self, name: str) -> StreamInfo:
         info = self._check_open().stream_info(self._who, name)
-        await self.kept(
-            Durability.SYNC
-        )  # shards whose making a crash could take back are not shown
+        # Nothing is shown of shards whose making a crash could take back.
+        await self.kept(Durability.SYNC)
         return info
 
     async def list_streams(

@@ -265,7 +265,7 @@ class StreamRequests:
 
     def on_stream_info(self, request: stream_op.StreamInfoRequest, now_ms: int) -> None:
         info = self._core.stream_info(self._who, request.stream)
-        append_frame(self._out, stream_op.StreamsReply(request.request, [info]))
+        self._answer_stream(request.request, info)  # when what it shows is kept
 
     def on_list_streams(self, request: stream_op.ListStreams, now_ms: int) -> None:
         limit = min(request.limit, LIST_STREAMS_MAX)
