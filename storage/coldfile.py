@@ -226,6 +226,8 @@ def decode_cold_index(buffer: bytes, size: int) -> ColdIndex:
         ValueError: it fails its CRC, or makes no sense.
     """
     foot = len(buffer) - FOOT_BYTES
+    if foot < 0:
+        raise ValueError("the index has no room for its foot")
     _, crc = _FOOT_START.unpack_from(buffer, foot)
     rows = memoryview(buffer)[:foot]
     if crc32(memoryview(buffer)[foot + _FOOT_START.size :], crc32(rows)) != crc:

@@ -170,7 +170,13 @@ class FileLog:
         self._checkpointed_lsn = manifest.replay_lsn
         self._checkpoint_bytes = opened.checkpoint_bytes
         self._records_end = self._recorded_durable = opened.end_lsn
-        replay.finish()
+        try:
+            replay.finish()
+        except BaseException:  # a cold file is missing: perhaps it is opened again without it
+            self._writer.close()
+            disk.close(self._lock)
+            self._lock = -1
+            raise
         return opened.report
 
     def start(self, scheduler: Scheduler) -> None:

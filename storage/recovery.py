@@ -53,7 +53,7 @@ from .frame import (
     frame_is_intact,
 )
 from .log import RecoveryReport, Replay
-from .record import LINK, MESSAGE, RECORD_BYTES_MIN
+from .record import LINK, MESSAGE, RECORD_BYTES_MIN, STREAM
 from .segment import Segment, effective_segments, parse_segment_name, segment_name
 from .writer import clock
 
@@ -414,7 +414,7 @@ class _Recovery:
             kind = buffer[at + 8]
             if kind == MESSAGE:
                 references += buffer[at + 10] | buffer[at + 11] << 8
-            elif kind == LINK:
+            elif kind in (LINK, STREAM):
                 references += 1
             apply(base + at, kind, buffer, at)
             at += length

@@ -58,9 +58,10 @@ GOVERNED_METHODS = {"now": "time", "utcnow": "time", "today": "time"}
 HOT = {
     f"{folder}/{name}.py"
     for folder, names in {
-        "storage": "frame record runs commit cache log",
+        "storage": "frame record block runs commit cache log",
         "broker": "index state wheel lease reader queue fifo engine core topiccore feed publishing"
-        " router topictree tables publication topics sharing binding_index bindings fanout letters",
+        " router topictree tables publication topics sharing binding_index bindings fanout letters"
+        " shard stream streams streamreading streamwaiting rates",
         "protocols/native": "frames session queues streams",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
         "protocols/http": "frames websocket",

@@ -8,6 +8,8 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -16,9 +18,12 @@ from braidmq.broker.errors import BraidError
 from braidmq.broker.limits import Limits
 from braidmq.broker.runtime import Broker
 from braidmq.storage import Corrupt, FileLog, FormatUnknown, StorageError
+from braidmq.storage.block import decode_block, merge_blocks
+from braidmq.storage.coldfile import decode_cold_foot, decode_cold_frame, decode_cold_index
 from braidmq.storage.frame import decode_frame_header, frame_is_intact
-from braidmq.storage.record import record_is_intact, walk_records
+from braidmq.storage.record import RECORD_BYTES_MIN, record_is_intact, walk_records
 from braidmq.storage.segment import verified_end
+from braidmq.storage.streams import decode_cold, decode_cursor
 from braidmq.storage.tools import dump, verify
 from tests.faults.journal import body_of, parse_body
 
@@ -50,6 +55,28 @@ def check_parsers(data: bytes) -> None:
         except ValueError:
             pass
         assert at <= verified_end(data[at:], at) <= len(data)
+        _check_stream_parsers(data, at)
+
+
+def _check_stream_parsers(data: bytes, at: int) -> None:
+    """Blocks, which clients decode too, and what cold files consist of."""
+    try:
+        block = decode_block(data, at)
+        assert sum(1 for _ in block.records()) == len(block.bodies()) == block.count
+        assert block.time_ms <= block.time_last_ms
+        assert merge_blocks([block]) == block.bytes
+    except ValueError:
+        pass
+    parsers: list[Callable[[], object]] = [
+        lambda: decode_cold_frame(data[at:]),
+        lambda: decode_cold_foot(data[at:], len(data)),
+        lambda: decode_cold_index(data[at:], len(data)),
+    ]
+    if len(data) - at >= RECORD_BYTES_MIN:  # shorter than that, walk_records yields none
+        parsers += [lambda: decode_cold(data, at), lambda: decode_cursor(data, at)]
+    for parse in parsers:
+        with suppress(ValueError):
+            parse()
 
 
 @cache

@@ -11,6 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from braidmq.storage.block import encode_block
+from braidmq.storage.coldfile import ColdFrame, encode_cold_frame
+from braidmq.storage.streams import ColdFile, encode_cold, encode_cursor
+
 from .budget import fuzz
 from .log_targets import check_directory, check_parsers, files_of, original, remove_scratch
 
@@ -94,6 +98,30 @@ def test_a_damaged_directory_starts_or_is_refused(damage):
 @given(st.one_of(st.binary(max_size=300), st.binary(max_size=100).map(lambda b: b"BQF1" + b)))
 def test_parsers_answer_whatever_comes(data):
     check_parsers(data)
+
+
+@fuzz(share=0.2, rate=1_000)
+@given(
+    st.lists(st.tuples(st.binary(max_size=5), st.binary(max_size=20)), min_size=1, max_size=6),
+    st.binary(max_size=3),
+    st.integers(0, 200),
+    st.integers(0, 255),
+)
+def test_blocks_and_files_answer_whatever_was_changed_in_them(records, headers, at, byte):
+    keys, bodies = zip(*records, strict=True)
+    times = list(range(len(records)))
+    block = bytearray(encode_block(7, 5, 9, keys, [headers] * len(records), bodies, times))
+    block[at % len(block)] = byte
+    check_parsers(bytes(block))
+    frame = encode_cold_frame(ColdFrame(0, 5, len(records), len(block), 9, bytes(block)))
+    check_parsers(frame)
+    for record in (
+        encode_cursor(1, 2, 3, 4, 5),
+        encode_cold(ColdFile(7, 1, 5, 9, 99, 1, 2), (1, 2)),
+    ):
+        changed = bytearray(record)
+        changed[at % len(changed)] = byte
+        check_parsers(bytes(changed))
 
 
 def test_segments_that_were_mixed_up_are_noticed():
