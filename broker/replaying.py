@@ -38,14 +38,12 @@ from .filter_policy import decode_body
 from .letters import Letter, post_in_turn
 from .message import (
     GROUP_ID,
-    OWN_HEADERS,
     REPLAYED,
     REPLAYED_FROM,
     REPLAYED_TIME,
     TOPIC,
     Headers,
     overlay,
-    pack_headers,
     unpack_headers,
 )
 from .overflow import make_room
@@ -295,15 +293,15 @@ class Replay:
             REPLAYED_TIME: str(record.time_ms),
             REPLAYED_FROM: f"{definition.policy.archive}/{record.shard}/{record.number}",
         }
-        added = pack_headers(origin, OWN_HEADERS)
+        headers |= origin
         if binding.settings.raw:
-            letter = Letter(overlay(record.raw_headers, added), record.body)
+            letter = Letter(msgspec.msgpack.encode(headers), record.body)
         else:
-            headers |= origin
             # The same whenever it is replayed.
             name = message_name(definition.archive << 32 | record.shard, record.number)
             content = envelope(topic, headers, record.body, name, record.time_ms)
-            letter = Letter(overlay(envelope_attributes(headers), added), content)
+            outside = overlay(envelope_attributes(headers), msgspec.msgpack.encode(origin))
+            letter = Letter(outside, content)
         if isinstance(binding.target, Stream):
             self._address_stream(letter, binding.target, partition_key(record.raw_headers), now_ms)
         else:

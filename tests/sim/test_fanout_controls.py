@@ -9,6 +9,7 @@ from braidmq.broker import fanout, replaying
 from braidmq.broker.bindings import Bindings
 from braidmq.broker.fifo import FifoQueue
 from braidmq.broker.index import LSN_MASK
+from braidmq.broker.letters import post_in_turn
 from braidmq.broker.queue import Queue
 from braidmq.broker.replays import Replays
 from braidmq.broker.replaystore import ReplayStore
@@ -73,10 +74,9 @@ def replays_begin_anew(patch: pytest.MonkeyPatch) -> None:
 
 def replays_are_written_down_behind_their_messages(patch: pytest.MonkeyPatch) -> None:
     """In a frame of their own."""
-    original = replaying.post_in_turn
 
     def post(log, letters, more, now_ms):
-        original(log, letters, (), now_ms)
+        post_in_turn(log, letters, (), now_ms)
         log._commit._cut()
         for record in more:
             log.append((record,))

@@ -4,6 +4,7 @@ Publishers do what SNS tells them to: they repeat what was not acknowledged, und
 """
 
 import random
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ class Publisher:
     def send(self, broker: DiskBroker, number: int) -> None:
         """Nothing is kept yet."""
         body, id = f"{self.name} {number}".encode(), f"{self.name}-{number}"
-        more = {
+        more: dict[str, Any] = {
             "group_id": self.group(number),
             "dedup_id": id,
             "region": "EU" if number % 2 else "",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
 
 from braidmq.broker.errors import BraidError
@@ -82,6 +83,7 @@ def test_every_error_code_is_listed():
 
 
 def test_every_setting_and_every_counter_is_listed():
+    kinds: tuple[type[msgspec.Struct], ...]
     kinds = (QueueSettings, QueueInfo, RedriveInfo, BrokerInfo, TopicInfo, LevelInfo, SessionInfo)
     kinds += (StreamSettings, StreamInfo, ShardInfo, GroupInfo, GroupShardInfo, MemberInfo)
     kinds += (ReplayInfo, ReplayPolicy)
