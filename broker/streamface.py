@@ -134,7 +134,7 @@ class Stream:
             results += _positions(
                 await self.broker.verbs.append(self.name, self._columns(part, common))
             )
-        if not return_errors:
+        if not return_errors and set(map(type, results)) != {Position}:
             refused = [result for result in results if isinstance(result, BraidError)]
             if refused:
                 refused[0].add_note(f"{len(refused)} of {len(results)} records were refused")

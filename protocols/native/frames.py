@@ -277,15 +277,11 @@ def append_published(out: bytearray, request: int, results: Sequence[int | Braid
 
 def append_appended(out: bytearray, request: int, results: Sequence[Position | BraidError]) -> None:
     """Append the APPENDED that answers ``request``."""
-    shards: list[int] = []
-    numbers: list[int] = []
     errors: list[tuple[int, str, str]] = []
-    for result in results:
-        if isinstance(result, BraidError):
-            errors.append((len(shards), result.code, str(result)))
-            result = (0, 0)
-        shards.append(result[0])
-        numbers.append(result[1])
+    if set(map(type, results)) != {tuple}:
+        errors = [(i, e.code, str(e)) for i, e in enumerate(results) if isinstance(e, BraidError)]
+        results = [(0, 0) if isinstance(each, BraidError) else each for each in results]
+    shards, numbers = zip(*results, strict=True)  # type: ignore[arg-type]
     append_frame(out, (_APPENDED, request, shards, numbers, errors))
 
 

@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from braidmq.broker.errors import TooLarge
 from braidmq.broker.groupverbs import GroupEvent
 from braidmq.broker.streamreading import Chunk
 from braidmq.broker.streamverbs import Start
@@ -56,3 +57,16 @@ def test_what_the_decoder_makes_is_what_the_core_takes():
     kept = request.start.start()
     assert type(kept) is Start and kept == Start("time", 0, 5)
     assert msgspec.json.encode(kept) == b'{"kind":"time","number":0,"time_ms":5}'
+
+
+def test_appended_keeps_the_order_and_names_the_refused():
+    out = bytearray()
+    frames.append_appended(out, 7, [(3, 1), TooLarge("large"), (0, 2**40)])
+    frames.append_appended(out, 8, [(1, 5), (1, 6)])
+    buffer = frames.FrameBuffer(1_000)
+    buffer.feed(bytes(out))
+    found = [frames.decode_reply(buffer.next_frame()) for _ in range(2)]  # type: ignore[arg-type]
+    assert found == [
+        op.AppendedReply(7, [3, 0, 0], [1, 0, 2**40], [op.WireRefusal(1, "too-large", "large")]),
+        op.AppendedReply(8, [1, 1], [5, 6], []),
+    ]
