@@ -26,12 +26,14 @@ from ..storage.errors import Corrupt, StorageError
 from ..storage.log import ColdStore, ColdWriter, Extent, Job
 from ..storage.streams import encode_cold
 from .shard import Shard
+from .stream import Stream
 from .streamreading import block_at
 from .streamstore import StreamStore
 
 __all__ = ["FILE_BYTES_MAX", "rehome", "rehoming_due"]
 
 FILE_BYTES_MAX = 64 * 1024 * 1024
+_RETENTION_PART = 16  # of the bytes that a stream may have, in a file: files go as a whole
 _BLOCKS_MAX = 65_536  # that move in one go
 _WRITE_BYTES = 1024 * 1024  # collected before they are written
 _STEP_BLOCKS = 64  # in one step on the loop
@@ -39,22 +41,23 @@ _STEP_BLOCKS = 64  # in one step on the loop
 
 def rehoming_due(
     store: StreamStore, sealed_lsn: int, bytes_max: int, lag_bytes_max: int
-) -> Iterator[Shard]:
+) -> Iterator[tuple[Stream, Shard]]:
     """The shards whose blocks should move: beyond ``bytes_max``, or ``lag_bytes_max`` behind.
 
     A shard that has more than what moves in one go comes again.
     """
-    for shard in list(store.shards.values()):
+    shards = [(each, shard) for each in store.by_id.values() for shard in each.shards.values()]
+    for stream, shard in shards:
         while shard.lsns and shard.lsns[0] < sealed_lsn and shard.log.cold is not None:
             first = shard.firsts[0]
             if shard.hot_bytes <= bytes_max and sealed_lsn - shard.lsns[0] <= lag_bytes_max:
                 break
-            yield shard
+            yield stream, shard
             if shard.firsts and shard.firsts[0] == first:
                 break  # it did not work
 
 
-def rehome(store: StreamStore, shard: Shard) -> Iterator[Job]:
+def rehome(store: StreamStore, stream: Stream, shard: Shard) -> Iterator[Job]:
     """Move what is settled of one shard: run it like a checkpoint.
 
     Nothing is moved when the shard is trimmed in the middle of it, or deleted: another one will.
@@ -69,7 +72,7 @@ def rehome(store: StreamStore, shard: Shard) -> Iterator[Job]:
     if not count or shard.id not in store.shards:
         return
     first, end = shard.firsts[0], shard.block_end(count - 1)
-    replaced = _mergeable(shard, sum(shard.sizes[:count]))
+    replaced = _mergeable(stream, shard, sum(shard.sizes[:count]))
     generation = shard.generation + 1
     writer = _Writer(cold.begin(shard.id, generation))
     try:
@@ -92,12 +95,15 @@ def rehome(store: StreamStore, shard: Shard) -> Iterator[Job]:
     store.rehome(found, generations)
 
 
-def _mergeable(shard: Shard, moving: int) -> list[ColdFile]:
+def _mergeable(stream: Stream, shard: Shard, moving: int) -> list[ColdFile]:
     """The files that the new one takes in, which gets ``moving`` bytes besides."""
     replaced: list[ColdFile] = []
+    bytes_max = FILE_BYTES_MAX
+    if stream.settings.retention_bytes:
+        bytes_max = min(bytes_max, stream.settings.retention_bytes // _RETENTION_PART)
     follows = shard.firsts[0]
     for file in reversed(shard.cold):
-        if file.bytes > moving or moving + file.bytes > FILE_BYTES_MAX or file.end != follows:
+        if file.bytes > moving or moving + file.bytes > bytes_max or file.end != follows:
             break
         replaced.insert(0, file)
         moving += file.bytes

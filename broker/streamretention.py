@@ -188,18 +188,18 @@ class StreamRetention:
             return
         self._full = False
         limits = self._engine.limits
-        for shard in rehoming_due(
+        for stream, shard in rehoming_due(
             self._store, sealed_lsn, limits.shard_hot_bytes_max, limits.shard_hot_lag_bytes_max
         ):
-            yield self._rehome(shard)
+            yield self._rehome(stream, shard)
             if self._full:
                 return  # the next time
         self._rehomed_lsn = sealed_lsn
 
-    def _rehome(self, shard: Shard) -> Iterator[Job]:
+    def _rehome(self, stream: Stream, shard: Shard) -> Iterator[Job]:
         try:
             self._log.admit()  # what room is left is for acknowledgements
-            yield from rehome(self._store, shard)
+            yield from rehome(self._store, stream, shard)
         except DiskFull:
             self._full = True
             raise

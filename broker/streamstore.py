@@ -3,7 +3,8 @@
 The apply side of ``streams.py``, as ``registry.py`` is of the rest; which calls it for the records
 and sections that are about streams. A checkpoint holds a stream as::
 
-    STREAM_SECTION   MessagePack: its entity and its definition; then the sections of its shards
+    STREAM_SECTION   MessagePack: its entity and its definition, with some of its shards; one for
+                     the next shards, and so on; then the sections of the shards
 
 and one that lives in memory without its shards.
 """
@@ -19,6 +20,8 @@ from .shard import BLOCKS, SHARD, STREAM_SECTION, Shard, ShardState
 from .stream import Places, Stream, StreamDefinition
 
 __all__ = ["StreamStore"]
+
+_SHARDS_PER_SECTION = 1_000
 
 
 class _StreamSection(msgspec.Struct):
@@ -114,11 +117,14 @@ class StreamStore:
         for stream in list(self.by_id.values()):
             if stream.deleted:
                 continue
-            section = _StreamSection(stream.id, stream.definition())
+            definition = stream.definition()
             # Of one in memory, the records are gone with the process. Shards that are made from
             # here on come back by replay.
             shards = list(stream.shards.values()) if stream.log is self._log else []
-            yield STREAM_SECTION, msgspec.msgpack.encode(section)
+            for at in range(0, len(definition.shards), _SHARDS_PER_SECTION):
+                some = definition.shards[at : at + _SHARDS_PER_SECTION]
+                part = msgspec.structs.replace(definition, shards=some)
+                yield STREAM_SECTION, msgspec.msgpack.encode(_StreamSection(stream.id, part))
             for shard in shards:
                 for each in shard.sections():
                     if shard.id not in self.shards:
@@ -129,6 +135,10 @@ class StreamStore:
         """Take back one section."""
         if kind == STREAM_SECTION:
             section = msgspec.msgpack.decode(content, type=_StreamSection)
+            known = self.by_id.get(section.id)
+            if known is not None:
+                before = [shard.definition for shard in known.shards.values()]
+                section.definition.shards[:0] = before
             self.define(section.id, section.definition)
         elif kind == SHARD:
             state = msgspec.msgpack.decode(content, type=ShardState)

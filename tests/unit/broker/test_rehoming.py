@@ -98,6 +98,17 @@ def test_files_stay_below_their_limit(client, monkeypatch):
     assert len(client.shard().cold) >= 3
 
 
+def test_files_are_small_parts_of_what_a_stream_may_have(client):
+    """Because they go as a whole."""
+    client.update(retention_bytes=100_000)
+    for _ in range(20):
+        fill(client, 30)
+        rehome(client)
+    assert max(file.bytes for file in client.shard().cold) < 10_000
+    client.broker.advance(2_000)
+    assert 85_000 < client.stream.stored_bytes <= 100_000
+
+
 def test_only_so_many_blocks_move_in_one_go(client, monkeypatch):
     monkeypatch.setattr(rehoming, "_BLOCKS_MAX", 10)
     monkeypatch.setattr(rehoming, "FILE_BYTES_MAX", 1)
@@ -254,6 +265,6 @@ def test_which_shards_are_due(client):
     shard = client.shard()
     lag = sealed - shard.lsns[0]
     assert list(rehoming_due(store, sealed, shard.hot_bytes, lag)) == []
-    assert list(rehoming_due(store, sealed, shard.hot_bytes - 1, lag)) == [shard]
-    assert list(rehoming_due(store, sealed, shard.hot_bytes, lag - 1)) == [shard]
+    assert list(rehoming_due(store, sealed, shard.hot_bytes - 1, lag)) == [(client.stream, shard)]
+    assert list(rehoming_due(store, sealed, shard.hot_bytes, lag - 1)) == [(client.stream, shard)]
     assert list(rehoming_due(store, shard.lsns[0], 0, 0)) == [], "nothing of it is sealed"

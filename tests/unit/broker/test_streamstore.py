@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from braidmq.broker import streamstore
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.settings import QueueSettings
 from braidmq.storage.errors import Corrupt
@@ -30,6 +31,19 @@ def test_a_stream_comes_back_as_it_was():
     assert info.settings == before.settings and len(info.shards) == 4
     assert client.bodies(0) == [b"x" * 100] * 50
     assert client.bodies(2) == [b"child", b"behind it"]
+
+
+def test_a_stream_of_many_shards_comes_back(monkeypatch):
+    monkeypatch.setattr(streamstore, "_SHARDS_PER_SECTION", 3)
+    client = StreamClient(DiskBroker()).declare(10)
+    for index in range(10):
+        client.append(b"%d" % index, hash_key=client.shard(index).first_hash)
+    client.merge(4, 5)
+    definition = client.stream.definition()
+    client.broker.checkpoint()
+    client = again(client)
+    assert client.stream.definition() == definition
+    assert [client.bodies(index) for index in range(10)] == [[b"%d" % n] for n in range(10)]
 
 
 def test_entities_are_not_used_again():
