@@ -281,7 +281,7 @@ def append_appended(out: bytearray, request: int, results: Sequence[Position | B
     if set(map(type, results)) != {tuple}:
         errors = [(i, e.code, str(e)) for i, e in enumerate(results) if isinstance(e, BraidError)]
         results = [(0, 0) if isinstance(each, BraidError) else each for each in results]
-    shards, numbers = zip(*results, strict=True)  # type: ignore[arg-type]
+    shards, numbers = zip(*results, strict=True)
     append_frame(out, (_APPENDED, request, shards, numbers, errors))
 
 
