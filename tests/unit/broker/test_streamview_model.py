@@ -285,6 +285,26 @@ class ViewMachine(RuleBasedStateMachine):
                 record.due_ms = 0
         self.forget_trimmed()
 
+    @rule(pick=PICKS, count=st.integers(1, 8), steps=st.integers(0, 4), seed=PICKS)
+    def crash_before_an_ack_is_kept(self, pick, count, steps, seed):
+        """All that was acknowledged together is settled, or all of it comes again."""
+        chosen = self.pick_leased(pick, count)
+        broker = self.broker
+        broker.auto_commit = False
+        broker.ack(*self.receipts(chosen), name="v")
+        for _ in range(steps):
+            broker.clock.turn()
+            for worker in broker.workers:
+                worker.step()
+        self.crash(True, seed)
+        left = {message.id for message in self.broker.browse("v")}
+        kept = [record for record in chosen if record.id in left]
+        trimmed = [record for record in chosen if self.is_trimmed(record)]
+        assert not kept or len(kept) + len(trimmed) == len(chosen)
+        for record in chosen:
+            if record not in kept:
+                self.records.pop((record.shard, record.number), None)
+
     # --- what always holds ---
 
     @invariant()
