@@ -215,7 +215,7 @@ def import_records(target: Target, output: Output, name: str, file: str | None, 
             total = os.path.getsize(file)
         loading = _Import(name, skip, total, output)
         run(target, lambda broker: loading.run(broker, source))
-    output.document({"imported": loading.count, "stream": name})
+    output.document({"event": "result", "imported": loading.count, "stream": name})
 
 
 class _Import:

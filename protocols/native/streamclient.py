@@ -207,6 +207,11 @@ class _RemoteMembership(RemoteFlow[GroupEvent]):
     def _opening(self, credit: int) -> tuple[object, ...]:
         return _O["JOIN_GROUP"], *self._fields
 
+    def _on_opened(self, opened: "asyncio.Future[Any]") -> None:
+        super()._on_opened(opened)
+        if not opened.cancelled() and opened.exception() is None:
+            self.id = opened.result().member
+
     def detach(self) -> None:
         """The connection is gone, and with it all shards."""
         self._wire = None
@@ -402,7 +407,7 @@ class StreamCalls:
     ) -> Membership:
         fields = (stream, group, _start(start), records_max, bytes_max)
         membership = _RemoteMembership(self, *fields)
-        membership.id = (await _opened(self, membership)).member
+        await _opened(self, membership)
         return membership
 
     async def list_groups(

@@ -205,8 +205,11 @@ async def test_a_member_joins_again_and_its_old_leases_are_lost(broker, door, re
     async with remote.stream("s").join("g") as member:
         batches = member.batches()
         batch = await anext(batches)
+        membership = member._membership
+        assert membership is not None and membership.id == 1
         await door.restart()
         again = await anext(batches)
+        assert membership.id == 2
         assert [record.body for record in again.records] == [b"1"]
         with pytest.raises(LeaseLost):
             await batch.checkpoint()
