@@ -7,7 +7,7 @@ from braidmq.broker.replayverbs import ReplayInfo, ReplayPolicy
 from tests.broker_harness import Harness
 from tests.fanout_harness import bind, declare_stream
 
-__all__ = ["archived", "origins", "replay", "replays", "run_replays"]
+__all__ = ["archived", "numbered", "origins", "replay", "replays", "run_replays"]
 
 
 def archived(broker: Harness, shards: int = 1, filter: str = "#") -> None:
@@ -49,3 +49,8 @@ def origins(broker: Harness, name: str) -> list[str]:
     """Where the messages of a queue came from; "": from their publisher."""
     found = [unpack_headers(each.attributes) for each in broker.browse(name)]
     return [str(headers.get("replayed-from", "")) for headers in found]
+
+
+def numbered(count: int, begin: int = 0) -> list[bytes]:
+    """Bodies to publish."""
+    return [b"%d" % number for number in range(begin, begin + count)]
