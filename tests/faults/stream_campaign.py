@@ -121,6 +121,7 @@ class StreamCampaign(Campaign):
         behaviours = self._behaviours(daemon.port) if self._looked_run == self.journal.run else []
         actors = [asyncio.ensure_future(_act(each)) for each in behaviours]
         try:
+            await asyncio.sleep(0)  # let all begin: the daemon may be gone already
             await fault(daemon)
         finally:
             for actor in actors:
