@@ -134,6 +134,26 @@ def test_one_that_is_cancelled_while_it_reads(broker):
     assert replays(broker)[0].state == "cancelled"
 
 
+def test_one_that_is_cancelled_while_it_looks_for_its_start(broker, monkeypatch):
+    archived(broker)
+    for _ in range(3):
+        publish(broker, "t", *(bytes(1_000) for _ in range(20)))
+        broker.advance(1_000)
+    broker.rehome()
+    queues(broker, "q")
+    bind(broker, "t", "q")
+    broker.settle()
+    asked: list[Any] = []
+    monkeypatch.setattr(broker.log.cold, "seek", lambda *arguments: asked.append(arguments))
+    id = replay(broker, "t", "q", start_ms=START_MS + 500).id
+    broker.advance(100)
+    ((_, _, callback, argument),) = asked
+    broker.core.cancel_replay(SYSTEM, id)
+    callback(argument, 25, None)
+    broker.advance(100)
+    assert (replays(broker)[0].state, broker.bodies("q")) == ("cancelled", [])
+
+
 # --- a restart ---
 
 
