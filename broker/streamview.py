@@ -375,17 +375,22 @@ class StreamView(Queue):
         return None
 
     def _find_matching(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
-        for lane in self._turns:
-            while True:
-                number = lane.first_ready(consumer.positions.get(lane.base, 0))
-                consumer.positions[lane.base] = number
-                if number < lane.next:
-                    if number >= lane.shard.first:
-                        return lane, number
-                    self._trim(lane)
-                elif not self._admit(lane):
-                    self._watch(lane)
-                    break
+        progress = True
+        while progress:  # all of a lane was admitted: that may be what others wait for
+            progress = False
+            for lane in self._turns:
+                while True:
+                    number = lane.first_ready(consumer.positions.get(lane.base, 0))
+                    consumer.positions[lane.base] = number
+                    if number < lane.next:
+                        if number >= lane.shard.first:
+                            return lane, number
+                        self._trim(lane)
+                    elif self._admit(lane):
+                        progress = True
+                    else:
+                        self._watch(lane)
+                        break
         return None
 
     def _ready_again(self, lane: Lane, number: int) -> None:
@@ -400,12 +405,12 @@ class StreamView(Queue):
 
     def _admit(self, lane: ViewLane) -> bool:
         """Admit some more records of a shard; False when there is none, or no room."""
-        if lane.seeking or not all(parent.admitted for parent in lane.parents):
+        if lane.seeking or not _may_begin(lane):
             return False
+        before = lane.next
         self.counters.expired += lane.skip_missing()
-        size = lane.admit(min(_ADMIT_MESSAGES, self._room()))
-        self.bytes += size
-        return size > 0
+        self.bytes += lane.admit(min(_ADMIT_MESSAGES, self._room()))
+        return lane.next > before
 
     def _leave(self, lane: ViewLane) -> None:
         """Nothing in the lane that has its turn is ready."""
@@ -419,7 +424,7 @@ class StreamView(Queue):
 
     def _watch(self, lane: ViewLane) -> None:
         """Hear of it when there is more to be admitted."""
-        if lane.tip is not None or lane.stalled or lane.seeking:
+        if lane.tip is not None or lane.stalled or lane.seeking or not _may_begin(lane):
             return
         if lane.next < lane.shard.readable():
             lane.stalled = True
@@ -567,6 +572,10 @@ class StreamView(Queue):
 
 def _nothing(lsn: int) -> None:
     """There is nothing to release."""
+
+
+def _may_begin(lane: ViewLane) -> bool:
+    return all(parent.admitted for parent in lane.parents)
 
 
 def _index(lane: ViewLane) -> int:

@@ -419,6 +419,19 @@ def test_children_come_when_their_parents_are_through():
         views.restart()
 
 
+@pytest.mark.parametrize("turn", range(4))
+def test_a_selector_finds_what_stands_in_a_child(turn):
+    views = Views()
+    views.append(*(b"%d" % n for n in range(300)))
+    views.client.split(0)
+    views.client.split(1)
+    for _ in range(turn):
+        assert views.receive(1, selector="n = '2'") == []  # whose turn it is changes
+    batch = Appending([b"x"], [b""], [b"\x81\xa1n\xa11"], [LOW])
+    views.client.try_append(batch)
+    assert bodies(views.receive(1, selector="n = '1'")) == [b"x"]
+
+
 def test_a_shard_that_is_held_up_holds_up_no_other():
     views = Views(2)
     views.append(b"1", hash_key=LOW)
