@@ -61,7 +61,7 @@ HOT = {
         "storage": "frame record block runs commit cache log",
         "broker": "index state wheel lease reader queue fifo engine core topiccore feed publishing"
         " router topictree tables publication topics sharing binding_index bindings fanout letters"
-        " shard stream streams streamreading streamwaiting rates",
+        " shard stream streams streamreading streamwaiting rates streamview viewlane viewreader",
         "protocols/native": "frames session queues streams",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
         "protocols/http": "frames websocket",
