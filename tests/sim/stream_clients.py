@@ -189,7 +189,7 @@ class Resharder(Client):
     def act(self) -> None:
         world = self.world
         rng, core = world.rng, world.core
-        if self.done or rng.random() > 0.08:
+        if self.done or rng.random() > 0.15:
             return
         shards = core.streams.get("s").open
         choice = rng.random()

@@ -112,6 +112,7 @@ class StreamWorld(World):
                 if not records:
                     break
         self.audit.check(found, now_ms)
+        self.catch_up()
 
     def read(self, index: int, number: int) -> Chunk:
         """Read a chunk now."""
@@ -133,8 +134,17 @@ class StreamWorld(World):
         assert isinstance(answer, Chunk), answer
         return answer
 
+    def catch_up(self) -> None:
+        """Let the readers come to the ends of the shards, and wait there."""
+        for _ in range(15):
+            for tailer in self.tailers:
+                tailer.act()
+            self.settle()
+
     def finish(self) -> None:
         """Stop appending, and close the books."""
+        self.guarded(self.catch_up)
+        self.run(60)
         for client in self.clients:
             client.leave()
         self.guarded(self.settle)
