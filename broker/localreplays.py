@@ -17,7 +17,9 @@ class LocalReplays(LocalBindings):
         return info
 
     async def list_replays(self) -> list[ReplayInfo]:
-        return self._check_open().list_replays(self._who)
+        found = self._check_open().list_replays(self._who)
+        await self.kept(Durability.SYNC)  # what a crash could take back is not told
+        return found
 
     async def cancel_replay(self, id: int) -> ReplayInfo:
         info = self._check_open().cancel_replay(self._who, id)

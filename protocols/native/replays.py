@@ -21,8 +21,8 @@ class ReplayRequests(BindingRequests):
 
     def on_list_replays(self, request: replay_op.ListReplays, now_ms: int) -> None:
         if request.cancel:
-            info = self._core.cancel_replay(self._who, request.cancel)
-            append_frame(self._answers(_SYNC), replay_op.ReplaysReply(request.request, [info]))
+            found = [self._core.cancel_replay(self._who, request.cancel)]
         else:
             found = self._core.list_replays(self._who)
-            append_frame(self._out, replay_op.ReplaysReply(request.request, found))
+        # What a crash could take back is not told, not even how far they are.
+        append_frame(self._answers(_SYNC), replay_op.ReplaysReply(request.request, found))

@@ -1,5 +1,6 @@
 """Replays in this process: a verb returns when what it did is kept."""
 
+import asyncio
 import inspect
 
 from braidmq.broker import Broker
@@ -14,6 +15,24 @@ def test_every_verb_is_there_with_its_arguments():
         if inspect.iscoroutinefunction(verb):
             own = inspect.signature(getattr(LocalReplays, name))
             assert list(own.parameters) == list(inspect.signature(verb).parameters)
+
+
+async def test_what_is_told_is_kept(tmp_path):
+    async with Broker(tmp_path / "data") as broker:
+        await broker.declare_queue("q")
+        await broker.declare_stream("archive")
+        await broker.verbs.bind("t", Target("stream", "archive"), BindingSettings())
+        await broker.publish_many("t", [b"x"] * 5_000)
+        await broker.verbs.bind("t", Target("queue", "q"), BindingSettings())
+        await broker.verbs.replay("t", Target("queue", "q"), ReplayPolicy("archive"))
+        replayed = 0
+        while replayed < 5_000:
+            await asyncio.sleep(0)
+            next_lsn = broker.core.log.next_lsn
+            (info,) = await broker.verbs.list_replays()
+            assert broker.core.log.durable_lsn >= next_lsn
+            assert info.replayed >= replayed
+            replayed = info.replayed
 
 
 async def test_a_replay_is_there_after_a_restart(tmp_path):
