@@ -43,7 +43,7 @@ class StreamCampaign(Campaign):
     """See :class:`Campaign`."""
 
     GONE = (Gone, Refusal)
-    BUSY_ACKED_MAX = 5_000
+    BUSY_ACKED_MAX = 4_000
     journal: StreamJournal
 
     def __init__(self, data: Path, scratch: Path, seed: int) -> None:
@@ -159,6 +159,8 @@ class StreamCampaign(Campaign):
                 await self._consume(wire, daemon.port, stream, group)
             for name in STREAMS:
                 await self._look_at(wire, name, all_of_it=True)
+                if not self.journal.books[name].trims:
+                    await Tail(self.journal, self.rng, name).through(wire, self.guard_seconds)
                 if name != FAN_STREAM and self.journal.books[name].records > CHAPTER_RECORDS_MAX:
                     self.journal.books[name].deleting = True
                     await wire.call(DELETE_STREAM, name)

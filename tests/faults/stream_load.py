@@ -7,6 +7,7 @@ what it does not know, and ends. See ``load.py``.
 import asyncio
 import itertools
 import random
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -26,6 +27,7 @@ from .stream_wire import (
     StreamWire,
     chunk_of,
 )
+from .waiting import until
 from .wire import Gone, Refusal
 
 __all__ = ["Tail", "append", "read_all", "reread", "reshard", "take_chunk"]
@@ -134,6 +136,7 @@ class Tail:
         self._ended: set[int] = set()
         self._owed = 0  # bytes to allow again
         self._over = False
+        self._count = 0  # of records
 
     async def run(self, port: int) -> None:
         """Read from here and there until the broker is gone. Raises Gone."""
@@ -158,6 +161,31 @@ class Tail:
                 self._owed = 0
         finally:
             wire.abort()
+
+    async def through(self, wire: StreamWire, guard_seconds: float) -> None:
+        """Read all of a stream that nobody else uses, once. Raises Gone."""
+        book = self._journal.books[self._stream]
+        self._numbers = {
+            shard.index: 0
+            for shard in book.shards.values()
+            if not any(parent in book.shards for parent in shard.parents)
+        }
+        tail = await wire.tail(self._on_chunk, self._stream, self._numbers, TAIL_CREDIT, True)
+        heard = -1
+        while heard < self._count and not self._over:
+            heard = self._count
+            wire.credit(tail, self._owed)  # of all that was heard of, before more is waited for
+            self._owed = 0
+            await until(partial(self._heard_more, heard), guard_seconds)
+        if self._count != book.records:
+            text = f"a tail of {self._stream} had {self._count} of {book.records} records,"
+            text += (
+                f" and was {'over' if self._over else 'waiting'} at {self._numbers} {wire.reason}"
+            )
+            self._journal.find("skipped" if self._count < book.records else "repeated", text)
+
+    def _heard_more(self, count: int) -> bool:
+        return self._over or self._count > count
 
     def _starts(self) -> dict[int, int]:
         """Of all shards without parents, or of the open ones."""
@@ -185,6 +213,7 @@ class Tail:
             journal.find("misordered", f"{where}: nobody asked for it, or not yet")
             return
         chunk = take_chunk(journal, self._stream, index, number, sent)
+        self._count += len(chunk.records)
         self._numbers[index] = chunk.next
         if chunk.ended:
             del self._numbers[index]

@@ -136,6 +136,7 @@ class StreamWire(Wire):
                 self._hearing[request](frame[2:])
                 return
             if operation == ERROR and request not in self._answers:
+                self.reason = f"{frame[2]}: {frame[3]}"
                 self._hearing.pop(request)([])
                 return
         super()._on_frame(frame)
@@ -156,10 +157,15 @@ class StreamWire(Wire):
         return request
 
     async def tail(
-        self, hear: Callable[[list[Any]], None], stream: str, starts: dict[int, int], credit: int
+        self,
+        hear: Callable[[list[Any]], None],
+        stream: str,
+        starts: dict[int, int],
+        credit: int,
+        until_end: bool = False,
     ) -> int:
         """Have shards read on and on; ``hear`` gets [last, shard, chunk], or [] at the end."""
-        return await self._begin(hear, TAIL, stream, list(starts.items()), credit)
+        return await self._begin(hear, TAIL, stream, [*starts.items()], credit, True, until_end)
 
     def credit(self, tail: int, size: int) -> None:
         """Allow a tail more bytes."""

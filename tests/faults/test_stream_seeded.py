@@ -197,7 +197,7 @@ async def test_a_daemon_without_a_bug_is_not_accused(tmp_path: Path, request) ->
         await asyncio.sleep(campaign.rng.uniform(0.3, 0.8))
         await daemon.kill()
 
-    for _ in range(cycles(4)):
+    for _ in range(cycles(3)):
         await campaign.cycle(kill, campaign.daemon((), environment))
     await campaign.finish()
     campaign.verdict(request)
