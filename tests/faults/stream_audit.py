@@ -72,11 +72,6 @@ class ShardBook:
     records: dict[int, Record] = field(default_factory=dict)  # that were read, by number
     promised: dict[int, Entry] = field(default_factory=dict)  # acknowledged, and not read yet
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the broker has said for certain that it is there."""
-        return self.first_hash >= 0 or bool(self.end or self.records or self.promised)
-
 
 class StreamBook:
     """What is known of a stream."""
@@ -149,7 +144,7 @@ class StreamJournal(Journal):
         indexes = {told["index"] for told in shards}
         for index, shard in list(book.shards.items()):
             if index not in indexes:
-                if not book.trims and shard.is_known:
+                if not book.trims and (shard.records or shard.promised):  # else it ended empty
                     self.find("forgotten", f"{name}: shard {index}")
                 self.counts["let go"] += len(shard.records)
                 del book.shards[index]

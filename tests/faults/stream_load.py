@@ -144,6 +144,9 @@ class Tail:
         try:
             while True:
                 self._numbers = self._starts()
+                if not self._numbers:
+                    await asyncio.sleep(0.05)
+                    continue
                 self._ended.clear()
                 self._over = False
                 try:

@@ -208,7 +208,7 @@ def test_shards_tile_stay_and_do_not_change():
     closed = shard(0, following=5, closed=True)
 
     def told(*shards):
-        story = Story()
+        story = two_records()
         story.journal.told("clicks", [closed, *halves])
         assert not story.found()
         story.journal.told("clicks", list(shards))
