@@ -39,6 +39,7 @@ from .jwt import JwtSettings, JwtVerifier
 from .limits import ZERO_ALLOWED, Limits, SessionPolicy
 from .mqtt_options import MqttOptions
 from .settings import QueueSettings, check_name
+from .stream_settings import StreamSettings
 from .webhook_policy import WebhookPolicy, webhook_policy_problems
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Loaded",
     "Logging",
     "Storage",
+    "StreamTable",
     "changes",
     "dotted",
     "duration_ms",
@@ -70,6 +72,7 @@ __all__ = [
 _ENVELOPE_BYTES = 8 * 1024  # what a SEND takes beside a message's body and headers
 _MQTT_STRING_BYTES_MAX = 65_535
 _TOKEN_KEYS = ("auth", "jwt", "keys")  # they may be secrets
+_NAMED = (("users",), ("streams",), ("queues",), _TOKEN_KEYS)  # tables by names of yours
 # Read once, when the log or a listener is opened, or a FIFO queue is made.
 _LIMITS_FIXED = (
     "cache_bytes_max connections_max connections_unauthenticated_max dedup_window_ms"
@@ -109,6 +112,18 @@ class Account(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return f"Account(password_hash={SECRET_SHOWN}, rules={self.rules!r})"
 
 
+class StreamTable(StreamSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A stream to declare at start; the name is the key in the table ``streams``."""
+
+    shards: int = 1  # counts when it is made
+
+    @property
+    def settings(self) -> StreamSettings:
+        """What it is told to do, without how it begins."""
+        values = {name: getattr(self, name) for name in StreamSettings.__struct_fields__}
+        return StreamSettings(**values)
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything the daemon can be told."""
 
@@ -123,6 +138,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     webhooks: WebhookPolicy = WebhookPolicy()
     auth: Auth = Auth()
     users: dict[str, Account] = {}
+    streams: dict[str, StreamTable] = {}
     queues: dict[str, QueueSettings] = {}
 
     def access_users(self) -> tuple[User, ...]:
@@ -246,6 +262,15 @@ def _contradictions(config: Config) -> Iterator[tuple[Path, str]]:
         problem = hash_problem(account.password_hash) if account.password_hash else None
         if problem:
             yield ("users", name, "password_hash"), f"{problem}; braidmq user hash makes one"
+    for name, stream in config.streams.items():
+        try:
+            check_name(name, "stream")
+            stream.check()
+        except InvalidArgument as error:
+            yield ("streams", name), str(error)
+        most = min(config.limits.shards_per_stream_max, config.limits.shards_max)
+        if not 1 <= stream.shards <= most:
+            yield ("streams", name, "shards"), f"a stream begins with 1 to {most} shards"
     for name, settings in config.queues.items():
         try:
             check_name(name)
@@ -265,7 +290,7 @@ def flat(config: Config) -> dict[Path, object]:
         if isinstance(value, msgspec.Struct):
             for name in value.__struct_fields__:
                 walk(getattr(value, name), (*path, name))
-        elif isinstance(value, dict) and path in (("users",), ("queues",), _TOKEN_KEYS):
+        elif isinstance(value, dict) and path in _NAMED:
             for name, item in value.items():
                 walk(item, (*path, name))
         elif path[-1] == "password_hash" or path[:3] == _TOKEN_KEYS:
@@ -332,7 +357,7 @@ def _addresses(config: Config) -> list[Listener]:
 
 def needs_restart(old: Config, new: Config) -> list[str]:
     """The keys that differ and that a reload cannot change."""
-    parts = ("data", "drain_ms", "storage", "sessions", "webhooks", "queues")
+    parts = ("data", "drain_ms", "storage", "sessions", "webhooks", "streams", "queues")
     keys = [name for name in parts if getattr(old, name) != getattr(new, name)]
     if _addresses(old) != _addresses(new):
         keys.append("listeners")

@@ -95,7 +95,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shards_max: int = 100_000  # of all streams
     shards_per_stream_max: int = 10_000  # that are open
     stream_reads_waiting_max: int = 100_000
-    # What a shard has in the log moves to its files when that is more, or so far from the log's end.
+    # What a shard has in the log moves to its files when that is more, or so far from its end.
     shard_hot_bytes_max: int = 8 * 1024 * 1024
     shard_hot_lag_bytes_max: int = 256 * 1024 * 1024
     groups_per_stream_max: int = 1_000

@@ -3,7 +3,7 @@
 1. Signals: SIGTERM and SIGINT drain and end with status 0; a second one does not wait for
    connections any more, but still for the disk. SIGHUP reloads, all or nothing. SIGUSR1 writes
    what every task and thread does into the log.
-2. Ready means ready: recovered, queues declared, listening.
+2. Ready means ready: recovered, streams and queues declared, listening.
 3. When the log fails the process ends: nothing it would say after that could be trusted.
 4. A loop that stands still is watched from a thread, and told to systemd by not being told.
 
@@ -17,13 +17,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 import msgspec
 
 from ..broker.config import Config, ConfigInvalid, changes, needs_restart
-from ..broker.errors import BraidError, Conflict, InvalidArgument
+from ..broker.errors import BraidError, Conflict, InvalidArgument, NotFound
 from ..broker.runtime import Broker
 from ..storage.filelog import FileLog
 from .server import Server, serve
@@ -44,6 +44,23 @@ Progress = Callable[[int, int], None]
 # The writer's thread has to report a finished fdatasync to the loop, and waits this long for the
 # interpreter while the loop is busy. Python's own 5 ms is many times what the fdatasync takes.
 _SWITCH_SECONDS = 0.0005
+
+
+async def _follow(
+    what: str,
+    name: str,
+    declare: Callable[[], Awaitable[object]],
+    update: Callable[[], Awaitable[object]],
+) -> None:
+    """Have a queue or stream as the configuration says: made, or changed."""
+    try:
+        try:
+            await declare()
+        except Conflict:
+            await update()
+            logger.info(f"changed a {what} as configured", extra={"fields": {what: name}})
+    except (Conflict, InvalidArgument, NotFound) as error:
+        raise ConfigInvalid([f"{what}s.{name}: {error}"]) from None
 
 
 class Daemon:
@@ -122,7 +139,7 @@ class Daemon:
             fields["seconds"] = round(broker.report.seconds, 3)
             level = logging.WARNING if broker.report.accepted_loss else logging.INFO
             logger.log(level, "recovered", extra={"fields": fields})
-            await self._declare_queues()
+            await self._declare()
             try:
                 await self._listen()
                 self._tell_ready()
@@ -144,18 +161,23 @@ class Daemon:
                 STATUS=f"recovering {share}", EXTEND_TIMEOUT_USEC=_RECOVERY_TIMEOUT_USEC
             )
 
-    async def _declare_queues(self) -> None:
-        """Have every queue of the configuration, with those settings."""
+    async def _declare(self) -> None:
+        """Have every stream and queue of the configuration, with those settings."""
         verbs = self._broker.verbs
+        for name, table in self._config.streams.items():
+            values = msgspec.structs.asdict(table.settings)
+            await _follow(
+                *("stream", name),
+                partial(verbs.declare_stream, name, table.settings, table.shards),
+                partial(verbs.update_stream, name, values),
+            )
         for name, settings in self._config.queues.items():
-            try:
-                await verbs.declare_queue(name, settings)
-            except Conflict:
-                try:
-                    await verbs.update_queue(name, msgspec.structs.asdict(settings))
-                except (Conflict, InvalidArgument) as error:
-                    raise ConfigInvalid([f"queues.{name}: {error}"]) from None
-                logger.info("changed a queue as configured", extra={"fields": {"queue": name}})
+            values = msgspec.structs.asdict(settings)
+            await _follow(
+                *("queue", name),
+                partial(verbs.declare_queue, name, settings),
+                partial(verbs.update_queue, name, values),
+            )
 
     async def _listen(self) -> None:
         """Open every listener."""

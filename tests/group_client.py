@@ -5,7 +5,7 @@ from typing import Any
 from braidmq.broker.access import SYSTEM, Principal
 from braidmq.broker.errors import BraidError
 from braidmq.broker.group import Member
-from braidmq.broker.groupverbs import GroupEvent
+from braidmq.broker.groupverbs import GroupEvent, GroupInfo
 from braidmq.broker.shard import Shard
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.broker.streamreading import Chunk
@@ -15,7 +15,7 @@ from braidmq.broker.streamverbs import Start
 from braidmq.storage.log import Durability
 from tests.broker_harness import Harness
 
-__all__ = ["GroupClient", "append", "declare_stream", "read_all"]
+__all__ = ["GroupClient", "append", "declare_stream", "group_info", "read_all"]
 
 
 def declare_stream(
@@ -25,6 +25,11 @@ def declare_stream(
     settings = StreamSettings(durability=durability, **more)
     broker.core.declare_stream(SYSTEM, "s", settings, shards, broker.clock.ms)
     broker.settle()
+
+
+def group_info(broker: Harness) -> GroupInfo:
+    """What is known of the group "g" of the stream "s"."""
+    return broker.core.group_info(SYSTEM, "s", "g", broker.clock.ms)
 
 
 def append(broker: Harness, shard: int, *bodies: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ...broker.config import Auth, Config, Listener, Logging, Storage
+from ...broker.config import Auth, Config, Listener, Logging, Storage, StreamTable
 from ...broker.jwt import JwtSettings
 from ...broker.limits import Limits, SessionPolicy
 from ...broker.mqtt_options import MqttOptions
@@ -144,6 +144,15 @@ KEYS: dict[str, str] = {
     "auth.jwt.leeway_seconds": "How far clocks may differ.",
     "users.NAME.password_hash": "What `braidmq user hash` prints. Empty: no password opens it.",
     "users.NAME.rules": "What the user may do: a list of `{effect, actions, names}`.",
+    "streams.NAME.shards": "How many shards it begins with.",
+    "streams.NAME.durability": "`sync`: on disk; `os`: survives the process; `memory`. Fixed.",
+    "streams.NAME.retention_ms": "No record can be read for longer. 0: for ever.",
+    "streams.NAME.retention_bytes": "The oldest records make way beyond that. 0: no limit.",
+    "streams.NAME.record_bytes_max": "Largest record: key, headers and body.",
+    "streams.NAME.shard_bytes_in_per_second": "What a shard takes before it throttles. 0: all.",
+    "streams.NAME.shard_records_in_per_second": "The same in records.",
+    "streams.NAME.shard_bytes_out_per_second": "What a shard gives before it throttles.",
+    "streams.NAME.tags": "Names and values for your own use.",
     "queues.NAME.fifo": "Message groups in order, and deduplication. Fixed once declared.",
     "queues.NAME.durability": "`sync`: on disk; `os`: survives the process; `memory`. Fixed.",
     "queues.NAME.visibility_timeout_ms": "How long a received message is leased.",
@@ -158,6 +167,9 @@ KEYS: dict[str, str] = {
     "queues.NAME.overflow": "When it is full: `reject`, `drop-oldest` or `dead-letter`.",
     "queues.NAME.content_dedup": "FIFO: the body identifies a message that has no id.",
     "queues.NAME.dedup_scope": "FIFO: an id is unique in the `queue` or in its `group`.",
+    "queues.NAME.stream": "The queue shows the records of this stream. Fixed, as the next two are.",
+    "queues.NAME.start": "Where it begins: `earliest`, `latest`, or at a `time`.",
+    "queues.NAME.start_ms": "That time, unix ms.",
     "queues.NAME.tags": "Names and values for your own use.",
 }
 
@@ -172,6 +184,7 @@ _STRUCTS: dict[str, Any] = {
     "webhooks": WebhookPolicy,
     "auth": Auth,
     "auth.jwt": JwtSettings,
+    "streams.NAME": StreamTable,
     "queues.NAME": QueueSettings,
 }
 
@@ -180,7 +193,7 @@ _HEAD = """\
 # A duration may be written "30s", "5m", "12h" or "4d", a size "64KiB" or "4MiB".
 # braidmq config check FILE says what is wrong with it.
 """
-_USERS_AND_QUEUES = """
+_USERS_STREAMS_AND_QUEUES = """
 # Who may log in. As long as there is no user, everybody on this machine may do everything, and
 # nobody else can connect. braidmq user hash NAME prints such a table.
 #
@@ -198,7 +211,11 @@ _USERS_AND_QUEUES = """
 # issuer = "https://login.example.org"
 # keys.main = "-----BEGIN PUBLIC KEY-----..."
 
-# Queues to declare at start.
+# Streams and queues to declare at start.
+#
+# [streams.orders-log]
+# shards = 4
+# retention_ms = "7d"
 #
 # [queues.orders]
 # visibility_timeout_ms = "2m"
@@ -207,6 +224,9 @@ _USERS_AND_QUEUES = """
 #
 # [queues."pay.fifo"]
 # fifo = true
+#
+# [queues.billing]
+# stream = "orders-log"
 """
 
 
@@ -278,7 +298,7 @@ def example() -> str:
     section = ""
     for key, meaning in KEYS.items():
         folder, _, name = key.rpartition(".")
-        if folder in ("listeners", "auth", "auth.jwt", "users.NAME", "queues.NAME"):
+        if folder in ("listeners", "auth", "auth.jwt", "users.NAME", "streams.NAME", "queues.NAME"):
             continue
         if folder != section:
             section = folder
@@ -292,4 +312,4 @@ def example() -> str:
                 "# TLS: listeners = [{ url = "
                 '"braids://0.0.0.0:7450", tls_certificate = "cert.pem", tls_key = "key.pem" }]'
             )
-    return "\n".join(lines) + "\n" + _USERS_AND_QUEUES
+    return "\n".join(lines) + "\n" + _USERS_STREAMS_AND_QUEUES

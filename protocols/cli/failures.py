@@ -65,10 +65,10 @@ def _errors() -> tuple[_Row, ...]:
     return (
         (ConfigInvalid, 78, "bad-config", "braidmq config check shows every problem"),
         (broker.InvalidArgument, 2, "", "see --help of the command"),
-        (broker.NotFound, 3, "", "braidmq queue ls shows what there is"),
+        (broker.NotFound, 3, "", "braidmq queue ls, stream ls and topic ls show what there is"),
         (broker.Unauthenticated, 4, "", "give --user and --password-file, or use a context"),
         (broker.PermissionDenied, 4, "", "ask for a rule that allows it"),
-        (broker.Conflict, 5, "", "braidmq queue show tells the settings it has"),
+        (broker.Conflict, 5, "", "braidmq queue show or stream show tells what it is"),
         (broker.LeaseLost, 1, "", "receive it again, and hold it for longer"),
         (broker.Throttled, 1, "", "try again in a moment, or raise the rates of the stream"),
         (broker.LimitExceeded, 1, "", "make room, or raise the limit"),

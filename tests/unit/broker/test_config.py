@@ -20,6 +20,7 @@ from braidmq.broker.config import (
 )
 from braidmq.broker.limits import Limits
 from braidmq.broker.passwords import hash_password
+from braidmq.broker.stream_settings import StreamSettings
 from braidmq.storage.log import Durability
 
 HASH = hash_password("correct horse")
@@ -106,6 +107,14 @@ def test_queues_have_their_settings():
     assert (settings.visibility_timeout_ms, settings.tags) == (120_000, {"team": "pay"})
 
 
+def test_streams_have_their_settings():
+    table = from_text('[streams.s]\nshards = 4\nretention_ms = "7d"\ntags = {a = "b"}\n').streams[
+        "s"
+    ]
+    assert table.shards == 4
+    assert table.settings == StreamSettings(retention_ms=7 * 86_400_000, tags={"a": "b"})
+
+
 # --- refusals ---
 
 
@@ -122,6 +131,9 @@ def test_queues_have_their_settings():
         ("listeners = [{tls_key = 'k'}]", "listeners.0.url: missing"),
         ("limits.queues_max = 0", "limits.queues_max: 0 is out of range; it is between 1 and"),
         ("limits.queues_max = -1", "out of range"),
+        ("[streams.s]\nshards = 0", "f.toml: streams.s.shards: a stream begins with 1 to 10000"),
+        ("[streams.s]\nrecord_bytes_max = 0", "streams.s: record_bytes_max is between 1 and"),
+        ("[streams.'a b']", "the stream name 'a b' holds a space"),
         ("limits.queues_max = 1e3", "1000.0 is not a whole number"),
         ("limits.queues_max = true", "True is not a whole number"),
         ("limits.queues_max = '12'", "'12' is not a whole number"),

@@ -2,21 +2,17 @@
 
 import pytest
 
-from braidmq.broker.access import SYSTEM, Rule, User
+from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import (
     BraidError,
     BrokerFailed,
     Conflict,
     InvalidArgument,
     LeaseLost,
-    LimitExceeded,
     NotFound,
-    PermissionDenied,
     Unavailable,
 )
-from braidmq.broker.group import Group, Member
-from braidmq.broker.groupverbs import GroupEvent, GroupInfo
-from braidmq.broker.limits import Limits
+from braidmq.broker.group import Group
 from braidmq.broker.shard import Shard
 from braidmq.broker.streamstart import NumberFound
 from braidmq.broker.streamverbs import Start
@@ -24,11 +20,7 @@ from braidmq.storage.errors import LogFailed
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
-from tests.group_client import GroupClient, append, declare_stream
-
-
-def info(broker: Harness) -> GroupInfo:
-    return broker.core.group_info(SYSTEM, "s", "g", broker.clock.ms)
+from tests.group_client import GroupClient, append, declare_stream, group_info
 
 
 def reset(
@@ -124,9 +116,9 @@ def test_a_shard_that_is_not_given_back_is_taken_away(broker):
     assert 3 not in one.held and two.got == {3: [b"a"]}
     with pytest.raises(LeaseLost):
         one.keep(3, 2, epoch)
-    assert info(broker).shards[3].number == 1
+    assert group_info(broker).shards[3].number == 1
     two.keep(3)
-    assert info(broker).shards[3].number == 2
+    assert group_info(broker).shards[3].number == 2
 
 
 def test_a_member_that_goes_while_it_is_asked_leaves_its_shards_at_once(broker):
@@ -212,12 +204,12 @@ def test_a_shard_that_cannot_be_read_is_tried_again_and_the_others_go_on(broker)
     assert sorted(member.got) == [0, 1]
     append(broker, 0, b"c")
     member.more(0)
-    assert len(member.got[0]) == 1 and "busy" in info(broker).shards[0].error
+    assert len(member.got[0]) == 1 and "busy" in group_info(broker).shards[0].error
     append(broker, 2, b"x")
     assert member.got[2] == [b"x"]
     broker.core.update_stream(SYSTEM, "s", {"shard_bytes_out_per_second": 0}, broker.clock.ms)
     broker.advance(1_000)
-    assert member.got[0][1:] == [b"c"] and not info(broker).shards[0].error
+    assert member.got[0][1:] == [b"c"] and not group_info(broker).shards[0].error
 
 
 def test_records_that_were_trimmed_are_left_out_and_counted(broker):
@@ -230,11 +222,11 @@ def test_records_that_were_trimmed_are_left_out_and_counted(broker):
     broker.core.streams.trim(shard, 11)
     two = GroupClient(broker)
     assert two.got == {0: [b"new"]}
-    assert info(broker).skipped == info(broker).shards[0].skipped == 7
+    assert group_info(broker).skipped == group_info(broker).shards[0].skipped == 7
     two.release(0)
-    assert two.got == {0: [b"new"] * 2} and info(broker).skipped == 7, "each one once"
+    assert two.got == {0: [b"new"] * 2} and group_info(broker).skipped == 7, "each one once"
     two.keep(0)
-    assert info(broker).shards[0].lag == 0
+    assert group_info(broker).shards[0].lag == 0
 
 
 def test_what_was_missed_of_a_shard_that_is_gone_is_counted():
@@ -247,7 +239,10 @@ def test_what_was_missed_of_a_shard_that_is_gone_is_counted():
     broker.core.split_shard(SYSTEM, "s", 0, "", broker.clock.ms)
     broker.advance(5_000)
     assert 0 not in broker.core.streams.get("s").shards
-    assert info(broker).skipped == 7 and sum(each.skipped for each in info(broker).shards) == 0
+    assert (
+        group_info(broker).skipped == 7
+        and sum(each.skipped for each in group_info(broker).shards) == 0
+    )
 
 
 def test_a_closed_shard_that_was_trimmed_to_its_end_is_done(broker):
@@ -275,7 +270,7 @@ def test_checkpoints_go_forward_and_not_beyond_what_was_given(broker):
             member.keep(0, wrong)
     member.keep(0, 3)
     member.keep(0, 2)
-    shown = info(broker).shards[0]
+    shown = group_info(broker).shards[0]
     assert (shown.number, shown.lag, shown.checkpoint_ms) == (3, 3, broker.clock.ms)
     assert shown.epoch == member.held[0]
 
@@ -291,7 +286,7 @@ def test_a_group_goes_on_after_a_restart_with_higher_epochs(checkpointed):
     if checkpointed:
         broker.checkpoint()
     broker = broker.restarted()
-    assert info(broker).shards[0].number == 2 and not info(broker).members
+    assert group_info(broker).shards[0].number == 2 and not group_info(broker).members
     member = GroupClient(broker, Start("latest"))
     assert member.got == {0: [b"b", b"c"]}
     assert min(member.held.values()) > epoch
@@ -305,7 +300,7 @@ def test_a_group_in_memory_begins_again_with_its_stream():
     member.keep(0)
     broker.checkpoint()
     broker = broker.restarted()
-    assert info(broker).shards[0].number == 1
+    assert group_info(broker).shards[0].number == 1
     append(broker, 0, b"c")
     assert GroupClient(broker).got == {0: [b"c"]}
 
@@ -360,7 +355,7 @@ def test_a_group_begins_at_a_time_also_in_a_cold_file(cold):
     member = GroupClient(broker, Start("time", time_ms=times[20]))
     assert member.got[0][0] == b"20" * 100
     assert 1 not in member.held and sorted(member.held) == [0, 2, 3]
-    shown = info(broker).shards[0]
+    shown = group_info(broker).shards[0]
     assert shown.lag == 30 and shown.number == 21
     assert 0 < shown.behind_ms <= broker.clock.ms - times[20] + 30
 
@@ -375,11 +370,11 @@ def test_a_time_that_cannot_be_found_is_looked_for_again(broker, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("braidmq.broker.groups.find_time", damaged)
         member = GroupClient(broker, start)
-        told = info(broker).shards[0]
+        told = group_info(broker).shards[0]
         assert not member.held and (told.state, told.error) == ("held", "damaged")
         assert told.number == 1 and told.lag == 1
     broker.advance(1_000)
-    assert member.got == {0: [b"a"]} and not info(broker).shards[0].error
+    assert member.got == {0: [b"a"]} and not group_info(broker).shards[0].error
 
 
 def test_a_reset_to_a_time_that_cannot_be_found_moves_nothing(broker, monkeypatch):
@@ -393,14 +388,14 @@ def test_a_reset_to_a_time_that_cannot_be_found_moves_nothing(broker, monkeypatc
 
     monkeypatch.setattr("braidmq.broker.groups.find_number", damaged)
     (answer,) = reset(broker, Start("time", time_ms=1))
-    assert isinstance(answer, Unavailable) and info(broker).shards[0].number == 2
+    assert isinstance(answer, Unavailable) and group_info(broker).shards[0].number == 2
 
 
 def test_where_a_group_begins_means_nothing_to_one_that_is_there(broker):
     append(broker, 0, b"a")
     GroupClient(broker, Start("latest")).leave()
     assert GroupClient(broker, Start("earliest")).got == {}
-    assert info(broker).start == Start("latest")
+    assert group_info(broker).start == Start("latest")
 
 
 # Parents and children -------------------------------------------------------------------------
@@ -414,14 +409,14 @@ def test_children_come_when_all_of_their_parents_are_done(broker):
     broker.core.merge_shards(SYSTEM, "s", 0, 1, broker.clock.ms)
     broker.settle()
     append(broker, 4, b"child")
-    states = [each.state for each in info(broker).shards]
+    states = [each.state for each in group_info(broker).shards]
     assert states == ["held", "held", "held", "held", "waiting"]
     member.keep(0)
-    assert info(broker).shards[0].state == "done"
-    assert info(broker).shards[4].state == "waiting"
+    assert group_info(broker).shards[0].state == "done"
+    assert group_info(broker).shards[4].state == "waiting"
     member.keep(1)
     assert (member.got | other.got)[4] == [b"child"]
-    assert info(broker).shards[4].state == "held"
+    assert group_info(broker).shards[4].state == "held"
 
 
 def test_an_empty_shard_that_closes_is_done_at_once(broker):
@@ -463,15 +458,15 @@ def test_a_reset_moves_all_checkpoints_or_one(broker):
     GroupClient(broker).leave()
     (group,) = reset(broker, Start("latest"))
     assert isinstance(group, Group)
-    assert [each.number for each in info(broker).shards] == [4, 4, 1, 1]
+    assert [each.number for each in group_info(broker).shards] == [4, 4, 1, 1]
     reset(broker, Start("at", number=2), 0)
-    assert [each.number for each in info(broker).shards] == [2, 4, 1, 1]
+    assert [each.number for each in group_info(broker).shards] == [2, 4, 1, 1]
     reset(broker, Start("after", number=2), 1)
-    assert [each.number for each in info(broker).shards] == [2, 3, 1, 1]
+    assert [each.number for each in group_info(broker).shards] == [2, 3, 1, 1]
     reset(broker, Start("time", time_ms=broker.clock.ms), 0)
-    assert info(broker).shards[0].number == 1
+    assert group_info(broker).shards[0].number == 1
     reset(broker, Start("earliest"))
-    assert [each.lag for each in info(broker).shards] == [3, 3, 0, 0]
+    assert [each.lag for each in group_info(broker).shards] == [3, 3, 0, 0]
     with pytest.raises(InvalidArgument):
         reset(broker, Start("at", number=2))
     with pytest.raises(InvalidArgument):
@@ -538,7 +533,7 @@ def test_a_group_is_deleted_when_nobody_is_a_member(broker):
     member.leave()
     broker.core.delete_group(SYSTEM, "s", "g")
     with pytest.raises(NotFound):
-        info(broker)
+        group_info(broker)
     assert not broker.core.streams.watchers.get(broker.core.streams.get("s").id)
     assert GroupClient(broker).got == {0: [b"a"]}, "another of the same name knows nothing"
 
@@ -559,77 +554,4 @@ def test_a_group_goes_with_its_stream(checkpointed):
     broker = broker.restarted()
     assert not broker.core.group_store.by_id
     with pytest.raises(NotFound):
-        info(broker)
-
-
-# Rights, limits and faults --------------------------------------------------------------------
-
-
-def users(*rules: Rule) -> list[User]:
-    return [User("ada", rules=rules)]
-
-
-@pytest.mark.parametrize("taken", ["group:Join", "stream:Read"])
-def test_a_member_whose_rights_went_is_ended(broker, taken):
-    access = broker.core.access
-    both = Rule("allow", ("group:Join", "stream:Read"), ("*",))
-    access.replace(users(both))
-    member = GroupClient(broker, who=access.principal("ada"))
-    access.replace(users(both, Rule("deny", ("queue:Send",), ("*",))))
-    broker.settle()
-    assert member.error is None and member.held
-    access.replace(users(both, Rule("deny", (taken,), ("*",))))
-    broker.settle()
-    assert isinstance(member.error, PermissionDenied)
-    assert not info(broker).members
-
-
-def test_nothing_is_read_after_the_right_to_it_went(broker):
-    access = broker.core.access
-    both = Rule("allow", ("group:Join", "stream:Read"), ("*",))
-    access.replace(users(both))
-    append(broker, 0, b"a")
-    member = GroupClient(broker, who=access.principal("ada"))
-    append(broker, 0, b"secret")
-    broker.core.more_records(member.member, 0, member.held[0])  # it is read in the next turn
-    access.replace(users(both, Rule("deny", ("stream:Read",), ("s",))))
-    broker.settle()
-    assert isinstance(member.error, PermissionDenied) and member.got == {0: [b"a"]}
-
-
-def test_as_many_groups_and_members_as_may_be():
-    broker = Harness(limits=Limits(groups_per_stream_max=1, members_per_group_max=2))
-    declare_stream(broker)
-    GroupClient(broker)
-    GroupClient(broker)
-    with pytest.raises(LimitExceeded):
-        GroupClient(broker)
-    with pytest.raises(LimitExceeded):
-        GroupClient(broker, group="h")
-
-
-def test_the_time_to_give_a_shard_back_is_a_limit():
-    broker = Harness(limits=Limits(group_release_ms=50))
-    declare_stream(broker)
-    append(broker, 3, b"a")
-    GroupClient(broker)
-    two = GroupClient(broker)
-    broker.advance(50)
-    assert two.got == {3: [b"a"]}
-
-
-def test_a_sink_that_fails_costs_only_its_own_member(broker):
-    faults: list[Exception] = []
-    broker.core.on_fault = faults.append
-
-    class Broken(GroupClient):
-        def group_event(self, member: Member, event: GroupEvent) -> None:
-            raise RuntimeError("a bug")
-
-        def group_ended(self, member: Member, error: BraidError) -> None:
-            raise RuntimeError("another")
-
-    good = GroupClient(broker)
-    Broken(broker)
-    assert len(good.held) == 4 and info(broker).members_count == 1
-    assert str(faults[-1]) == "another"
+        group_info(broker)

@@ -1,6 +1,6 @@
 """A publisher waits for slow subscribers: until all have caught up, a while at most, once."""
 
-from braidmq.broker.laggards import SLOW_WAIT_MS, Pause
+from braidmq.broker.laggards import SLOW_WAIT_MS, Laggard, Pause
 
 NOW = 1_700_000_000_000
 
@@ -27,7 +27,7 @@ def pause() -> tuple[Pause, list[str]]:
 def test_it_waits_until_the_last_has_caught_up():
     publisher, woken = pause()
     one, two = Slow(), Slow()
-    slow = {one, two}
+    slow: set[Laggard] = {one, two}
     assert publisher.begin(slow, None, NOW) and publisher.until_ms == NOW + SLOW_WAIT_MS
     assert not slow  # the next publisher looks anew
     one.catch_up()

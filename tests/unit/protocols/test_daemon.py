@@ -11,7 +11,7 @@ import trustme
 from jwt import encode
 
 from braidmq.broker.access import Rule
-from braidmq.broker.config import Account, Auth, Config, ConfigInvalid, Listener
+from braidmq.broker.config import Account, Auth, Config, ConfigInvalid, Listener, StreamTable
 from braidmq.broker.errors import BrokerFailed, Unauthenticated
 from braidmq.broker.jwt import JwtSettings
 from braidmq.broker.limits import Limits, SessionPolicy
@@ -21,6 +21,7 @@ from braidmq.broker.settings import QueueSettings
 from braidmq.protocols import connect
 from braidmq.protocols.daemon import Daemon
 from braidmq.storage.errors import Locked
+from braidmq.storage.log import Durability
 
 SMALL = Limits(reserve_bytes=2**20, disk_free_bytes_min=0)
 LOOPBACK = (Listener(url="braid://127.0.0.1:0"),)
@@ -100,6 +101,25 @@ async def test_queues_follow_the_configuration(tmp_path):
         assert (await client.verbs.queue_info("a")).settings.delay_ms == 5
     with pytest.raises(ConfigInvalid, match=r"queues\.a: fifo cannot be changed"):
         async with Run(config(tmp_path, queues={"a": QueueSettings(fifo=True)})):
+            pass
+
+
+async def test_streams_follow_the_configuration_and_come_before_their_views(tmp_path):
+    queues = {"view": QueueSettings(stream="s")}
+    async with Run(config(tmp_path, streams={"s": StreamTable(shards=3)}, queues=queues)):
+        pass
+    streams = {"s": StreamTable(shards=1, retention_ms=5_000)}
+    async with Run(config(tmp_path, streams=streams)) as run, connect(run.url) as client:
+        info = await client.verbs.stream_info("s")
+        assert (len(info.shards), info.settings.retention_ms) == (3, 5_000)
+        await client.stream("s").append(b"a")
+        [message] = await client.queue("view").receive(wait=5)
+        assert message.body == b"a"
+    with pytest.raises(ConfigInvalid, match=r"streams\.s: durability cannot be changed"):
+        async with Run(config(tmp_path, streams={"s": StreamTable(durability=Durability.OS)})):
+            pass
+    with pytest.raises(ConfigInvalid, match=r"queues\.other: there is no stream"):
+        async with Run(config(tmp_path, queues={"other": QueueSettings(stream="nowhere")})):
             pass
 
 

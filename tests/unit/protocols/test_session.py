@@ -23,6 +23,9 @@ def test_a_session_begins_unfinished():
     class Host:
         loopback = True
 
+        def wake(self) -> None:
+            raise AssertionError("nothing happened yet")
+
     harness = Harness()
     session = NativeSession(harness.core, Host(), harness.clock.ms)  # type: ignore[arg-type]
     assert not session.finished and session.reading and not session.backlog

@@ -13,6 +13,7 @@ from braidmq.broker.config import (
     Listener,
     Logging,
     Storage,
+    StreamTable,
     file_layer,
     load,
 )
@@ -20,6 +21,7 @@ from braidmq.broker.jwt import JwtSettings
 from braidmq.broker.limits import Limits, SessionPolicy
 from braidmq.broker.mqtt_options import MqttOptions
 from braidmq.broker.settings import QueueSettings
+from braidmq.broker.webhook_policy import WebhookPolicy
 from braidmq.protocols.cli.config_text import KEYS, default_of, example, reference, unit_of
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -36,6 +38,8 @@ def keys_of_the_structs() -> set[str]:
         "auth.": Auth,
         "auth.jwt.": JwtSettings,
         "users.NAME.": Account,
+        "webhooks.": WebhookPolicy,
+        "streams.NAME.": StreamTable,
         "queues.NAME.": QueueSettings,
     }
     found = {
@@ -72,13 +76,15 @@ def test_the_example_shows_every_default():
     assert load(file_layer("example", uncommented)).config == Config()
     values = tomllib.loads(uncommented)
     assert set(values["limits"]) == set(Limits.__struct_fields__)
-    assert set(values) == set(Config.__struct_fields__) - {"users", "queues", "auth"}
+    assert set(values) == set(Config.__struct_fields__) - {"users", "streams", "queues", "auth"}
 
 
 def test_the_rest_of_the_example_is_good_too():
-    rest = example().split("# Queues to declare at start.")[1]
+    rest = example().split("# Streams and queues to declare at start.")[1]
     config = load(file_layer("example", re.sub(r"^# ?", "", rest, flags=re.M))).config
     assert config.queues["orders"].dead_letter == "orders-dlq" and config.queues["pay.fifo"].fifo
+    assert config.streams["orders-log"].shards == 4
+    assert config.queues["billing"].stream == "orders-log"
 
 
 def test_the_documentation_has_the_table():

@@ -19,6 +19,8 @@ DOCS = Path(__file__).parents[4] / "docs"
 def raised(kind: type[Exception]) -> Exception:
     if kind is storage_errors.Corrupt:
         return storage_errors.Corrupt(17, "bad crc")
+    if kind is storage_errors.ColdCorrupt:
+        return storage_errors.ColdCorrupt("cold/1.cold", 17, "bad crc")
     return kind("why")
 
 
