@@ -158,7 +158,7 @@ class ShardRead:
             file = shard.cold_file(self.number)
             cold = shard.log.cold
             assert cold is not None
-            cold.read(file, self.number, self.bytes_max, self._on_cold, file)
+            cold.read(*(file, self.number, self.records_max, self.bytes_max), self._on_cold, file)
             return
         blocks = self._gather(readable)
         if blocks:

@@ -24,6 +24,7 @@ __all__ = ["PLACES_MAX", "ViewReader"]
 
 PLACES_MAX = 16  # shards of which something is kept: of each a piece of a file, and decoded records
 _PIECE_BYTES = 256 * 1024  # read from a file at once; a single block may be more
+_PIECE_RECORDS = 10_000
 _KEYS_MAX = 256  # partition keys whose header is kept
 _DECODED_BYTES = 64 * 1024  # of records that are decoded at once; a single one may be more
 
@@ -165,7 +166,8 @@ class ViewReader(Reader):
             if file.first <= number:
                 assert shard.log.cold is not None
                 argument = (code, file, number)
-                shard.log.cold.read(file, number, _PIECE_BYTES, self._on_cold, argument)
+                most = (_PIECE_RECORDS, _PIECE_BYTES)
+                shard.log.cold.read(file, number, *most, self._on_cold, argument)
                 return
         elif shard.firsts and number >= shard.firsts[0]:
             index = shard.block_of(number)

@@ -120,12 +120,14 @@ class FileColdStore:
         self,
         file: ColdFile,
         number: int,
+        records_max: int,
         bytes_max: int,
         callback: BlocksCallback,
         argument: object,
     ) -> None:
         """Read the block that holds ``number``, and those behind it in ``file``."""
-        self._ask(partial(self._reader.read, file, number, bytes_max), callback, argument)
+        read = partial(self._reader.read, file, number, records_max, bytes_max)
+        self._ask(read, callback, argument)
 
     def seek(
         self, file: ColdFile, time_ms: int, callback: NumberCallback, argument: object

@@ -8,8 +8,11 @@ Rules:
   the file and the offset.
 """
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
+from operator import attrgetter
 
 import msgspec
 
@@ -51,6 +54,7 @@ class _OpenFile(msgspec.Struct, gc=False):
     index: ColdIndex
 
 
+_end = attrgetter("end")
 _Frame = tuple[int, int, int]  # shard, generation, index
 
 
@@ -72,25 +76,29 @@ class ColdReader:
         self._cache_bytes = 0
         self._cache: OrderedDict[_Frame, list[Block]] = OrderedDict()
 
-    def read(self, file: ColdFile, number: int, bytes_max: int) -> list[Block]:
-        """The block that holds ``number`` and those behind it, at most ``bytes_max`` bytes.
+    def read(self, file: ColdFile, number: int, records_max: int, bytes_max: int) -> list[Block]:
+        """The block that holds ``number`` and those behind it, as far as they are asked for.
+
+        At most ``bytes_max`` bytes, unless the first block alone is larger, and none but the first
+        that begins ``records_max`` or more behind ``number``.
 
         Raises:
             Corrupt: something cannot be read as it was written.
         """
         assert file.first <= number < file.end
         index = self._open(file).index
+        end = min(number + records_max, file.end)
         blocks: list[Block] = []
         total = 0
         for at in range(index.frame_of(number), len(index.numbers)):
-            for block in self._frame(file, at):
-                if block.end <= number:
-                    continue
+            frame = self._frame(file, at)
+            first = 0 if blocks else bisect_right(frame, number, key=_end)
+            for block in islice(frame, first, None):
                 total += block.length
-                if blocks and total > bytes_max:
+                if blocks and (total > bytes_max or block.first >= end):
                     return blocks
                 blocks.append(block)
-            if total >= bytes_max:
+            if total >= bytes_max or blocks[-1].end >= end:
                 break
         return blocks
 

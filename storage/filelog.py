@@ -251,7 +251,7 @@ class FileLog:
     @property
     def pending_bytes(self) -> int:
         commit = self._commit
-        return 0 if commit.idle else commit.next_lsn - commit.durable_lsn
+        return 0 if commit.idle else commit.next_lsn - commit.written_lsn
 
     def append(self, parts: Sequence[bytes], references: int = 0) -> int:
         """Add one encoded record; return its LSN."""

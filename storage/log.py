@@ -224,6 +224,7 @@ class ColdStore(Protocol):
         self,
         file: ColdFile,
         number: int,
+        records_max: int,
         bytes_max: int,
         callback: BlocksCallback,
         argument: object,
@@ -231,8 +232,9 @@ class ColdStore(Protocol):
         """Read the block that holds ``number``, and those behind it in ``file``.
 
         Then ``callback(argument, blocks, None)`` is called, or ``callback(argument, None, error)``;
-        never from within this call. The blocks have at most ``bytes_max`` bytes together, but
-        there is always one. ``Corrupt`` when something fails its CRC.
+        never from within this call. The blocks have at most ``bytes_max`` bytes together, and
+        reach ``records_max`` records from ``number`` on and no further, but there is always one.
+        ``Corrupt`` when something fails its CRC.
         """
 
     def seek(
@@ -289,7 +291,7 @@ class Log(Protocol):
 
     @property
     def pending_bytes(self) -> int:
-        """Appended, not yet durable."""
+        """Appended, not yet written: what waits in memory for the disk."""
 
     @property
     def cold(self) -> ColdStore | None:

@@ -64,7 +64,7 @@ def test_it_satisfies_the_contract():
 def test_answers_come_in_a_later_turn():
     bench = Bench()
     file = bench.write()
-    bench.store.read(file, 4, 1 << 20, bench.callback, "read")
+    bench.store.read(file, 4, 1 << 30, 1 << 20, bench.callback, "read")
     bench.store.seek(file, 1100, bench.callback, "seek")
     bench.store.seek(file, 10**6, bench.callback, "seek behind the end")
     assert bench.got == []
@@ -79,7 +79,7 @@ def test_what_goes_wrong_is_told_to_who_asked_and_stops_nobody(monkeypatch):
     bench = Bench()
     file = bench.write()
     missing = msgspec.structs.replace(file, generation=9)
-    bench.store.read(missing, 4, 1, bench.callback, "missing")
+    bench.store.read(missing, 4, 1 << 30, 1, bench.callback, "missing")
     bench.store.seek(missing, 4, bench.callback, "missing")
     bench.settle()
     assert [type(error) for _, _, error in bench.got] == [ColdCorrupt, ColdCorrupt]
@@ -89,10 +89,10 @@ def test_what_goes_wrong_is_told_to_who_asked_and_stops_nobody(monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(bench.store._reader, "read", fail)
-        bench.store.read(file, 4, 1, bench.callback, "too much")
+        bench.store.read(file, 4, 1 << 30, 1, bench.callback, "too much")
         bench.settle()
     assert "no memory" in str(bench.got[2][2])
-    bench.store.read(file, 4, 1, bench.callback, "fine")
+    bench.store.read(file, 4, 1 << 30, 1, bench.callback, "fine")
     bench.settle()
     assert bench.got[3][2] is None
 
@@ -104,8 +104,8 @@ def test_a_callback_that_fails_harms_nobody_else():
     def bad(argument: object, result: object, error: object) -> None:
         raise ZeroDivisionError
 
-    bench.store.read(file, 1, 1, bad, None)
-    bench.store.read(file, 1, 1, bench.callback, "after")
+    bench.store.read(file, 1, 1 << 30, 1, bad, None)
+    bench.store.read(file, 1, 1 << 30, 1, bench.callback, "after")
     with pytest.raises(ZeroDivisionError):
         bench.settle()
     bench.settle()
@@ -135,16 +135,16 @@ def test_files_grow_by_writing_them_again_behind_the_old_blocks():
 def test_a_file_is_removed_after_the_reads_that_were_begun_before():
     bench = Bench()
     file = bench.write()
-    bench.store.read(file, 1, 1, bench.callback, "before")
+    bench.store.read(file, 1, 1 << 30, 1, bench.callback, "before")
     job = bench.store.unlink([file])
-    bench.store.read(file, 2, 1, bench.callback, "before too")
+    bench.store.read(file, 2, 1 << 30, 1, bench.callback, "before too")
     assert job is not None
     job()
     bench.settle()
     assert [error for _, _, error in bench.got] == [None, None]
     assert bench.disk.names() == []
     assert bench.disk._handles == {}  # its room is free
-    bench.store.read(file, 1, 1, bench.callback, "late")
+    bench.store.read(file, 1, 1 << 30, 1, bench.callback, "late")
     bench.settle()
     assert isinstance(bench.got[2][2], Corrupt)
 
@@ -200,11 +200,11 @@ def test_a_file_that_is_lost_is_refused_unless_a_loss_is_accepted(damage):
 def test_after_close_every_read_is_refused():
     bench = Bench()
     file = bench.write()
-    bench.store.read(file, 1, 1, bench.callback, "before")
+    bench.store.read(file, 1, 1 << 30, 1, bench.callback, "before")
     bench.settle()
     bench.store.close()
     assert bench.disk._handles == {}
-    bench.store.read(file, 1, 1, bench.callback, "after")
+    bench.store.read(file, 1, 1 << 30, 1, bench.callback, "after")
     bench.store.seek(file, 1, bench.callback, "after")
     assert len(bench.got) == 1
     bench.settle()
@@ -228,12 +228,12 @@ def test_reads_go_through_a_log_and_end_with_it():
     log.start(scheduler)
     file = log.cold.write(SHARD, 1, make_blocks(1, 3))
     got: list[Any] = []
-    log.cold.read(file, 1, 1, lambda *answer: got.append(answer), None)
+    log.cold.read(file, 1, 1 << 30, 1, lambda *answer: got.append(answer), None)
     while scheduler.step() or any(each.step() for each in workers):
         pass
     assert rows(got[0][1]) == rows(make_blocks(1, 3))
     log.close()
-    log.cold.read(file, 1, 1, lambda *answer: got.append(answer), None)
+    log.cold.read(file, 1, 1 << 30, 1, lambda *answer: got.append(answer), None)
     scheduler.step()
     assert isinstance(got[1][2], LogClosed)
 
@@ -261,7 +261,7 @@ def test_real_files_and_threads_do_the_same(tmp_path: Path):
     got: list[Any] = []
     number = 1
     while number < file.end:
-        log.cold.read(file, number, 100_000, lambda *answer: got.append(answer[1:]), None)
+        log.cold.read(file, number, 1 << 30, 100_000, lambda *answer: got.append(answer[1:]), None)
         while not got:
             turns.calls.get(timeout=60)()
         found, error = got.pop()

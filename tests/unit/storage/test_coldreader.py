@@ -51,12 +51,21 @@ def test_a_walk_from_any_number_meets_every_record(bench: Bench, bytes_max: int)
     for start in (bench.file.first, bench.file.first + 5, bench.file.end - 1):
         number, found = start, []
         while number < bench.file.end:
-            blocks = reader.read(bench.file, number, bytes_max)
+            blocks = reader.read(bench.file, number, 1 << 30, bytes_max)
             assert blocks[0].first <= number < blocks[0].end
             assert len(blocks) == 1 or sum(block.length for block in blocks) <= bytes_max
             found += [row for row in rows(blocks) if row[0] >= number]
             number = blocks[-1].end
         assert found == bench.expected(start)
+
+
+@pytest.mark.parametrize("records_max", [1, 7, 8, 100])
+def test_no_block_is_read_behind_the_records_that_were_asked_for(bench: Bench, records_max: int):
+    reader = bench.reader()
+    for number in range(bench.file.first, bench.file.end):
+        blocks = reader.read(bench.file, number, records_max, 1 << 30)
+        end = min(number + records_max, bench.file.end)
+        assert blocks[0].first <= number and blocks[-1].first < end <= blocks[-1].end
 
 
 def test_frames_are_all_of_it(bench: Bench):
@@ -86,21 +95,21 @@ def test_a_time_that_went_back_is_found_where_it_comes_first():
 
 def test_what_was_read_a_moment_ago_is_not_read_again_and_has_a_limit(bench: Bench):
     reader = bench.reader()
-    reader.read(bench.file, 10, 1)
+    reader.read(bench.file, 10, 1 << 30, 1)
     reads = bench.disk.reads
     for number in range(10, 40):
-        reader.read(bench.file, number, 1)
+        reader.read(bench.file, number, 1 << 30, 1)
     assert bench.disk.reads == reads
-    frame_bytes = len(reader.read(bench.file, 10, 1)[0].buffer)
+    frame_bytes = len(reader.read(bench.file, 10, 1 << 30, 1)[0].buffer)
     for limit, again in ((frame_bytes, 1), (frame_bytes - 1, 2)):
         reader = bench.reader(cache_bytes_max=limit)
-        reader.read(bench.file, 10, 1)
+        reader.read(bench.file, 10, 1 << 30, 1)
         reads = bench.disk.reads
-        reader.read(bench.file, 10, 1)
+        reader.read(bench.file, 10, 1 << 30, 1)
         assert bench.disk.reads == reads + again - 1
         for _ in range(2):  # and back and forth: what does not fit is gone
-            reader.read(bench.file, bench.file.end - 1, 1)
-            reader.read(bench.file, 10, 1)
+            reader.read(bench.file, bench.file.end - 1, 1 << 30, 1)
+            reader.read(bench.file, 10, 1 << 30, 1)
         assert reader._cache_bytes <= limit
         assert reader._cache_bytes == sum(
             len(blocks[0].buffer) for blocks in reader._cache.values()
@@ -114,7 +123,7 @@ def test_so_many_files_are_open_and_no_more():
     before = len(bench.disk._handles)
     reader = bench.reader(files_max=3)
     for file in [*files, files[0], files[5], files[0]]:
-        assert rows(reader.read(file, 10, 1)) == rows(bench.blocks)
+        assert rows(reader.read(file, 10, 1 << 30, 1)) == rows(bench.blocks)
         assert len(bench.disk._handles) - before <= 3
     reader.forget(files[0])
     reader.forget(files[0])
@@ -126,7 +135,7 @@ def test_so_many_files_are_open_and_no_more():
 def test_an_index_larger_than_the_first_read_is_read_whole(monkeypatch):
     bench = Bench()
     monkeypatch.setattr("braidmq.storage.coldreader._END_BYTES", 60)
-    assert rows(bench.reader().read(bench.file, 10, 1 << 30)) == rows(bench.blocks)
+    assert rows(bench.reader().read(bench.file, 10, 1 << 30, 1 << 30)) == rows(bench.blocks)
 
 
 def test_each_damaged_byte_is_found_and_said_where(bench: Bench):
@@ -147,10 +156,13 @@ def test_a_damaged_frame_leaves_the_others_readable(bench: Bench):
     index = bench.reader()._open(bench.file).index
     bench.disk.damage(bench.path, index.offsets[1] + 100)
     reader = bench.reader()
-    assert reader.read(bench.file, 10, 1)
+    assert reader.read(bench.file, 10, 1 << 30, 1)
     with pytest.raises(Corrupt, match="CRC"):
-        reader.read(bench.file, index.numbers[1], 1)
-    assert rows(reader.read(bench.file, index.numbers[2], 1 << 30))[-1] == rows(bench.blocks)[-1]
+        reader.read(bench.file, index.numbers[1], 1 << 30, 1)
+    assert (
+        rows(reader.read(bench.file, index.numbers[2], 1 << 30, 1 << 30))[-1]
+        == rows(bench.blocks)[-1]
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 100, 5000, 10**9])
@@ -160,10 +172,10 @@ def test_a_file_that_is_too_short_is_damage(bench: Bench, cut: int):
     reader._open(bench.file)  # the index is known: so the frame is what is missing
     bench.disk.replace(bench.path, content[: max(len(content) - cut, 0)])
     with pytest.raises(Corrupt):
-        bench.reader().read(bench.file, 10, 1)
+        bench.reader().read(bench.file, 10, 1 << 30, 1)
     if cut > 5000:
         with pytest.raises(ColdCorrupt, match="ends in a frame"):
-            reader.read(bench.file, 10, 1)
+            reader.read(bench.file, 10, 1 << 30, 1)
 
 
 def test_files_that_were_mixed_up_are_damage():
@@ -172,7 +184,7 @@ def test_files_that_were_mixed_up_are_damage():
     content = bytes(bench.disk.content(cold_path(COLD, other)))
     bench.disk.replace(bench.path, content)
     with pytest.raises(ColdCorrupt, match="it is the foot of"):
-        bench.reader().read(bench.file, 10, 1)
+        bench.reader().read(bench.file, 10, 1 << 30, 1)
 
 
 def test_an_index_that_leads_to_another_frame_is_damage():
@@ -182,21 +194,21 @@ def test_an_index_that_leads_to_another_frame_is_damage():
     index.numbers[1] += 1
     bench.disk.replace(bench.path, frames + encode_cold_index(bench.file, index))
     with pytest.raises(ColdCorrupt, match="a frame of"):
-        bench.reader().read(bench.file, index.numbers[1], 1)
+        bench.reader().read(bench.file, index.numbers[1], 1 << 30, 1)
 
 
 def test_a_file_that_is_not_there_or_cannot_be_read_is_damage():
     bench = Bench()
     missing = msgspec.structs.replace(bench.file, generation=9)
     with pytest.raises(ColdCorrupt, match="cannot be opened"):
-        bench.reader().read(missing, 10, 1)
+        bench.reader().read(missing, 10, 1 << 30, 1)
     for read in range(2):  # the index, a frame
         bench.disk.reads = 0
         bench.disk.fail_reads = {read: errno.EIO}
         handles = len(bench.disk._handles)
         reader = bench.reader()
         with pytest.raises(ColdCorrupt, match="injected"):
-            reader.read(bench.file, 10, 1)
+            reader.read(bench.file, 10, 1 << 30, 1)
         reader.close()
         assert len(bench.disk._handles) == handles
 
@@ -206,11 +218,11 @@ def test_a_format_of_later_is_unknown(monkeypatch):
         patched.setattr(coldfile_module, "VERSION", 99)
         bench = Bench()
     with pytest.raises(FormatUnknown, match="format 99"):
-        bench.reader().read(bench.file, 10, 1)
+        bench.reader().read(bench.file, 10, 1 << 30, 1)
 
 
 def test_without_zstd_it_says_what_is_missing_and_where(monkeypatch):
     bench = Bench(compress=True)
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(FormatUnknown, match=r"-00000001\.seg: .* not installed"):
-        bench.reader().read(bench.file, 10, 1)
+        bench.reader().read(bench.file, 10, 1 << 30, 1)
