@@ -86,6 +86,7 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     segment_bytes: int = 64 * 1024 * 1024
     read_cache_bytes: int = 16 * 1024 * 1024
+    cold_compress: bool = True
 
 
 class Logging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -124,6 +124,7 @@ class Daemon:
             read_cache_bytes_max=config.storage.read_cache_bytes,
             ballast_bytes=config.limits.reserve_bytes,
             disk_free_bytes_min=config.limits.disk_free_bytes_min,
+            cold_compress=config.storage.cold_compress,
         )
         logger.info("starting", extra={"fields": {"data": config.data, "pid": os.getpid()}})
         async with Broker(

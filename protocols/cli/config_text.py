@@ -56,6 +56,7 @@ KEYS: dict[str, str] = {
     "log.format": "`text`, `json`, or `auto`: text on a terminal, JSON lines otherwise.",
     "storage.segment_bytes": "Size of one file of the log.",
     "storage.read_cache_bytes": "Memory for messages that were read back from disk.",
+    "storage.cold_compress": "Compress old records of streams, if zstd is installed.",
     "limits.body_bytes_max": "Largest body of a message.",
     "limits.headers_bytes_max": "Largest sum of a message's headers.",
     "limits.headers_count_max": "Headers of a message.",

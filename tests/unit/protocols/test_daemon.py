@@ -11,7 +11,15 @@ import trustme
 from jwt import encode
 
 from braidmq.broker.access import Rule
-from braidmq.broker.config import Account, Auth, Config, ConfigInvalid, Listener, StreamTable
+from braidmq.broker.config import (
+    Account,
+    Auth,
+    Config,
+    ConfigInvalid,
+    Listener,
+    Storage,
+    StreamTable,
+)
 from braidmq.broker.errors import BrokerFailed, Unauthenticated
 from braidmq.broker.jwt import JwtSettings
 from braidmq.broker.limits import Limits, SessionPolicy
@@ -20,6 +28,7 @@ from braidmq.broker.passwords import hash_password
 from braidmq.broker.settings import QueueSettings
 from braidmq.protocols import connect
 from braidmq.protocols.daemon import Daemon
+from braidmq.storage.block import decode_block, encode_block
 from braidmq.storage.errors import Locked
 from braidmq.storage.log import Durability
 
@@ -121,6 +130,18 @@ async def test_streams_follow_the_configuration_and_come_before_their_views(tmp_
     with pytest.raises(ConfigInvalid, match=r"queues\.other: there is no stream"):
         async with Run(config(tmp_path, queues={"other": QueueSettings(stream="nowhere")})):
             pass
+
+
+@pytest.mark.parametrize("compress", [True, False])
+async def test_old_records_are_compressed_as_configured(tmp_path, compress):
+    pytest.importorskip("zstandard")
+    body = b"the same again, " * 1_000
+    block = decode_block(encode_block(1, 1, 0, [b""], None, [body]))
+    async with Run(config(tmp_path, storage=Storage(cold_compress=compress))) as run:
+        cold = run.daemon._broker.core.log.cold
+        assert cold is not None
+        file = cold.write(1, 1, [block])
+    assert (file.bytes < len(body)) == compress
 
 
 async def test_what_keeps_it_from_starting_is_raised(tmp_path):
