@@ -210,7 +210,7 @@ class Group:
         """Where it goes on in a shard; None: where the time of ``start`` is."""
         cursor = self.cursors.get(shard.id)
         if cursor is not None:
-            return min(cursor.number, shard.next)
+            return cursor.number
         return None if self.start.kind == "time" else shard.first
 
     def done(self, shard: Shard) -> bool:
@@ -313,7 +313,7 @@ def record_time_ms(shard: Shard, number: int) -> int:
 
     In a cold file, whose index is on disk, as if its records had come evenly.
     """
-    number = max(number, shard.first)
+    number = shard.present(number)
     if number >= shard.next:
         return 0
     if number >= shard.cold_end:

@@ -1,7 +1,8 @@
 """The groups there are, by number and by stream, and how the log brings them back.
 
 The apply side of ``groups.py``. A group goes with its stream. Its cursors are as durable as the
-records they stand for: those in a stream that lives in memory are gone with it.
+records they stand for: those in a stream that lives in memory are gone with it. Where a loss was
+accepted, records may be gone behind which a cursor stands; their numbers are not given again.
 """
 
 from collections.abc import Iterator
@@ -98,3 +99,7 @@ class GroupStore:
         """Everything was loaded and applied."""
         for group in self.by_id.values():
             group.forget_gone()
+            for shard in group.stream.shards.values():
+                cursor = group.cursors.get(shard.id)
+                if cursor is not None:
+                    shard.reach(cursor.number)

@@ -9,7 +9,8 @@ All ways in which a shard changes stand here, live and in recovery; decisions st
 
 A hot block costs 32 bytes of memory, a cold file about 100. Every change is an absolute statement,
 so that applying it to a state that has it already does nothing. There are holes only where a loss
-was accepted, and, while the log is replayed, in shards that it will delete further on.
+was accepted, and, while the log is replayed, in shards that it will delete further on. A number
+that somebody was told is never given again: what is lost stays a hole.
 
 A checkpoint holds a shard as sections::
 
@@ -69,6 +70,7 @@ class ShardState(msgspec.Struct, kw_only=True):
     last_ms: int
     generation: int
     cold: list[ColdFile]
+    holes: list[tuple[int, int]] = []
 
 
 class Shard:
@@ -80,6 +82,7 @@ class Shard:
         last_ms: when the newest record came, unix ms; never goes back.
         hot_bytes, cold_bytes: of blocks and of files, as they are stored.
         generation: of the newest cold file; rises with each.
+        holes: numbers whose hot blocks were lost, from each first one to below its second one.
         sweep_ms: before that time its files need not be searched for what is too old.
     """
 
@@ -93,6 +96,7 @@ class Shard:
         "first_hash",
         "firsts",
         "generation",
+        "holes",
         "hot_bytes",
         "last_hash",
         "last_ms",
@@ -116,6 +120,7 @@ class Shard:
         self.sweep_ms = 0
         self.generation = 0
         self.cold: list[ColdFile] = []
+        self.holes: list[tuple[int, int]] = []
         self.firsts = array("Q")  # of each hot block: its first number, where it stands,
         self.lsns = array("Q")
         self.sizes = array("Q")  # ... how many bytes it has, and its time
@@ -183,11 +188,21 @@ class Shard:
         return self.cold[bisect_right(self.cold, number, key=_end)]
 
     def present(self, number: int) -> int:
-        """The first number from ``number`` on that is neither trimmed nor lost with its file."""
+        """The first number from ``number`` on that is neither trimmed nor lost."""
         number = max(number, self.first)
         if number < self.cold_end:
             return max(number, self.cold_file(number).first)
-        return max(number, self.firsts[0] if self.firsts else self.next)
+        number = max(number, self.firsts[0] if self.firsts else self.next)
+        for first, end in self.holes:
+            if first <= number < end:
+                number = end
+        return number
+
+    def run_end(self, number: int) -> int:
+        """How far nothing is lost, from a number on that is :meth:`present`, in one kind of place."""
+        if number < self.cold_end:
+            return self.cold_file(number).end
+        return next((first for first, _ in self.holes if first > number), self.next)
 
     def block_of(self, number: int) -> int:
         """Which hot block holds ``number``, or would."""
@@ -211,6 +226,8 @@ class Shard:
         """Records from ``number`` on stand at ``lsn``. Nothing happens if they were put before."""
         if number < self.next:
             return
+        if number > self.next:
+            self.reach(number)
         if time_ms > self.last_ms:
             self.last_ms = time_ms
         self.firsts.append(number)
@@ -220,11 +237,18 @@ class Shard:
         self.next = number + count
         self.hot_bytes += size
 
+    def reach(self, number: int) -> None:
+        """The numbers below ``number`` were given: those that are not there were lost."""
+        if number > self.next:
+            self.holes.append((self.next, number))
+            self.next = number
+
     def trim(self, first: int) -> tuple["array[int]", list[ColdFile]]:
         """Records below ``first`` are gone: (LSNs, files) that nobody needs any more."""
         self.first = max(self.first, min(first, self.next))
         files = [file for file in self.cold if file.end <= self.first]
         del self.cold[: len(files)]
+        self.holes = [hole for hole in self.holes if hole[1] > self.first]
         self.cold_bytes -= sum(file.bytes for file in files)
         index = bisect_right(self.firsts, self.first) - 1
         if self.first == self.next:
@@ -279,6 +303,7 @@ class Shard:
             last_ms=self.last_ms,
             generation=self.generation,
             cold=self.cold,
+            holes=self.holes,
         )
         yield SHARD, msgspec.msgpack.encode(state)
         number = 0
@@ -297,6 +322,7 @@ class Shard:
         self.first, self.next, self.last_ms = state.first, state.next, state.last_ms
         self.generation = state.generation
         self.cold = state.cold
+        self.holes = state.holes
         self.cold_bytes = sum(file.bytes for file in state.cold)
 
     def load_blocks(self, content: bytes) -> None:

@@ -89,7 +89,9 @@ class StreamRetention:
             self._trim_excess(stream, stream.stored_bytes - settings.retention_bytes)
         gone: set[int] = set()
         for shard in stream.shards.values():  # parents stand before their children
-            if shard.closed and shard.first >= shard.next and not stream.waiting.get(shard.index):
+            if not shard.closed or stream.waiting.get(shard.index):
+                continue
+            if shard.present(shard.first) >= shard.next:
                 if all(parent.index in gone for parent in stream.parents(shard)):
                     gone.add(shard.index)
         if gone:

@@ -16,12 +16,14 @@ Any number of views, groups and readers use one stream and do not see each other
   queue with the record's sequence as a second target, which settles it here. Both or none.
 - What the stream has trimmed is gone here too, and counts as expired, but stays with whoever holds
   it until then.
+- What a view has admitted was kept: where a loss was accepted, no number of it is given again.
 - Every statement is absolute, also that about the lanes: a definition names all of them. A lane's
   code is used again only for numbers that were never in it.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -519,7 +521,12 @@ class StreamView(Queue):
     def finish_replay(self) -> None:
         """Everything is loaded and applied. See ``QueueState``."""
         for lane in self.shards.values():
+            if self.logged:
+                lane.shard.reach(lane.next)
             self._trim(lane)
+            for first, end in lane.shard.holes:
+                for number in takewhile(end.__gt__, lane.live_numbers(first)):
+                    self.remove(lane.base | number)
         self.counters.expired = 0
         super().finish_replay()
 

@@ -156,7 +156,7 @@ class Tail:
 
     def _read(self, index: int) -> None:
         shard = self._stream.shards[index]
-        number = max(self._numbers[index], shard.first)
+        number = shard.present(self._numbers[index])
         records_max = self._engine.limits.receive_messages_max
         if self._until_end:
             end = self._ends.setdefault(index, shard.readable())

@@ -142,10 +142,9 @@ class ViewLane(Lane):
         """
         shard = self.shard
         number = self.next
-        end = shard.readable()
+        end = min(shard.readable(), shard.run_end(number))
         if number < shard.cold_end:
             file = shard.cold_file(number)
-            end = min(end, file.end)
             mean = file.bytes // file.records
         elif number < end:
             block = shard.block_of(number)

@@ -1,6 +1,9 @@
 """Verbs of streams on a :class:`Harness`, for tests: every record as a plain tuple."""
 
+from collections.abc import Callable, Iterator
+from posixpath import split
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from braidmq.broker.access import SYSTEM, Principal
 from braidmq.broker.errors import BraidError
@@ -11,11 +14,14 @@ from braidmq.broker.streamreading import Chunk, ShardRead
 from braidmq.broker.streams import Appending, Position
 from braidmq.broker.streamverbs import Start
 from braidmq.storage.block import decode_block
+from braidmq.storage.checkpoint import read_manifest
 from braidmq.storage.log import Durability
 from braidmq.storage.record import record_is_intact
+from braidmq.storage.segment import parse_segment_name
+from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
 
-__all__ = ["Got", "StreamClient", "batch_of", "records_of"]
+__all__ = ["Got", "StreamClient", "batch_of", "records_of", "without_what_followed"]
 
 
 class Got(NamedTuple):
@@ -186,3 +192,29 @@ class StreamClient:
         """Have so many shards."""
         self.core.rescale_stream(self.who, self.name, shards, self.broker.clock.ms)
         self.broker.settle()
+
+
+def without_what_followed(broker: DiskBroker, meanwhile: Callable[[], object]) -> DiskBroker:
+    """Start again from a checkpoint whose streams are older than its groups and views.
+
+    ``meanwhile`` happens between them. All that the log holds from where replay begins is lost
+    then, and that is accepted.
+    """
+    groups = broker.core.group_store
+    written = groups.snapshot
+
+    def snapshot() -> Iterator[tuple[int, bytes]]:
+        meanwhile()
+        return written()
+
+    with patch.object(groups, "snapshot", snapshot):
+        broker.checkpoint()
+    segments = [path for path in broker.disk.names() if "/wal-" in path]
+    lsn = read_manifest(broker.disk, split(segments[-1])[0]).replay_lsn
+    for path in segments:
+        base, _ = parse_segment_name(split(path)[1]) or (0, 0)
+        if base <= lsn:
+            broker.disk.damage(path, lsn - base)
+    broker = broker.restarted(accept_loss=True)
+    assert broker.report.accepted_loss
+    return broker

@@ -21,6 +21,7 @@ from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
 from tests.group_client import GroupClient, append, declare_stream, group_info
+from tests.stream_client import StreamClient, without_what_followed
 
 
 def reset(
@@ -290,6 +291,37 @@ def test_a_group_goes_on_after_a_restart_with_higher_epochs(checkpointed):
     member = GroupClient(broker, Start("latest"))
     assert member.got == {0: [b"b", b"c"]}
     assert min(member.held.values()) > epoch
+
+
+def test_behind_a_loss_that_was_accepted_no_number_is_given_again():
+    broker = DiskBroker()
+    declare_stream(broker, 1, retention_ms=0)
+    client = GroupClient(broker)
+    append(broker, 0, b"1", b"2")
+    client.keep(0)
+
+    def meanwhile() -> None:
+        append(broker, 0, b"3", b"4", b"5")
+        client.more(0)
+        client.keep(0)
+
+    again = without_what_followed(broker, meanwhile)
+    (shard,) = group_info(again).shards
+    assert (shard.number, shard.next, shard.lag, shard.skipped) == (6, 6, 0, 0)
+    assert StreamClient(again).append(b"6") == [(0, 6)]
+    assert GroupClient(again).got == {0: [b"6"]}
+    other = GroupClient(again, group="other")
+    assert other.got == {0: [b"1", b"2"]}
+    other.more(0)
+    assert other.got == {0: [b"1", b"2", b"6"]}
+    (shard,) = again.core.group_info(SYSTEM, "s", "other", again.clock.ms).shards
+    assert shard.skipped == 3
+    again = again.restarted()
+    assert [(record.number, record.body) for record in StreamClient(again).read()] == [
+        (1, b"1"),
+        (2, b"2"),
+        (6, b"6"),
+    ]
 
 
 def test_a_group_in_memory_begins_again_with_its_stream():

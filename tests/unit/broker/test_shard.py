@@ -110,6 +110,28 @@ def test_holes_are_passed_over():
     assert shard.stored_bytes == 0
 
 
+def test_a_number_that_was_given_is_not_given_again():
+    shard = filled(2)
+    shard.reach(5)
+    assert shard.next == 11 and shard.holes == []
+    shard.reach(15)
+    shard.reach(20)
+    shard.put(20, 5, 300, 50, 1_002)
+    shard.put(30, 5, 400, 50, 1_003)
+    assert shard.holes == [(11, 15), (15, 20), (25, 30)]
+    assert [shard.present(number) for number in (0, 10, 11, 19, 24, 25, 34)] == [
+        *(1, 10, 20, 20, 24, 30, 34)
+    ]
+    assert [shard.run_end(number) for number in (1, 10, 20, 30)] == [11, 11, 25, 35]
+    shard.rehome(file(1, 1, 11), [])
+    assert [shard.run_end(number) for number in (1, 20)] == [11, 25]
+    assert look(loaded(list(shard.sections()))) == look(shard)
+    shard.trim(21)
+    assert shard.holes == [(25, 30)]
+    shard.trim(35)
+    assert shard.holes == [] and shard.present(0) == 35
+
+
 def test_the_first_number_at_a_time():
     shard = filled()
     assert [shard.number_at(time) for time in (0, 1_000, 1_001, 1_009, 1_010)] == [1, 1, 6, 46, 51]
@@ -169,7 +191,8 @@ def loaded(sections: list[tuple[int, bytes]]) -> Shard:
 
 def look(shard: Shard) -> tuple[object, ...]:
     columns = [list(c) for c in (shard.firsts, shard.lsns, shard.sizes, shard.times)]
-    return (shard.first, shard.next, shard.last_ms, shard.cold, shard.stored_bytes, columns)
+    numbers = (shard.first, shard.next, shard.holes)
+    return (numbers, shard.last_ms, shard.cold, shard.stored_bytes, columns)
 
 
 def test_a_checkpoint_brings_it_back_in_slices(monkeypatch):

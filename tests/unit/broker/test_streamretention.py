@@ -28,6 +28,17 @@ def test_records_go_with_their_age():
     assert client.append(b"next") == [(0, 21)]
 
 
+def test_a_closed_shard_whose_last_records_were_lost_goes():
+    client = StreamClient(DiskBroker()).declare(retention_ms=10_000)
+    client.append(b"a")
+    client.shard().reach(10)
+    client.split(0)
+    client.broker.advance(5_000)
+    assert len(client.stream.shards) == 3
+    client.broker.advance(30_000)
+    assert [*client.stream.shards] == [1, 2] and client.append(b"b", hash_key=0) == [(1, 10)]
+
+
 def test_zero_keeps_them_for_ever():
     client = StreamClient(Harness()).declare(retention_ms=0)
     client.append(b"a")

@@ -24,7 +24,7 @@ from braidmq.storage.log import Durability
 from braidmq.storage.memory import MemoryLog
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
-from tests.stream_client import StreamClient
+from tests.stream_client import StreamClient, without_what_followed
 
 LOW, HIGH = 0, 2**128 - 1
 
@@ -556,6 +556,25 @@ def test_a_damaged_record_is_held_and_blocks_nobody():
     got = bodies(broker.receive(50, "v")) + bodies(broker.receive(50, "v"))
     assert len(got) + len(damaged) == 31 and damaged
     assert views.info().damaged == len(damaged) == views.info().delayed
+
+
+def test_behind_a_loss_that_was_accepted_no_number_is_given_again():
+    views = Views()
+    views.append(b"1", b"2")
+    views.declare("other")
+    views.ack(*views.receive(1))
+
+    def meanwhile() -> None:
+        views.append(b"3", b"4", b"5")
+        views.ack(*views.receive(2))
+
+    views.broker = without_what_followed(views.broker, meanwhile)
+    assert views.info().messages == 0  # but for 4 and 5, which are lost
+    views.client = StreamClient(views.broker)
+    assert views.client.append(b"6") == [(0, 6)]
+    assert bodies(views.receive()) == [b"6"]
+    assert bodies(views.broker.receive(10, "other")) == [b"1", b"2", b"6"]
+    assert views.info("other").expired == 3 and views.info("other").damaged == 0
 
 
 def test_the_view_of_a_stream_in_memory_begins_anew():

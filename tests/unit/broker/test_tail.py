@@ -57,6 +57,14 @@ def append(broker, *bodies, hash_key=0):
     return results
 
 
+def test_it_ends_where_the_last_records_were_lost():
+    broker = declared()
+    append(broker, b"1", b"2")
+    broker.core.streams.get("s").shard(0).reach(9)
+    reader = Reader(broker, {0: 0}, until_end=True)
+    assert reader.got == {0: [b"1", b"2"]} and reader.last
+
+
 def test_what_is_there_comes_and_then_what_is_appended():
     broker = declared()
     append(broker, b"1", b"2")

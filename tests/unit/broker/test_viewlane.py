@@ -78,6 +78,18 @@ def test_a_stretch_ends_with_a_file(shard):
     assert lane.next == 11
 
 
+def test_a_stretch_ends_where_records_were_lost(shard):
+    put(shard, 10)
+    shard.reach(15)
+    put(shard, 10)
+    lane = ViewLane(0, shard, 1)
+    lane.admit(100)
+    assert lane.next == 11
+    assert lane.skip_missing() == 4
+    lane.admit(100)
+    assert lane.next == 25 and lane.live == 20
+
+
 def test_what_is_missing_is_left_out(shard):
     put(shard, 10)
     put(shard, 10)
