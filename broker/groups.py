@@ -332,7 +332,7 @@ class Groups:
         del member.group.leases[index], member.leases[index]
         member.stalled.pop(lease, None)
         self._free_bytes(lease)
-        if event is not None:
+        if event is not None and lease.next:  # else it was never assigned: its place was looked for
             self._tell(lease, GroupEvent(event, index, lease.epoch))
         self._refresh_soon(member.group)
 

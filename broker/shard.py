@@ -199,7 +199,7 @@ class Shard:
         return number
 
     def run_end(self, number: int) -> int:
-        """How far nothing is lost, from a number on that is :meth:`present`, in one kind of place."""
+        """How far records stand in one place without a hole, from one that is :meth:`present`."""
         if number < self.cold_end:
             return self.cold_file(number).end
         return next((first for first, _ in self.holes if first > number), self.next)

@@ -336,9 +336,7 @@ class Joined(Streamed):
         if event.kind == "assigned":
             self._shares[index] = _Share(self, index, event.epoch, event.number)
             return
-        share = self._shares.get(index)
-        if share is None:
-            return  # lost while its place was being looked for, so it never began
+        share = self._shares[index]
         assert share.epoch == event.epoch
         if event.kind == "records":
             assert event.chunk is not None

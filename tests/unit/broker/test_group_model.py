@@ -1,14 +1,22 @@
 """Groups do as their model does (``group_model.py``), and the model has teeth."""
 
+from functools import partial
+
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
+from braidmq.broker.access import SYSTEM
 from braidmq.broker.group import Group, GroupLease, Member
 from braidmq.broker.groups import Groups
 from braidmq.broker.groupverbs import GroupEvent
 from braidmq.broker.shard import Shard
+from braidmq.broker.streamstart import NumberFound, find_time
+from braidmq.broker.streamverbs import Start
 from braidmq.storage.streams import encode_cursor
+from tests.broker_harness import Harness
+from tests.group_client import GroupClient, append, declare_stream
 from tests.group_model import GroupMachine
 
 
@@ -107,3 +115,47 @@ def test_planted_bug_is_noticed(plant, monkeypatch):
 
 TestGroupModel = GroupMachine.TestCase
 TestGroupModel.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+@given(st.data())
+def test_nothing_is_heard_of_a_shard_before_it_is_assigned(data):
+    """However long it takes to find where to begin: the clients themselves check what they hear."""
+    broker = Harness()
+    declare_stream(broker, 3)
+    for index in range(3):
+        append(broker, index, b"a")
+    start = Start("time", time_ms=broker.clock.ms)
+    searches = []
+    clients: list[GroupClient] = []
+
+    def search(shard: Shard, time_ms: int, found: NumberFound) -> None:
+        searches.append(partial(find_time, shard, time_ms, found))
+
+    def leave() -> None:
+        clients.pop().leave()
+
+    def release() -> None:
+        for client in clients:
+            for index, lease in list(client.member.leases.items()):
+                broker.core.release_shard(client.member, index, lease.epoch)
+
+    def reset() -> None:
+        broker.core.reset_group(
+            *(SYSTEM, "s", "g", Start(), -1, True, lambda *_: None, None, broker.clock.ms)
+        )
+
+    def split() -> None:
+        opened = broker.core.streams.get("s").open[0]
+        broker.core.split_shard(SYSTEM, "s", opened.index, "", broker.clock.ms)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("braidmq.broker.groups.find_time", search)
+        for _ in range(data.draw(st.integers(1, 10))):
+            changes = [lambda: clients.append(GroupClient(broker, start)), split]
+            if clients:
+                changes += [leave, release, reset]
+            if searches:
+                changes += [lambda: searches.pop(0)()] * 2
+            data.draw(st.sampled_from(changes))()
+            broker.settle()
+            broker.advance(10_000)
