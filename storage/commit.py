@@ -8,13 +8,15 @@ Rules:
 - Two frontiers, ``written_lsn`` and ``durable_lsn``, only rise, and never pass what was sealed.
 - A record's LSN is known when it is appended: the frame begins at a known position, its header is
   64 bytes, and records stand back to back behind it. A frame is cut when the next record would
-  take its payload over ``payload_bytes_max``; a larger record gets a frame of its own.
+  take its payload over ``payload_bytes_max``; a larger record gets a frame of its own. What is to
+  be kept together (``append_together``, ``in_one_frame``) is never cut.
 - At most one batch is in flight. What is appended meanwhile is the next one: no timer decides.
 - A waiter is a tuple (lsn, callback, argument). Waiters of a level are called in LSN order, once.
 - After :meth:`Commit.fail` nothing can be appended any more, and every waiter has its error.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from .errors import StorageError
 from .frame import FRAME_BYTES
@@ -24,6 +26,8 @@ from .record import record_length
 __all__ = ["PAYLOAD_BYTES_MAX", "Batch", "Commit", "Frame", "Waiter"]
 
 PAYLOAD_BYTES_MAX = 512 * 1024
+# Of a frame that must not be cut: besides what was announced, what nobody can foresee exactly.
+_UNCUT_BYTES_MAX = 2 * RECORD_BYTES_MAX
 
 Waiter = tuple[int, Callback, object]
 
@@ -207,6 +211,21 @@ class Commit:
         if not self._awake:
             self._rouse()
         return lsns
+
+    @contextmanager
+    def in_one_frame(self, size: int) -> Iterator[None]:
+        """Have all records that are appended meanwhile in one frame."""
+        if size > RECORD_BYTES_MAX:
+            raise ValueError(f"{size} bytes in one frame; the limit is {RECORD_BYTES_MAX}")
+        cut_at = self._payload_bytes_max
+        assert cut_at < _UNCUT_BYTES_MAX, "not to be nested"
+        if self._length + size > cut_at and self._count:
+            self._cut()
+        self._payload_bytes_max = _UNCUT_BYTES_MAX
+        try:
+            yield
+        finally:
+            self._payload_bytes_max = cut_at
 
     def _rouse(self) -> None:
         if self.error is not None:

@@ -21,6 +21,7 @@ Rules:
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from functools import partial
 
@@ -264,6 +265,10 @@ class FileLog:
     def append_together(self, records: Sequence[bytes], references: Sequence[int]) -> list[int]:
         """Add records of any size in one frame; return their LSNs."""
         return self._commit.append_together(records, references)
+
+    def in_one_frame(self, size: int) -> AbstractContextManager[None]:
+        """Have all records that are appended within in one frame."""
+        return self._commit.in_one_frame(size)
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:
         """Call ``callback(argument, error)`` once all that was appended so far is at ``level``."""

@@ -18,6 +18,7 @@ Rules:
 import enum
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
@@ -331,6 +332,15 @@ class Log(Protocol):
 
         All of them are kept or none. ``references`` has one count for each. ValueError, and
         nothing happens, for more than ``RECORD_BYTES_MAX`` bytes.
+        """
+
+    def in_one_frame(self, size: int) -> AbstractContextManager[None]:
+        """Have all records that are appended within ``with log.in_one_frame(size):`` in one frame.
+
+        All of them are kept or none, whichever of the methods above appends them. ``size`` is how
+        many bytes they will have, or more; a frame is begun for them if the open one has no room
+        for so many. ValueError, and nothing happens, for more than ``RECORD_BYTES_MAX``. Not to be
+        nested, nor left open while the owner's thread goes on to anything else.
         """
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:

@@ -12,6 +12,7 @@ Rules:
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from functools import partial
 
@@ -138,6 +139,12 @@ class MemoryLog:
         return [
             self.append((record,), count) for record, count in zip(records, references, strict=True)
         ]
+
+    def in_one_frame(self, size: int) -> AbstractContextManager[None]:
+        """There are no frames: all that is here is gone at once."""
+        if size > RECORD_BYTES_MAX:
+            raise ValueError(f"{size} bytes in one frame; the limit is {RECORD_BYTES_MAX}")
+        return nullcontext()
 
     def wait(self, level: Durability, callback: Callback, argument: object) -> None:
         """Call ``callback(argument, error)`` in the owner's next turn."""

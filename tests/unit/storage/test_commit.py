@@ -100,6 +100,68 @@ def test_too_much_together_is_refused_and_changes_nothing():
     assert commit.empty
 
 
+@given(
+    st.lists(st.integers(10, 300), max_size=5),
+    st.lists(st.tuples(st.sampled_from(["one", "together", "run"]), st.integers(10, 300))),
+    st.integers(0, 2_000),
+)
+def test_what_is_appended_in_one_frame_stands_in_one(before, within, announced):
+    """However much it is, and whatever was announced."""
+    commit = Commit(0, lambda: None, payload_bytes_max=512)
+    for size in before:
+        commit.append((b"b" * size,), 1)
+    lsns: list[int] = []
+    with commit.in_one_frame(announced):
+        for how, size in within:
+            if how == "one":
+                lsns.append(commit.append((b"w" * size,), 1))
+            elif how == "together":
+                lsns += commit.append_together([b"w" * size, b"w" * size], [1, 1])
+            else:
+                first = commit.append_run(b"w" * (2 * size), 2, 1)
+                lsns += [first, first + size]
+    for size in before:
+        commit.append((b"a" * size,), 1)
+    batch = commit.seal(5)
+    frames = batch.frames if batch is not None else []
+    holding = {frame.lsn for lsn in lsns for frame in frames if frame.lsn < lsn < frame.end}
+    assert len(holding) == min(1, len(lsns))
+    for frame in frames:  # and everything else is cut as ever
+        if frame.lsn not in holding:
+            assert frame.payload_length <= 512
+    assert sum(frame.count for frame in frames) == len(lsns) + 2 * len(before)
+
+
+def test_a_frame_is_begun_only_for_what_does_not_fit_in_the_open_one():
+    commit = Commit(0, lambda: None, payload_bytes_max=512)
+    commit.append((b"b" * 400,))
+    with commit.in_one_frame(100):
+        commit.append((b"w" * 100,))
+    with commit.in_one_frame(100):
+        commit.append((b"w" * 100,))
+    batch = commit.seal(5)
+    assert batch is not None
+    assert [frame.payload_length for frame in batch.frames] == [500, 100]
+
+
+def test_what_fails_within_one_frame_leaves_the_next_ones_as_they_were():
+    commit = Commit(0, lambda: None, payload_bytes_max=512)
+    with pytest.raises(ZeroDivisionError), commit.in_one_frame(10):
+        commit.append((b"x" * 500,))
+        raise ZeroDivisionError
+    commit.append((b"x" * 500,))
+    batch = commit.seal(5)
+    assert batch is not None
+    assert [frame.payload_length for frame in batch.frames] == [500, 500]
+
+
+def test_too_much_in_one_frame_is_refused_and_changes_nothing():
+    commit = Commit(0, lambda: None)
+    with pytest.raises(ValueError, match="the limit is"), commit.in_one_frame(RECORD_BYTES_MAX + 1):
+        raise AssertionError("it did not begin")
+    assert commit.empty
+
+
 def test_it_wakes_once_and_not_while_a_batch_is_in_flight():
     wakes: list[int] = []
     commit = Commit(0, lambda: wakes.append(1))

@@ -261,6 +261,29 @@ def test_records_appended_together_are_records_each_on_its_own(bench: Bench):
         log.release(lsn)
 
 
+def test_records_appended_in_one_frame_are_records_each_on_its_own(bench: Bench):
+    log = bench.log
+    bench.publish(b"before")
+    bodies = [b"one", b"", bytes(600_000), b"four", bytes(600_000)]
+    with log.in_one_frame(2_000_000):
+        lsns = [log.append(encode_message([(1, 1)], 5, b"", body), 1) for body in bodies]
+    after = bench.publish(b"after")
+    assert lsns == sorted(lsns)
+    assert after >= lsns[-1] + 600_000
+    for settled in (False, True):
+        if settled:
+            log.wait(Durability.SYNC, bench.called, "kept")
+            bench.settle()
+        for lsn, body in zip(lsns, bodies, strict=True):
+            extent = log.get(lsn)
+            assert extent is not None
+            assert decode_message(extent.buffer, lsn - extent.start, lsn).body == body
+    with pytest.raises(ValueError, match="the limit is"), log.in_one_frame(RECORD_BYTES_MAX + 1):
+        raise AssertionError("it did not begin")
+    for lsn in [*lsns, after]:
+        log.release(lsn)
+
+
 def test_nothing_together_is_nothing(bench: Bench):
     lsn = bench.log.next_lsn
     assert bench.log.append_together([], []) == []
