@@ -1,8 +1,12 @@
 """The server's side of streams and groups: frames in, blocks out, credit, and ends."""
 
+import msgpack
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from braidmq.broker.access import SYSTEM, Rule, User
+from braidmq.broker.limits import Limits
 from braidmq.broker.streamrecord import chunk_records
 from braidmq.broker.streams import Appending
 from braidmq.protocols.native import frames, streams
@@ -91,6 +95,63 @@ def test_an_append_that_makes_no_sense_is_refused(fields, code):
     assert peer.ask(O["STREAM_INFO"], 3, "s")[0].streams[0].records == 0
 
 
+def is_header_map(packed: bytes, count_max: int, bytes_max: int) -> bool:
+    """What an independent implementation thinks of packed headers."""
+    try:
+        headers = msgpack.unpackb(packed, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException):
+        return False
+    return (
+        isinstance(headers, dict)
+        and all(isinstance(name, str) and name for name in headers)
+        and all(isinstance(value, str | bytes) for value in headers.values())
+        and len(headers) <= count_max
+        and len(packed) <= bytes_max
+    )
+
+
+VALUES = st.one_of(st.text(max_size=8), st.binary(max_size=8), st.integers(0, 300), st.none())
+MAPS = st.dictionaries(
+    st.one_of(st.text(max_size=4), st.binary(max_size=2), st.integers(0, 9)), VALUES
+)
+PACKED = st.one_of(
+    st.binary(min_size=1, max_size=40),
+    st.one_of(MAPS, st.lists(VALUES, max_size=3), VALUES).map(msgpack.packb),
+    st.tuples(MAPS.map(msgpack.packb), st.binary(max_size=3)).map(b"".join),
+    st.tuples(MAPS.map(msgpack.packb), st.integers(0, 30)).map(lambda cut: cut[0][: cut[1]]),
+).filter(bool)
+
+
+@given(PACKED)
+@example(msgpack.packb({"a": "b", "c": b"d"}))
+@example(msgpack.packb({"a": "b"}) + b"\x00")
+@example(msgpack.packb({"a": {"b": "c"}}))
+@example(b"\x81\xa1\xff\xa1a")  # a name that is no UTF-8
+@example(b"\xdf\xff\xff\xff\xff")  # a map of 2**32 - 1 entries, none of which is there
+@example(b"\x91" * 10_000)
+def test_packed_headers_are_a_header_map_or_nothing_is_kept(packed):
+    peer = declared(headers_count_max=5)
+    peer.declare("q")
+    peer.declare("bound")
+    peer.ask(O["BIND"], 2, "t", ("queue", "bound"))
+    requests = {
+        "q": (O["SEND"], 3, "q", [[b"sound"], [b"x", packed]]),
+        "bound": (O["PUBLISH"], 4, "t", [[b"sound"], [b"x", packed]]),
+        "s": (O["APPEND"], 5, "s", [b"sound", b"x"], [], [b"", packed]),
+    }
+    is_sound = is_header_map(packed, 5, Limits().headers_bytes_max)
+    for name, request in requests.items():
+        (reply,) = peer.ask(*request)
+        if name == "s":
+            kept = peer.harness.core.stream_info(SYSTEM, "s").records
+        else:
+            kept = peer.harness.info(name).messages
+        if is_sound:
+            assert not isinstance(reply, op.ErrorReply) and kept == 2
+        else:
+            assert reply.code in ("invalid-argument", "too-large") and not kept
+
+
 def test_an_append_may_be_large_and_other_requests_may_not(peer):
     filler = bytes(frames.FRAME_BYTES_SMALL_MAX)
     assert peer.ask(O["APPEND"], 2, "s", [filler])[0].numbers == [1]
@@ -104,6 +165,15 @@ def test_an_appender_is_slowed_down_while_too_much_waits():
     assert not peer.session.reading
     peer.read()
     assert peer.session.reading
+
+
+def test_what_a_stream_is_like_is_told_when_it_is_kept(peer):
+    """Else a program would know of shards that a crash takes back."""
+    peer.harness.core.split_shard(SYSTEM, "s", 0, "", peer.harness.clock.ms)
+    peer.write((O["STREAM_INFO"], 2, "s"))
+    assert not peer.session.data_to_send(0)
+    (reply,) = peer.read()
+    assert len(reply.streams[0].shards) == 3
 
 
 # --- reading ---
