@@ -1,4 +1,4 @@
-"""Clients come and go: sessions opened, taken over, resumed, expired; subscriptions; wills.
+"""Clients come and go: sessions opened, taken over, resumed, expired; subscriptions.
 
 Rules:
 
@@ -9,6 +9,7 @@ Rules:
 - What changes a durable session is logged here and applied by the methods of ``registry.py`` and
   ``session.py`` that recovery uses. Who must tell somebody waits until that is kept.
 - A session that was connected when the broker stopped counts as disconnected at its next start.
+- When a client goes, and how, is decided here; what becomes of its will, in ``wills.py``.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,13 +33,15 @@ from .errors import (
 )
 from .limits import SessionPolicy
 from .message import Receipt
-from .publication import PlainPublication, Subscriber, Subscription
+from .publication import Subscriber, Subscription
 from .queue import Queue
 from .session import EXPIRY_NEVER_MS, Session, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
 from .sharing import Share, durable_queue, share_name, volatile_queue
 from .topic import QUEUE_PREFIX, check_filter, parse_shared
 from .topics import Topics
+from .wills import Wills
+from .willstore import WillMessage
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -64,6 +67,7 @@ class Clients:
         self._engine = engine
         self._topics = topics
         self._policy = policy
+        self._wills = Wills(engine, topics)
         self._shares: dict[str, Share] = {}
         self._deadlines: list[tuple[int, str]] = []  # heap: when to look at which session
         self.subscriptions = 0
@@ -74,6 +78,7 @@ class Clients:
 
     def start(self, now_ms: int) -> None:
         """Everything is recovered: subscriptions count again, sessions wait for their clients."""
+        self._wills.start(now_ms)
         for session in list(self._engine.sessions.values()):
             if session.queue is not None:
                 self._prepare(session.queue)
@@ -84,7 +89,7 @@ class Clients:
                 self._enter(session, subscription, now_ms)
             self._await_end(session)
             if session.will is not None:
-                self._await(session.will_due_ms, session)
+                self._await(session.will.due_ms, session)
         for name, queue in list(self._engine.shares.items()):
             if name.startswith("$share/") and name not in self._shares:
                 self._end_entity(queue)
@@ -115,12 +120,13 @@ class Clients:
         clean: bool,
         expiry_ms: int,
         now_ms: int,
+        will: WillMessage | None = None,
     ) -> tuple[Session, bool]:
         """Connect a client: (its session, whether it was there before).
 
         ``expiry_ms`` is how long the session outlives the connection, at most
         ``session_expiry_ms_max``; 0 makes one without durability. ``clean`` discards what is there.
-        A durable session may be told of once all that was logged is kept.
+        Of a durable session, or a will, the client may be told once all that was logged is kept.
 
         Raises:
             PermissionDenied: the user may not use this name, or it is another user's session.
@@ -142,8 +148,8 @@ class Clients:
             self._part(session, session.sink.replaced)
             assert session.sink is None
             session = engine.sessions.get(name)
-        if session is not None and clean:
-            self.end(session, now_ms)
+        if session is not None and (clean or session.queue is None):
+            self.end(session, now_ms)  # without a queue: only its will was left, of the last start
             session = None
         present = session is not None
         if session is None:
@@ -151,13 +157,13 @@ class Clients:
             session.durability = Durability[self._policy.durability.upper()]
         session.who = who
         session.sink = sink
-        session.will = None  # it came back in time
         session.ended_ms = 0
         session.expiry_ms = min(expiry_ms, engine.limits.session_expiry_ms_max)
         if session.queue is not None:
             self._log(session)  # its time away is over; it must not be counted after a crash
         elif expiry_ms:
             self._make_durable(session)
+        self._wills.replace(session, will)
         return session, present
 
     def _check_room(self) -> None:
@@ -198,31 +204,27 @@ class Clients:
             self._engine.log.append((encode_definition(session.queue.id, content),))
 
     def close(
-        self,
-        session: Session,
-        sink: Subscriber,
-        will: PlainPublication | None,
-        will_delay_ms: int,
-        now_ms: int,
+        self, session: Session, sink: Subscriber, now_ms: int, said_goodbye: bool = False
     ) -> None:
         """A connection ended; nothing happens when it is not the session's any more.
 
-        The will is published at once, or after its delay unless the client comes back before, or
-        when the session ends, whatever comes first.
+        Unless the client ``said_goodbye``, its will is published at once, or after its delay unless
+        it comes back before, or when the session ends, whatever comes first.
         """
         if session.sink is not sink:
             return
         session.sink = None
         ends = session.queue is None or not session.expiry_ms
-        if will is not None and will_delay_ms and not ends:
-            session.will = will
-            session.will_due_ms = now_ms + will_delay_ms
-            self._await(session.will_due_ms, session)
-        elif will is not None:
-            self._publish_will(session, will, now_ms)
+        if said_goodbye:
+            self._wills.take_back(session)
         if ends:
             self.end(session, now_ms)
             return
+        if session.will is not None and session.will.message.delay_ms:
+            self._wills.postpone(session, now_ms)
+            self._await(session.will.due_ms, session)
+        else:
+            self._wills.publish(session, now_ms)
         session.ended_ms = now_ms
         self._log(session)
         self._await_end(session)
@@ -230,9 +232,7 @@ class Clients:
     def end(self, session: Session, now_ms: int) -> None:
         """Forget a session that is not connected: its subscriptions and its messages."""
         assert session.sink is None
-        if session.will is not None:
-            self._publish_will(session, session.will, now_ms)
-            session.will = None
+        self._wills.publish(session, now_ms)
         for subscription in session.subscriptions.values():
             self._leave(session, subscription.filter)
         session.subscriptions = {}
@@ -305,23 +305,12 @@ class Clients:
         for queue, _ in self.sources(session):
             for consumer in [each for each in queue.consumers if each.sink is same]:
                 self._engine.cancel(consumer, (), now_ms)
-        self.close(session, sink, None, 0, now_ms)
+        self.close(session, sink, now_ms)
 
     def _end_entity(self, queue: Queue) -> None:
         engine = self._engine
         engine.log.append((encode_definition(queue.id, b""),))
         engine.retire(queue)
-
-    def _publish_will(self, session: Session, will: PlainPublication, now_ms: int) -> None:
-        who = self._topics.principal(session)
-        if who is None:
-            return
-        if will.lifetime_ms:
-            will.expire_ms = now_ms + will.lifetime_ms
-        try:
-            self._topics.publish(who, will, now_ms)
-        except BraidError:
-            self._topics.dropped += 1
 
     # Subscriptions ----------------------------------------------------------------------------
 
@@ -535,7 +524,7 @@ class Clients:
         if session is None or session.sink is not None:
             return False
         end_ms = session.ended_ms + session.expiry_ms
-        return due_ms == end_ms or (session.will is not None and due_ms == session.will_due_ms)
+        return due_ms == end_ms or (session.will is not None and due_ms == session.will.due_ms)
 
     def tick(self, now_ms: int) -> None:
         """End sessions whose time is over, publish wills that are due, drop old retained ones."""
@@ -553,10 +542,8 @@ class Clients:
             self.alarm_at(max(next_ms, now_ms + 1))
 
     def _on_deadline(self, session: Session, now_ms: int) -> None:
-        if session.will is not None and session.will_due_ms <= now_ms:
-            will, session.will = session.will, None
-            self._publish_will(session, will, now_ms)
-            self._log(session)
+        if session.will is not None and session.will.due_ms <= now_ms:
+            self._wills.publish(session, now_ms)
         if session.ended_ms + session.expiry_ms <= now_ms:
             self.expired += 1
             self.end(session, now_ms)

@@ -228,7 +228,7 @@ class Feed:
         self._searches.clear()
         self._live_bytes = 0
         if self._core.failed is None:
-            self._core.clients.close(self.session, self, None, 0, now_ms)
+            self._core.clients.close(self.session, self, now_ms)
 
     # The rest ---------------------------------------------------------------------------------
 

@@ -61,10 +61,12 @@ class Publication:
         attributes: the packed header map, with the topic in it, as it is stored.
         count: how many messages. session: who published, if that has a session.
         inbound: of a QoS 2 message of a durable session, its packet identifier; else 0.
+        will: the number of the will that it is (``wills.py``); else 0.
         wire: encoded forms, by the dialects' own keys, so that each is made once.
     """
 
     uniform = False  # all bodies have one length
+    will = 0
 
     __slots__ = ("count", "expire_ms", "inbound", "qos", "retain", "session", "topic", "wire")
 
@@ -101,13 +103,9 @@ class Publication:
 
 
 class PlainPublication(Publication):
-    """One message whose body and headers are at hand.
+    """One message whose body and headers are at hand."""
 
-    Attributes:
-        lifetime_ms: of one that is published later: sets ``expire_ms`` then; 0: none.
-    """
-
-    __slots__ = ("_attributes", "_bodies", "lifetime_ms")
+    __slots__ = ("_attributes", "_bodies")
 
     def __init__(
         self,
@@ -121,7 +119,6 @@ class PlainPublication(Publication):
         super().__init__(topic, qos, retain, expire_ms, 1)
         self._bodies = (body,)
         self._attributes = attributes
-        self.lifetime_ms = 0
 
     @property
     def bodies(self) -> Sequence[bytes]:

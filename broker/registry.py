@@ -10,8 +10,8 @@ a name that may be. There are five kinds of queues, told apart by the ``kind`` i
     share      of a shared subscription, made and ended with its members (``sharing.py``); also
                the one of ``delaying.py``
 
-and the retained messages (``retained.py``), whose number is fixed. Streams and their shards have
-numbers as well; they stand in ``streamstore.py``. Queues of durability ``memory``
+and the retained messages (``retained.py``), whose number is fixed, as is that of wills
+(``willstore.py``). Streams and their shards have numbers as well; they stand in ``streamstore.py``. Queues of durability ``memory``
 keep their definition in the log and their messages in a log of their own that has no files; its
 LSNs start above every other.
 """
@@ -62,6 +62,7 @@ from .streamview import StreamView, ViewHost
 from .viewdefinition import ViewDefinition
 from .webhook import WebhookDefinition, webhook_name
 from .webhookqueue import WebhookQueue
+from .willstore import WILL_ENTITY, WILLS, WillDefinition, WillStore
 
 __all__ = ["QueueDefinition", "Registry"]
 
@@ -93,6 +94,7 @@ _Definition = (
     | SubscriptionDefinition
     | ViewDefinition
     | WebhookDefinition
+    | WillDefinition
 )
 
 
@@ -121,6 +123,7 @@ class Registry:
         self.group_store = GroupStore(log, self.stream_store)
         self.bindings = Bindings(self._bound)
         self.replay_store = ReplayStore()
+        self.will_store = WillStore()
         self._by_id: dict[int, Queue] = {}
         self._next_id = 1
         self._trash: list[tuple[Log, Page]] = []  # of purged and deleted queues, to be released
@@ -243,6 +246,8 @@ class Registry:
             self.bindings.define(id, definition)
         elif isinstance(definition, ReplayDefinition):
             self.replay_store.define(id, definition)
+        elif isinstance(definition, WillDefinition):
+            self.will_store.define(definition)
         else:
             queue = self._by_id.get(id)
             if isinstance(queue, SessionQueue):
@@ -293,6 +298,9 @@ class Registry:
             elif ack.entity == RETAINED_ENTITY:
                 for number in ack.sequences:
                     self.retained.remove(number)
+            elif ack.entity == WILL_ENTITY:
+                for number in ack.sequences:
+                    self.will_store.remove(number)
         elif kind == RECEIVE:
             receive = decode_receive(buffer, at)
             queue = self._by_id.get(receive.entity)
@@ -341,6 +349,8 @@ class Registry:
             queue = self._by_id.get(entity)
             if entity == RETAINED_ENTITY:
                 self._apply_retained(seq, message, size)
+            elif entity == WILL_ENTITY:
+                self.will_store.remove(seq)
             elif message.replaces:
                 self._apply_move(queue, seq, message.replaces, lsn)
             elif entity in shards:
@@ -398,6 +408,7 @@ class Registry:
         yield from self.group_store.snapshot()
         yield from self.bindings.snapshot()
         yield from self.replay_store.snapshot()
+        yield from self.will_store.snapshot()
         for queue in list(self._by_id.values()):
             if queue.id in self._by_id:
                 yield from queue.snapshot()
@@ -425,6 +436,8 @@ class Registry:
             self.bindings.load(content)
         elif kind == REPLAYS:
             self.replay_store.load(content)
+        elif kind == WILLS:
+            self.will_store.load(content)
         elif kind in (STREAM_SECTION, SHARD, BLOCKS):
             self.stream_store.load(kind, content)
         elif kind == GROUP:
@@ -480,6 +493,7 @@ _KINDS: dict[str, type[_Definition]] = {
     "subscription": SubscriptionDefinition,
     "view": ViewDefinition,
     "webhook": WebhookDefinition,
+    "will": WillDefinition,
 }
 
 

@@ -25,13 +25,14 @@ from ..storage.record import MessageContent, encode_ack, encode_receive
 from .host import ACKED, DROPPED, RELEASED, Host
 from .index import Lane
 from .lease import Consumer, Lease
-from .publication import PlainPublication, Subscriber, Subscription
+from .publication import Subscriber, Subscription
 from .queue import Queue
 from .settings import QueueSettings
 from .state import LANE_SHIFT, NUMBER_MASK
 
 if TYPE_CHECKING:
     from .access import Principal
+    from .willstore import WillDefinition
 
 __all__ = [
     "EXPIRY_NEVER_MS",
@@ -41,7 +42,6 @@ __all__ = [
     "SessionDefinition",
     "SessionQueue",
     "SubscriptionDefinition",
-    "WillDefinition",
     "packet_id",
 ]
 
@@ -65,18 +65,6 @@ def packet_id(seq: int) -> int:
     return (seq - 1) % PACKET_ID_SEQUENCED_MAX + 1
 
 
-class WillDefinition(msgspec.Struct, kw_only=True):
-    """What is to be published unless the client comes back before ``due_ms``."""
-
-    topic: str
-    body: bytes
-    attributes: bytes
-    qos: int
-    retain: bool
-    lifetime_ms: int
-    due_ms: int
-
-
 class SessionDefinition(msgspec.Struct, kw_only=True):
     """The content of a session's DEFINITION record and of its QUEUE section."""
 
@@ -87,7 +75,6 @@ class SessionDefinition(msgspec.Struct, kw_only=True):
     ended_ms: int
     durability: Durability
     created_ms: int
-    will: WillDefinition | None = None
     id: int = 0
     lanes: dict[int, int] = {}
     subscriptions: list[Subscription] | None = None  # in sections only; records have their own
@@ -222,7 +209,7 @@ class Session:
         queue: where messages wait; None without durability.
         expiry_ms: how long it outlives its connection; EXPIRY_NEVER_MS: for ever.
         ended_ms: when the connection ended, unix ms; 0 while connected, or when unknown.
-        will, will_due_ms: what to publish, and when, unless the client comes back before.
+        will: what to publish if it goes without a farewell, or comes back too late (``wills.py``).
         shapes: how many the router has because of its filters (``router.py``), about.
     """
 
@@ -239,7 +226,6 @@ class Session:
         "user",
         "who",
         "will",
-        "will_due_ms",
     )
 
     def __init__(self, name: str, user: str, created_ms: int) -> None:
@@ -253,8 +239,7 @@ class Session:
         self.durability = Durability.SYNC
         self.expiry_ms = 0
         self.ended_ms = 0
-        self.will: PlainPublication | None = None
-        self.will_due_ms = 0
+        self.will: WillDefinition | None = None
         self.shapes = 0
 
     @property
@@ -271,35 +256,12 @@ class Session:
             ended_ms=self.ended_ms,
             durability=self.durability,
             created_ms=self.created_ms,
-            will=self._will_definition(),
-        )
-
-    def _will_definition(self) -> WillDefinition | None:
-        will = self.will
-        if will is None:
-            return None
-        return WillDefinition(
-            topic=will.topic,
-            body=will.bodies[0],
-            attributes=will.attributes,
-            qos=will.qos,
-            retain=will.retain,
-            lifetime_ms=will.lifetime_ms,
-            due_ms=self.will_due_ms,
         )
 
     def restore(self, definition: SessionDefinition) -> None:
         """Apply: the session is as the definition says."""
         self.expiry_ms = definition.expiry_ms
         self.ended_ms = definition.ended_ms
-        will = definition.will
-        self.will = None
-        if will is not None:
-            self.will = PlainPublication(
-                will.topic, will.body, will.attributes, will.qos, will.retain
-            )
-            self.will.lifetime_ms = will.lifetime_ms
-            self.will_due_ms = will.due_ms
         for subscription in definition.subscriptions or ():
             self.subscriptions[subscription.filter] = subscription
         if self.queue is not None:

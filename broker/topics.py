@@ -34,6 +34,7 @@ from .session import INBOUND, Session
 from .shard import Shard
 from .sharing import Share
 from .topic import check_topic
+from .willstore import WILL_ENTITY
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -372,6 +373,8 @@ class Topics:
             assert session is not None and session.queue is not None
             targets.append((session.queue.id, INBOUND | inbound))
             level = max(level, session.durability)
+        if publication.will:
+            targets.append((WILL_ENTITY, publication.will))  # published, or still to be
         written = False
         if publication.count > 1 and publication.uniform and not publication.retain and not inbound:
             if (logged or plan) and self._log_run(publication, logged, plan, now_ms):
@@ -390,6 +393,8 @@ class Topics:
         if inbound:
             assert session is not None and session.queue is not None
             session.queue.inbound.add(inbound)
+        if publication.will:
+            engine.will_store.remove(publication.will)
         for queue in queues:
             if queue.consumers:
                 engine.changed(queue)

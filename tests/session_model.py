@@ -23,8 +23,9 @@ from braidmq.broker.access import SYSTEM
 from braidmq.broker.publication import PlainPublication, Subscription
 from braidmq.broker.session import packet_id
 from braidmq.broker.topic import matches, parse_shared
+from braidmq.broker.willstore import WillMessage
 from tests.broker_disk import DiskBroker
-from tests.topic_client import Client, publication_of
+from tests.topic_client import Client, publication_of, will_of
 
 __all__ = ["SessionMachine"]
 
@@ -62,8 +63,8 @@ class ModelSession:
     live: list[bytes] = field(default_factory=list)
     inbound: set[int] = field(default_factory=set)
     released: set[int] = field(default_factory=set)
-    will: PlainPublication | None = None
-    will_due_ms: int = 0
+    will: WillMessage | None = None
+    will_due_ms: int = 0  # while it is away
 
 
 @dataclass
@@ -149,7 +150,12 @@ class SessionMachine(RuleBasedStateMachine):
         for filter in list(session.subscriptions):
             self.part(session, filter)
 
-    def hang_up(self, name: str, will: PlainPublication | None, delay_ms: int) -> None:
+    def publish_will(self, session: ModelSession) -> None:
+        will, session.will = session.will, None
+        if will is not None:
+            self.give(publication_of(will.topic, will.body, will.qos, will.retain), None)
+
+    def hang_up(self, name: str, said_goodbye: bool = False) -> None:
         """A connection ends."""
         session = self.sessions[name]
         assert session.client is not None
@@ -164,10 +170,12 @@ class SessionMachine(RuleBasedStateMachine):
         session.client = None
         session.ended_ms = self.now_ms
         ends = not session.durable or not session.expiry_ms
-        if will is not None and delay_ms and not ends:
-            session.will, session.will_due_ms = will, self.now_ms + delay_ms
-        elif will is not None:
-            self.give(will, None)
+        if said_goodbye:
+            session.will = None
+        elif session.will is not None and session.will.delay_ms and not ends:
+            session.will_due_ms = self.now_ms + session.will.delay_ms
+        else:
+            self.publish_will(session)
         if ends:
             self.forget(name)
 
@@ -183,9 +191,8 @@ class SessionMachine(RuleBasedStateMachine):
     def happen(self, name: str, now_ms: int) -> None:
         session = self.sessions[name]
         ends = session.ended_ms + session.expiry_ms <= now_ms
-        if session.will is not None and (ends or session.will_due_ms <= now_ms):
-            will, session.will = session.will, None
-            self.give(will, None)
+        if ends or session.will_due_ms <= now_ms:
+            self.publish_will(session)
         if ends:
             self.forget(name)
 
@@ -227,48 +234,52 @@ class SessionMachine(RuleBasedStateMachine):
         self.share(1, SHARED[0], 1)
         self.share(0, SHARED[0], 1)
 
-    @rule(name=NAMES, expiry_ms=EXPIRIES, clean=st.booleans())
-    def connect(self, name: str, expiry_ms: int, clean: bool) -> None:
+    @rule(
+        name=NAMES,
+        expiry_ms=EXPIRIES,
+        clean=st.booleans(),
+        delay_ms=st.sampled_from([-1, -1, 0, 400, 5_000]),
+        qos=st.integers(0, 2),
+        retain=st.booleans(),
+    )
+    def connect(
+        self,
+        name: str,
+        expiry_ms: int,
+        clean: bool,
+        delay_ms: int = -1,
+        qos: int = 1,
+        retain: bool = False,
+    ) -> None:
+        """A client connects; with a will, unless ``delay_ms`` is negative."""
         session = self.sessions.get(name)
         if session is not None and session.client is not None:
-            old = session.client
-            self.hang_up(name, old.will, old.will_delay_ms)
+            self.hang_up(name)
         session = self.sessions.get(name)
         if session is not None and clean:
-            if session.will is not None:
-                self.give(session.will, None)
+            self.publish_will(session)
             self.forget(name)
             session = None
         client = Client(self.broker, name)
-        present = client.connect(expiry_ms, clean)
+        will = will_of("w", self.body(), delay_ms, qos, retain) if delay_ms >= 0 else None
+        present = client.connect(expiry_ms, clean, will=will)
         assert present == (session is not None)
         if session is None:
             session = self.sessions[name] = ModelSession(expiry_ms > 0, expiry_ms, client)
         self.expire()
-        session.client, session.expiry_ms, session.will = client, expiry_ms, None
+        session.client, session.expiry_ms, session.will = client, expiry_ms, will
         for message in session.queue:
             message.sent = True
 
-    @rule(pick=PICKS, delay_ms=st.sampled_from([-1, 0, 400, 5_000]))
-    def disconnect(self, pick: int, delay_ms: int) -> None:
+    @rule(pick=PICKS, said_goodbye=st.booleans())
+    def disconnect(self, pick: int, said_goodbye: bool) -> None:
         name = self.connected(pick)
         if name is None:
             return
         client = self.sessions[name].client
         assert client is not None
-        will = publication_of("w", self.body()) if delay_ms >= 0 else None
-        self.hang_up(name, will, delay_ms)
-        client.disconnect(will, delay_ms)
-
-    @rule(pick=PICKS, delay_ms=st.sampled_from([-1, 0, 400]))
-    def change_will(self, pick: int, delay_ms: int) -> None:
-        """What is published when the connection is taken over."""
-        name = self.connected(pick)
-        if name is not None:
-            client = self.sessions[name].client
-            assert client is not None
-            client.will = publication_of("w", self.body()) if delay_ms >= 0 else None
-            client.will_delay_ms = delay_ms
+        self.hang_up(name, said_goodbye)
+        client.disconnect(said_goodbye)
 
     @rule(pick=PICKS, expiry_ms=st.sampled_from([0, 3_000, 60_000]))
     def change_expiry(self, pick: int, expiry_ms: int) -> None:
@@ -415,19 +426,20 @@ class SessionMachine(RuleBasedStateMachine):
     def restart(self, power: int) -> None:
         """All that was asked for is kept; whoever was connected is away from now on."""
         self.broker = self.broker.restarted(random.Random(power) if power % 2 else None)
-        for name, session in list(self.sessions.items()):
+        for session in self.sessions.values():
             if session.client is not None:
                 session.client, session.ended_ms = None, self.now_ms
+                if session.will is not None:
+                    session.will_due_ms = self.now_ms + session.will.delay_ms
             session.live.clear()
             if not session.durable:
-                del self.sessions[name]
+                session.subscriptions.clear()  # nothing but its will is left
         self.shares = {n: s for n, s in self.shares.items() if self.members(n)}
         for share in self.shares.values():
             share.volatile.clear()
-        for name, session in list(self.sessions.items()):
-            if session.ended_ms + session.expiry_ms <= self.now_ms:
-                self.happen(name, self.now_ms)
         self.broker.settle()
+        while (event := self.next_event()) is not None and event[0] <= self.now_ms:
+            self.happen(event[1], self.now_ms)
         self.expire()
 
     # --- what must always hold ---
@@ -446,6 +458,8 @@ class SessionMachine(RuleBasedStateMachine):
                 assert real.queue.inbound == session.inbound
                 assert real.queue.released == session.released
                 assert real.queue.live >= len(session.queue)
+        wills = {will.session: will.message for will in core.will_store.by_number.values()}
+        assert wills == {n: s.will for n, s in self.sessions.items() if s.will is not None}
         total = sum(len(each.subscriptions) for each in self.sessions.values())
         assert core.clients.subscriptions == total
         plain = sum(f not in SHARED for s in self.sessions.values() for f in s.subscriptions)
@@ -510,10 +524,11 @@ class SessionMachine(RuleBasedStateMachine):
             client.connect(0, clean=True)
             client.disconnect()
         looker = Client(self.broker, "last")
-        for topic in list(self.retained):
+        for topic in {*self.retained, "w"}:  # a will may have come meanwhile
             looker.send(topic, b"", retain=True)
         self.broker.advance(60_000)
         core = self.broker.core
         assert not core.sessions and not core._by_id and not core.retained.bytes
+        assert not core.will_store.by_number and not core.will_store.bytes
         assert self.broker.log.statistics().bytes_live_estimate == 0
         assert core.memory.statistics().bytes_live_estimate == 0

@@ -19,23 +19,48 @@ from braidmq.broker.publication import Match, PlainPublication, Publication, Sub
 from braidmq.broker.queue import Queue
 from braidmq.broker.retained import RetainedSearch
 from braidmq.broker.session import SessionQueue
+from braidmq.broker.willstore import WillMessage
 from braidmq.storage.log import Durability
 from tests.broker_harness import Harness
 
-__all__ = ["Client", "publication_of", "search_all"]
+__all__ = ["Client", "publication_of", "search_all", "will_of"]
 
 
 def publication_of(
     topic: str, body: bytes, qos: int = 1, retain: bool = False, expire_ms: int = 0, **more: str
 ) -> PlainPublication:
     """A publication as a dialect makes it."""
+    attributes = _attributes(topic, qos, retain, more)
+    return PlainPublication(topic, body, attributes, qos, retain, expire_ms)
+
+
+def will_of(
+    topic: str,
+    body: bytes,
+    delay_ms: int = 0,
+    qos: int = 1,
+    retain: bool = False,
+    lifetime_ms: int = 0,
+) -> WillMessage:
+    """A will as a dialect makes it."""
+    return WillMessage(
+        topic=topic,
+        body=body,
+        attributes=_attributes(topic, qos, retain, {}),
+        qos=qos,
+        retain=retain,
+        lifetime_ms=lifetime_ms,
+        delay_ms=delay_ms,
+    )
+
+
+def _attributes(topic: str, qos: int, retain: bool, more: dict[str, str]) -> bytes:
     headers: dict[str, str] = {**more, TOPIC: topic}
     if qos != 1:
         headers[MQTT_QOS] = str(qos)
     if retain:
         headers[MQTT_RETAIN] = "1"
-    attributes = msgspec.msgpack.encode(headers)
-    return PlainPublication(topic, body, attributes, qos, retain, expire_ms)
+    return msgspec.msgpack.encode(headers)
 
 
 class Client:
@@ -59,8 +84,6 @@ class Client:
         self.live: list[tuple[str, bytes, Match]] = []
         self.held: list[tuple[Any, Delivery]] = []
         self.ends: list[object] = []
-        self.will: PlainPublication | None = None
-        self.will_delay_ms = 0
 
     # What the core calls ----------------------------------------------------------------------
 
@@ -86,18 +109,26 @@ class Client:
 
     # What a client does -----------------------------------------------------------------------
 
-    def connect(self, expiry_ms: int = 60_000, clean: bool = False, settle: bool = True) -> bool:
+    def connect(
+        self,
+        expiry_ms: int = 60_000,
+        clean: bool = False,
+        settle: bool = True,
+        will: WillMessage | None = None,
+    ) -> bool:
         """Open the session; whether it was there before."""
         clients = self._core.clients
         now_ms = self.broker.clock.ms
-        self.session, present = clients.open(self.who, self.name, self, clean, expiry_ms, now_ms)
+        self.session, present = clients.open(
+            self.who, self.name, self, clean, expiry_ms, now_ms, will
+        )
         for queue, subscription in clients.sources(self.session):
             self.attach(queue, subscription)
         if settle:
             self.broker.settle()
         return present
 
-    def leave(self) -> None:
+    def leave(self, said_goodbye: bool = False) -> None:
         """The connection is gone, in the middle of whatever goes on."""
         session, self.session = self.session, None
         if session is None:
@@ -107,13 +138,11 @@ class Client:
             core.cancel(consumer, [], now_ms)
         self.consumers.clear()
         self.held.clear()
-        will, self.will = self.will, None
-        core.clients.close(session, self, will, self.will_delay_ms, now_ms)
+        core.clients.close(session, self, now_ms, said_goodbye)
 
-    def disconnect(self, will: PlainPublication | None = None, delay_ms: int = 0) -> None:
-        """Go, and leave a will perhaps."""
-        self.will, self.will_delay_ms = will, delay_ms
-        self.leave()
+    def disconnect(self, said_goodbye: bool = False) -> None:
+        """Go, and leave the will if there is one, unless with a farewell."""
+        self.leave(said_goodbye)
         self.broker.settle()
 
     def subscribe(self, filter: str, qos: int = 1, **options: Any) -> bool:

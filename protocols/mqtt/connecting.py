@@ -17,9 +17,9 @@ from ...broker.errors import (
     Unavailable,
 )
 from ...broker.passwords import ScramLogin
-from ...broker.publication import PlainPublication
 from ...broker.session import EXPIRY_NEVER_MS, PACKET_ID_SEQUENCED_MAX
 from ...broker.topic import check_topic
+from ...broker.willstore import WillMessage
 from ...storage.log import Durability
 from .headers import headers_from
 from .packets import (
@@ -342,13 +342,18 @@ class Connecting:
         if will is not None:
             # Checked again when it is published: rights may change.
             who.check("topic:Publish", will.topic)
-            session.set_will(self._will_of(will), will.delay_seconds * 1000)
         session.admit(who)
         core = session.core
         session.session, present = core.clients.open(
-            who, self._client_id, session, connect.clean_start, self._expiry_ms(), core.now_ms
+            who,
+            self._client_id,
+            session,
+            connect.clean_start,
+            self._expiry_ms(),
+            core.now_ms,
+            self._will_of(will) if will is not None else None,
         )
-        if session.session.queue is None:
+        if session.session.queue is None and will is None:
             session.let_in(self._connack(present))
         else:
             core.when_kept(Durability.SYNC, self._on_opened, present)
@@ -364,15 +369,20 @@ class Connecting:
             session.let_in(self._connack(bool(present)))
         session.wake()
 
-    def _will_of(self, will: Will) -> PlainPublication:
+    def _will_of(self, will: Will) -> WillMessage:
         server = self._session.server
         headers = headers_from(will.properties) if will.properties is not None else {}
         topic = server.topic(will.topic.encode())
-        attributes = server.attributes(topic, will.qos, will.retain, headers)
-        publication = PlainPublication(will.topic, will.payload, attributes, will.qos, will.retain)
-        if will.properties is not None and will.properties.expiry_seconds is not None:
-            publication.lifetime_ms = max(will.properties.expiry_seconds * 1000, 1)
-        return publication
+        expiry = will.properties.expiry_seconds if will.properties is not None else None
+        return WillMessage(
+            topic=will.topic,
+            body=will.payload,
+            attributes=server.attributes(topic, will.qos, will.retain, headers),
+            qos=will.qos,
+            retain=will.retain,
+            lifetime_ms=max(expiry * 1000, 1) if expiry is not None else 0,
+            delay_ms=will.delay_seconds * 1000,
+        )
 
     def _expiry_ms(self) -> int:
         connect = self._connect

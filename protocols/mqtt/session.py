@@ -22,7 +22,7 @@ from ...broker.errors import BraidError, NotFound
 from ...broker.laggards import Pause
 from ...broker.lease import Consumer
 from ...broker.message import Delivery
-from ...broker.publication import Match, PlainPublication, Publication, Subscription
+from ...broker.publication import Match, Publication, Subscription
 from ...broker.queue import Queue
 from ...broker.session import Session, SessionQueue
 from ...storage.errors import StorageError
@@ -93,14 +93,12 @@ class MqttSession:
         "_data",
         "_deadline_ms",
         "_exchanged",
-        "_goes_with_will",
         "_heard_ms",
         "_needed",
         "_now_ms",
         "_pause",
+        "_said_goodbye",
         "_state",
-        "_will",
-        "_will_delay_ms",
         "core",
         "explains",
         "finished",
@@ -147,9 +145,7 @@ class MqttSession:
         self.keep_alive_ms = 0
         self._deadline_ms = _FOREVER_MS  # when the proof of who it is runs out
         self._pause = Pause(self.wake)
-        self._will: PlainPublication | None = None
-        self._will_delay_ms = 0
-        self._goes_with_will = True
+        self._said_goodbye = False  # so that it has no will any more
 
     # --- what the parts ask ---
 
@@ -205,7 +201,7 @@ class MqttSession:
             return
         self.server.count_refused(reason)
         self.finished = True
-        self._will = None  # it was never let in
+        self._said_goodbye = True  # it was never let in
         if not self.version:
             return  # [MQTT-3.1.0-1]: it never spoke MQTT
         text = text if self.explains else ""
@@ -217,11 +213,6 @@ class MqttSession:
     def wait_for_proof(self, exchange: bool) -> None:
         """The password is being checked, or the client proves who it is by AUTH packets."""
         self._state = EXCHANGING if exchange else CHECKING
-
-    def set_will(self, will: PlainPublication, delay_ms: int) -> None:
-        """What to publish when the connection ends without a DISCONNECT."""
-        self._will = will
-        self._will_delay_ms = delay_ms
 
     def admit(self, who: "Principal") -> None:
         """The client is who it says; its session is being opened."""
@@ -479,7 +470,7 @@ class MqttSession:
             most = self.options.session_expiry_seconds_max
             self.core.clients.change_expiry(session, min(expiry, most) * 1000)
         # [MQTT-3.14.4-3]
-        self._goes_with_will = packet.reason != Reason.NORMAL_DISCONNECTION
+        self._said_goodbye = packet.reason == Reason.NORMAL_DISCONNECTION
         self.finished = True
 
     def on_auth(self, packet: Auth, now_ms: int) -> None:
@@ -569,14 +560,12 @@ class MqttSession:
         if session is None:
             return
         self.session = None
-        will = self._will if self._goes_with_will else None
-        self._will = None
         try:
             self.out.let_go(now_ms)
             if self.streaming is not None:
                 self.streaming.let_go(now_ms)
             if self.core.failed is None:
-                self.core.clients.close(session, self, will, self._will_delay_ms, now_ms)
+                self.core.clients.close(session, self, now_ms, self._said_goodbye)
         except StorageError as error:
             self.core.fail(error)  # the session counts as disconnected at the next start
 

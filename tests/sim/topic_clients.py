@@ -100,7 +100,7 @@ class Member(Client):
         for consumer in self.consumers:
             core.cancel(consumer, [], now_ms)
         self.disconnected()
-        core.clients.close(session, self, None, 0, now_ms)
+        core.clients.close(session, self, now_ms)
 
     def disconnected(self) -> None:
         super().disconnected()

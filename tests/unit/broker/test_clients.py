@@ -14,7 +14,7 @@ from braidmq.broker.limits import Limits, SessionPolicy
 from braidmq.broker.session import EXPIRY_NEVER_MS
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
-from tests.topic_client import Client, publication_of
+from tests.topic_client import Client, will_of
 
 HASH = "$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA"
 HOUR_MS = 3_600_000
@@ -212,9 +212,8 @@ def test_takeover_again_and_again_leaves_nothing_behind(broker):
     clients[0].connect(settle=False)
     clients[0].subscribe("t/+")
     for turn in range(1_000):
-        clients[turn % 2].will = publication_of("w", b"gone")
-        clients[turn % 2].will_delay_ms = 5_000
-        clients[turn % 2 - 1].connect(settle=not turn % 50)
+        client = clients[turn % 2 - 1]
+        client.connect(settle=not turn % 50, will=will_of("w", b"gone", 5_000))
     broker.settle()
     assert len(core.sessions) == 1 and len(core.topics.router) == 1
     assert core.clients.subscriptions == 1
@@ -223,120 +222,11 @@ def test_takeover_again_and_again_leaves_nothing_behind(broker):
     queue = clients[0].queue
     assert len(queue.consumers) == 1 and len(queue.hungry) == 1
     for client in clients:
-        client.disconnect()
+        client.disconnect(said_goodbye=True)
     broker.advance(60_000)
     assert not core.sessions and not core.clients._deadlines and not len(core.topics.router)
     assert core._by_id == {} and core.topics.published == 0  # the will's delay never ran out
-
-
-# --- wills ---
-
-
-@pytest.fixture
-def heirs(broker):
-    client, heir = Client(broker, "dying"), Client(broker, "heir")
-    client.connect(expiry_ms=HOUR_MS)
-    heir.connect(expiry_ms=0)
-    heir.subscribe("will")
-    return client, heir
-
-
-def test_will_is_published_at_once_or_after_its_delay_never_before(broker, heirs):
-    client, heir = heirs
-    client.disconnect(publication_of("will", b"1"))
-    assert heir.take_live() == [b"1"]
-    client.connect(expiry_ms=HOUR_MS)
-    client.disconnect(publication_of("will", b"2"), 5_000)
-    broker.advance(4_999)
-    assert heir.take_live() == []
-    broker.advance(1)
-    assert heir.take_live() == [b"2"]
-    broker.advance(HOUR_MS)
-    assert heir.take_live() == []
-
-
-def test_will_is_not_published_when_the_client_comes_back_in_time(broker, heirs):
-    client, heir = heirs
-    client.disconnect(publication_of("will", b"x"), 5_000)
-    broker.advance(4_000)
-    client.connect(expiry_ms=HOUR_MS)
-    broker.advance(10_000)
-    client.disconnect()
-    broker.advance(HOUR_MS)
-    assert heir.take_live() == []
-
-
-def test_will_is_published_when_the_session_ends_before_its_delay(broker, heirs):
-    client, heir = heirs
-    client.disconnect(publication_of("will", b"1"), 2 * HOUR_MS)
-    broker.advance(HOUR_MS - 1)
-    assert heir.take_live() == []
-    broker.advance(1)
-    assert heir.take_live() == [b"1"] and not client.present
-    client.connect(expiry_ms=HOUR_MS)
-    client.disconnect(publication_of("will", b"2"), 5_000)
-    client.connect(clean=True)
-    assert heir.take_live() == [b"2"]
-    client.connect(expiry_ms=0, clean=True)
-    client.disconnect(publication_of("will", b"3"), 5_000)
-    assert heir.take_live() == [b"3"]
-
-
-def test_delayed_will_is_not_forgotten_by_a_restart(broker, heirs):
-    """It is part of the session's state, as MQTT 5 (4.1) has it."""
-    client, _ = heirs
-    will = publication_of("will", b"x", 2, True)
-    will.lifetime_ms = 60_000
-    client.disconnect(will, 5_000)
-    broker.checkpoint()
-    for _ in range(2):
-        broker = broker.restarted()
-        heir = Client(broker, "heir")
-        heir.connect(expiry_ms=0)
-        heir.subscribe("will")
-        broker.advance(2_499)
-        assert heir.take_live() == []
-    broker.advance(2)
-    assert heir.take_live() == [b"x"] and heir.retained("#") == {"will": b"x"}
-    assert broker.core.retained.expire_ms(0) == broker.clock.ms + 60_000
-    broker = broker.restarted()
-    broker.advance(10_000)
-    assert broker.core.topics.published == 0  # once is enough
-    client = Client(broker, "dying")
-    assert client.connect(expiry_ms=HOUR_MS)
-    client.disconnect(will, 5_000)
-    client.connect(expiry_ms=HOUR_MS)
-    broker = broker.restarted()
-    broker.advance(HOUR_MS)
-    assert broker.core.topics.published == 0  # it came back in time
-
-
-def test_will_lives_from_when_it_is_published(broker, heirs):
-    client, _ = heirs
-    keeper = Client(broker, "keeper")
-    keeper.connect(expiry_ms=HOUR_MS)
-    keeper.subscribe("will")
-    will = publication_of("will", b"x")
-    will.lifetime_ms = 3_000
-    client.disconnect(will, 5_000)
-    keeper.disconnect()
-    broker.advance(5_000 + 2_999)
-    assert keeper.queue.live == 1
-    broker.advance(1)
-    assert keeper.queue.live == 0 and keeper.queue.counters.expired == 1
-
-
-def test_will_needs_the_right_to_publish_when_its_time_comes(broker, heirs):
-    _, heir = heirs
-    rules = (Rule("allow", ("session:*", "topic:*"), ("#",)),)
-    access = broker.core.access
-    access.replace([User("a", HASH, rules)])
-    client = Client(broker, "mortal", access.principal("a", "mortal"))
-    client.connect()
-    client.disconnect(publication_of("will", b"x"), 5_000)
-    access.replace([User("a", HASH, rules[:0])])
-    broker.advance(5_000)
-    assert heir.take_live() == [] and broker.core.topics.dropped == 1
+    assert not core.will_store.by_number and not core.will_store.bytes
 
 
 # --- subscriptions ---

@@ -12,7 +12,7 @@ def test_one_message():
     one = PlainPublication("t", b"body", b"headers", 1, True, 99)
     assert (one.topic, one.bodies, one.attributes, one.count) == ("t", (b"body",), b"headers", 1)
     assert (one.qos, one.retain, one.expire_ms) == (1, True, 99)
-    assert one.session is None and one.inbound == 0 and one.lifetime_ms == 0 and one.wire == {}
+    assert one.session is None and one.inbound == one.will == 0 and one.wire == {}
 
 
 def test_each_of_a_run_is_a_publication_of_its_own():

@@ -9,6 +9,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from braidmq.broker.clients import Clients
 from braidmq.broker.retained import RetainedStore
 from braidmq.broker.session import Session
+from braidmq.broker.wills import Wills
+from braidmq.broker.willstore import WillDefinition
 from braidmq.storage.record import encode_ack
 from tests.session_model import SessionMachine
 
@@ -62,6 +64,20 @@ def delayed_will_of_who_came_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("braidmq.broker.clients.Clients._on_deadline", _publish_and_end)
 
 
+def will_not_struck(patch: pytest.MonkeyPatch) -> None:
+    """A will that nobody kept, or that was taken back, comes again after a restart."""
+
+    def strike(self: Wills, will: WillDefinition) -> None:
+        self._store.remove(will.number)
+
+    patch.setattr(Wills, "_strike", strike)
+
+
+def will_not_in_the_record(patch: pytest.MonkeyPatch) -> None:
+    """A will that was kept comes again after a restart."""
+    patch.setattr("braidmq.broker.topics.WILL_ENTITY", 1_000_000)
+
+
 def _publish_and_end(self: Clients, session: Session, now_ms: int) -> None:
     self.end(session, now_ms)
 
@@ -72,6 +88,8 @@ PLANTED = [
     clearing_not_logged,
     old_one_not_released,
     delayed_will_of_who_came_back,
+    will_not_struck,
+    will_not_in_the_record,
 ]
 
 
