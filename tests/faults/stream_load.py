@@ -180,6 +180,8 @@ class Tail:
             wire.credit(tail, self._owed)  # of all that was heard of, before more is waited for
             self._owed = 0
             await until(partial(self._heard_more, heard), guard_seconds)
+        if wire.gone:
+            raise Gone(wire.reason)
         if self._count != book.records:
             text = f"a tail of {self._stream} had {self._count} of {book.records} records,"
             text += (
