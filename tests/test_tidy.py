@@ -64,6 +64,7 @@ HOT = {
         " shard stream streams streamreading streamwaiting rates streamview viewlane viewreader",
         "protocols/native": "frames session queues streams",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
+        "protocols/stomp": "frames",
         "protocols/http": "frames websocket",
     }.items()
     for name in names.split()
