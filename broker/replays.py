@@ -52,8 +52,8 @@ class Replays:
         id = engine.take_id()
         engine.write_definition(id, definition)
         self._store.define(id, definition)
-        self._running[id] = replay = Replay(engine, id, now_ms)
-        self.soon(replay)
+        self._running[id] = Replay(engine, id, now_ms)
+        self._set_alarm()
         return id
 
     def _forget_ended(self) -> None:

@@ -63,6 +63,17 @@ def test_of_those_that_ended_the_newest_are_remembered(monkeypatch):
     assert len(again.bodies(running)) > len(broker.bodies(running))
 
 
+def test_one_that_is_the_first_thing_asked_of_a_broker_begins():
+    broker = DiskBroker()
+    (name,) = prepared(broker, 1)
+    broker.checkpoint()
+    again = broker.restarted()
+    assert again.core.now_ms == 0, "it has not had a turn yet"
+    replay(again, "t", name)
+    run_replays(again)
+    assert [each.state for each in replays(again)] == ["done"]
+
+
 def test_the_clock_is_left_alone_when_nothing_runs():
     broker = Harness()
     (name,) = prepared(broker, 1)
