@@ -4,7 +4,8 @@ So a shard's older records stand together: reading them is large sequential read
 is unlinking a file, and the log's segments are free again. A job like compaction, in steps; its
 file work runs in another thread. Rules:
 
-- Only what stands below ``Log.sealed_lsn`` moves: its segment gets nothing any more.
+- Only what stands below ``Log.sealed_lsn`` moves: its segment gets nothing any more. What is not in
+  memory is read by the job itself, so that it waits in a thread, and takes nothing of the cache.
 - A shard's blocks move when they are many, or when they keep an old segment from being freed. So
   the files of many slow shards do not become many small ones.
 - The new file takes in the shard's last file as long as that is not larger than what moves, and
@@ -18,6 +19,7 @@ file work runs in another thread. Rules:
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 from ..storage.block import Block
 from ..storage.checkpoint import Task
@@ -37,6 +39,8 @@ _RETENTION_PART = 16  # of the bytes that a stream may have, in a file: files go
 _BLOCKS_MAX = 65_536  # that move in one go
 _WRITE_BYTES = 1024 * 1024  # collected before they are written
 _STEP_BLOCKS = 64  # in one step on the loop
+
+T = TypeVar("T")
 
 
 def rehoming_due(
@@ -86,7 +90,6 @@ def rehome(store: StreamStore, stream: Stream, shard: Shard) -> Iterator[Job]:
     except StorageError:
         yield from writer.run(writer.file.abandon)
         raise
-    assert isinstance(found, ColdFile)
     if store.shards.get(shard.id) is not shard:
         yield cold.unlink([found])
         return
@@ -130,7 +133,7 @@ def _copy(shard: Shard, first: int, end: int, writer: "_Writer") -> Generator[Jo
         if extent is None or not extent.start <= lsn < extent.end:
             extent = log.get(lsn)
         if extent is None:
-            extent = yield from _fetch(shard, lsn)
+            extent = yield from writer.run(log.reading(lsn))
             continue
         block = block_at(shard, extent, index)
         writer.blocks.append(block)
@@ -146,22 +149,6 @@ def _copy(shard: Shard, first: int, end: int, writer: "_Writer") -> Generator[Jo
     return True
 
 
-def _fetch(shard: Shard, lsn: int) -> Generator[Job, None, Extent]:
-    fetched: list[Extent | StorageError] = []
-    shard.log.fetch(lsn, _fetched, fetched)
-    while not fetched:
-        yield None
-    found = fetched[0]
-    if isinstance(found, StorageError):
-        raise found
-    return found
-
-
-def _fetched(found: object, extent: Extent | None, error: StorageError | None) -> None:
-    assert isinstance(found, list)
-    found.append(extent if error is None else error)
-
-
 class _Writer:
     """Writes the file, in another thread than the broker's, which waits meanwhile."""
 
@@ -169,7 +156,7 @@ class _Writer:
         self.file = file
         self.blocks: list[Block] = []  # to be written next
 
-    def run(self, call: Callable[[], object]) -> Generator[Job, None, object]:
+    def run(self, call: Callable[[], T]) -> Generator[Job, None, T]:
         """Have something done there; what it raises is raised here."""
         task = Task(call)
         yield task

@@ -21,6 +21,7 @@ Rules:
 from collections.abc import Callable, Iterator
 from functools import partial
 from struct import Struct
+from typing import Generic, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -68,6 +69,8 @@ _COUNT = Struct("<Q")
 _SEGMENT = Struct("<QQQQ")
 _READ_BYTES = 1024 * 1024
 _CHUNK_BYTES = 256 * 1024
+
+T = TypeVar("T")
 
 
 class Manifest(msgspec.Struct, kw_only=True):
@@ -132,13 +135,14 @@ def read_manifest(disk: Disk, directory: str) -> Manifest:
     return manifest
 
 
-class Task:
+class Task(Generic[T]):
     """A job for another thread, which keeps its outcome for the owner's."""
 
-    def __init__(self, call: Callable[[], object]) -> None:
+    _value: T
+
+    def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
         self._error: Exception | None = None
-        self._value: object = None
 
     def __call__(self) -> None:
         try:
@@ -146,7 +150,7 @@ class Task:
         except Exception as error:
             self._error = error
 
-    def result(self) -> object:
+    def result(self) -> T:
         """What the call returned; raises what it raised."""
         if self._error is not None:
             raise self._error

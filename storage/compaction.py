@@ -12,11 +12,10 @@ Rules:
   copy: what no longer holds the old LSN does not take the new one, and releases it.
 """
 
-from collections.abc import Collection, Generator, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import Protocol
 
-from .errors import StorageError
+from .checkpoint import Task
 from .log import Extent, Job, Reference, Replay
 from .record import (
     LINK,
@@ -27,7 +26,7 @@ from .record import (
     encode_moved_message,
     record_type,
 )
-from .segment import Segment, SegmentFiles
+from .segment import Segment
 
 __all__ = ["compact_segment", "worth_compacting"]
 
@@ -41,6 +40,8 @@ class _Target(Protocol):
     def append(self, parts: Sequence[bytes], references: int = 0) -> int: ...
 
     def get(self, lsn: int) -> Extent | None: ...
+
+    def reading(self, lsn: int) -> Callable[[], Extent]: ...
 
 
 def worth_compacting(
@@ -58,9 +59,7 @@ def worth_compacting(
     return best
 
 
-def compact_segment(
-    log: _Target, replay: Replay, segment: Segment, files: SegmentFiles
-) -> Generator[Job, None, int]:
+def compact_segment(log: _Target, replay: Replay, segment: Segment) -> Generator[Job, None, int]:
     """Move what ``replay`` still needs of ``segment``; return how many bytes that was."""
     wanted: dict[int, list[Reference]] = {}
     for references in replay.references(segment.base, segment.end):
@@ -74,11 +73,9 @@ def compact_segment(
         if extent is None or not extent.start <= lsn < extent.end:
             extent = log.get(lsn)
         if extent is None:
-            read: list[Extent | StorageError] = []
-            yield partial(_read, files, segment, lsn, read)
-            if isinstance(read[0], StorageError):
-                raise read[0]
-            extent = read[0]
+            task = Task(log.reading(lsn))
+            yield task
+            extent = task.result()
         size = _move(log, replay, extent, lsn, wanted[lsn])
         moved += size
         step_records += 1
@@ -87,16 +84,6 @@ def compact_segment(
             step_records = step_bytes = 0
             yield None
     return moved
-
-
-def _read(
-    files: SegmentFiles, segment: Segment, lsn: int, result: list[Extent | StorageError]
-) -> None:
-    """In another thread."""
-    try:
-        result.append(files.read_extent(segment.name, segment.base, lsn, segment.end))
-    except StorageError as error:
-        result.append(error)
 
 
 def _move(

@@ -57,7 +57,7 @@ from .log import (
 from .reader import Reader
 from .recovery import open_directory, recover
 from .reserve import NO_ROOM, Reserve
-from .segment import SEGMENT_BYTES, Segment, SegmentFiles, Segments
+from .segment import SEGMENT_BYTES, Segment, Segments, read_once
 from .writer import DURABLE, FAILED, WRITTEN, LogWriter, ThreadWorker, Worker
 
 __all__ = ["FileLog"]
@@ -403,14 +403,25 @@ class FileLog:
         if extent is not None or error is not None:
             self._soon(partial(callback, argument, extent, error))
             return
-        segment = self._segments.find(lsn)
-        if segment is None:
-            error = Corrupt(lsn, "no segment holds it")
-            self._soon(partial(callback, argument, None, error))
+        try:
+            segment, stop = self._segment_of(lsn)
+        except Corrupt as damage:
+            self._soon(partial(callback, argument, None, damage))
         else:
             self._statistics.fetches += 1
-            stop = min(segment.end, self._commit.written_lsn)
             self._reader.read(segment, lsn, stop, callback, argument)
+
+    def reading(self, lsn: int) -> Callable[[], Extent]:
+        """A call for another thread that reads the record at ``lsn`` and what follows it."""
+        segment, stop = self._segment_of(lsn)
+        return partial(read_once, self._disk, self._directory, segment, lsn, stop)
+
+    def _segment_of(self, lsn: int) -> tuple[Segment, int]:
+        """Where ``lsn`` is, and how far that can be read."""
+        segment = self._segments.find(lsn)
+        if segment is None:
+            raise Corrupt(lsn, "no segment holds it")
+        return segment, min(segment.end, self._commit.written_lsn)
 
     # Liveness ---------------------------------------------------------------------------------
 
@@ -478,10 +489,9 @@ class FileLog:
             for each in self._segments.items
         ]
         path = f"{self._directory}/{checkpoint_name(replay_lsn)}"
-        task = Task(partial(create_anew, self._disk, path))
-        yield task
-        handle = task.result()
-        assert isinstance(handle, int)
+        created = Task(partial(create_anew, self._disk, path))
+        yield created
+        handle = created.result()
         try:
             header = checkpoint_header(replay_lsn, self._manifest.epoch)
             output = CheckpointFile(self._disk, handle, header)
@@ -556,11 +566,7 @@ class FileLog:
         if segment is None:
             return
         self._compacted.add(segment.base)  # once: what stays after that is not ours to move
-        files = SegmentFiles(self._disk, self._directory)
-        try:
-            moved = yield from compact_segment(self, self._replay, segment, files)
-        finally:
-            files.close()
+        moved = yield from compact_segment(self, self._replay, segment)
         self._statistics.compacted_bytes += moved
 
     def housekeep(self) -> Iterator[Job]:

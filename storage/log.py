@@ -359,6 +359,13 @@ class Log(Protocol):
         The callback is never called from within this call. ``Corrupt`` when it fails its CRC.
         """
 
+    def reading(self, lsn: int) -> Callable[[], Extent]:
+        """A call for another thread that reads the record at ``lsn``, and what follows it, anew.
+
+        For jobs, while which no segment goes; the record is written. What is read is not kept in
+        memory. Raises Corrupt, and so does the call.
+        """
+
     def release(self, lsn: int) -> None:
         """One reference to the record at ``lsn`` is gone."""
 

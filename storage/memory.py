@@ -207,6 +207,13 @@ class MemoryLog:
         self._statistics.fetches += 1
         self._soon(partial(callback, argument, extent, error))
 
+    def reading(self, lsn: int) -> Callable[[], Extent]:
+        """A call that gets the record at ``lsn``."""
+        extent = self.get(lsn)
+        if extent is None:
+            raise Corrupt(lsn, "no record stands there")
+        return lambda: extent
+
     def release(self, lsn: int) -> None:
         """One reference to the record at ``lsn`` is gone."""
         count = self._references.pop(lsn, 1) - 1

@@ -34,6 +34,7 @@ __all__ = [
     "Segments",
     "effective_segments",
     "parse_segment_name",
+    "read_once",
     "segment_name",
     "verified_end",
 ]
@@ -241,6 +242,15 @@ class SegmentFiles:
         """Close what is open."""
         while self._handles:
             self._disk.close(self._handles.popitem()[1])
+
+
+def read_once(disk: Disk, directory: str, segment: Segment, lsn: int, stop: int) -> Extent:
+    """As ``read_extent``, with the file open for that long only: in any thread."""
+    files = SegmentFiles(disk, directory)
+    try:
+        return files.read_extent(segment.name, segment.base, lsn, stop)
+    finally:
+        files.close()
 
 
 def verified_end(buffer: bytes, lsn: int) -> int:

@@ -114,7 +114,7 @@ def batch_the_other_way_round(patch: pytest.MonkeyPatch) -> None:
 
 CONTROLS: dict[Patch, str] = {
     ack_before_sync: "lost|duplicate|changed|misordered",
-    read_before_sync: "vanished|changed|duplicate|ended|gap|lost",
+    read_before_sync: "vanished|changed|duplicate|ended|gap|lost|stuck",
     end_before_sync: "ended",
     wakeup_lost: "stuck",
     file_removed_at_once: "damaged",

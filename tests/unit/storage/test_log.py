@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from braidmq.storage import (
+    Corrupt,
     Durability,
     Extent,
     FileLog,
@@ -200,6 +201,18 @@ def test_a_record_can_be_got_and_fetched_while_it_is_needed(bench: Bench):
         bench.log.wait(Durability.SYNC, bench.called, None)
         bench.settle()
         bench.calls.clear()
+
+
+def test_a_job_reads_a_record_by_itself(bench: Bench):
+    lsns = [bench.publish(bytes(size)) for size in (10, 700_000, 5)]
+    bench.log.wait(Durability.SYNC, bench.called, None)
+    bench.settle()
+    for lsn in lsns:
+        extent = bench.log.reading(lsn)()
+        assert extent.start <= lsn < extent.end
+        assert record_is_intact(extent.buffer, lsn - extent.start)
+    with pytest.raises(Corrupt):
+        bench.log.reading(bench.log.next_lsn + 1_000_000)()
 
 
 def test_what_never_was_is_none_and_an_error(bench: Bench):
