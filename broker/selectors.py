@@ -18,6 +18,10 @@ checked in full when it is made; evaluating one cannot fail and cannot be slow. 
 5. Integers divide like Java's, towards zero; division by zero is unknown.
 6. A number in a header is at most 40 characters of decimal digits, sign, point and exponent.
 7. Keywords are in any case, names are not; a name with other characters is quoted: ``"tenant-id"``.
+8. What JMS calls ``JMSCorrelationID``, ``JMSReplyTo``, ``JMSType``, ``JMSXGroupID`` and
+   ``JMSXGroupSeq`` are the headers ``correlation-id``, ``reply-to``, ``type``, ``group-id`` and
+   ``group-sequence``. ``JMSPriority``, ``JMSTimestamp``, ``JMSMessageID`` and ``JMSDeliveryMode``
+   are read from the message: see :class:`MessageFields`. Headers of these names are never read.
 
 A blank selector selects everything. No expression a client writes reaches `re`: ours cuts the
 text into words (``selector_words.py``), ``LIKE`` has a matcher of its own (``patterns.py``).
@@ -31,6 +35,7 @@ from typing import NamedTuple, TypeAlias
 from .errors import InvalidArgument
 from .header_values import Number, number_in, truth_in
 from .index_keys import IndexKeys, any_keys, fewest_keys, keys_of_texts
+from .message import PRIORITY_DEFAULT
 from .patterns import Part, Wild, wildcard_matcher
 from .selector_words import Token, fail, tokens
 
@@ -38,6 +43,7 @@ __all__ = [
     "SELECTOR_BYTES_MAX",
     "SELECTOR_DEPTH_MAX",
     "SELECTOR_TERMS_MAX",
+    "MessageFields",
     "Selector",
 ]
 
@@ -57,6 +63,50 @@ _PREFIX = "convert_string_expressions:"  # ActiveMQ's way to ask for rule 2
 _COMPARE: dict[str, Compare] = {"=": eq, "<>": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 _MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _BLANK = " \t\n\r\f"
+
+_JMS_HEADERS = {
+    "JMSCorrelationID": "correlation-id",
+    "JMSReplyTo": "reply-to",
+    "JMSType": "type",
+    "JMSXGroupID": "group-id",
+    "JMSXGroupSeq": "group-sequence",
+}
+_JMS_FIELDS = frozenset(["JMSDeliveryMode", "JMSMessageID", "JMSPriority", "JMSTimestamp"])
+
+
+class MessageFields(NamedTuple):
+    """What of a message is no header: for selectors that ask for it.
+
+    Attributes:
+        id: 32 hex digits; ``JMSMessageID`` is ``ID:`` and them, unknown if there are none.
+        priority: ``JMSPriority``; a header ``priority``, which STOMP keeps, comes before it.
+        time_ms: ``JMSTimestamp``, when the broker took it, unix ms; 0: unknown. A header
+            ``timestamp`` comes before it.
+    """
+
+    id: str = ""
+    priority: int = PRIORITY_DEFAULT
+    time_ms: int = 0
+
+    def laid_over(self, headers: Headers) -> dict[str, Value]:
+        """The headers, with the names by which JMS knows the fields.
+
+        ``JMSDeliveryMode`` is ``PERSISTENT`` or ``NON_PERSISTENT``, as the header ``persistent``
+        says, which STOMP keeps.
+        """
+        found = {name: value for name, value in headers.items() if name not in _JMS_FIELDS}
+        found["JMSPriority"] = headers.get("priority", str(self.priority))
+        persistent = headers.get("persistent") == "true"
+        found["JMSDeliveryMode"] = "PERSISTENT" if persistent else "NON_PERSISTENT"
+        timestamp = headers.get("timestamp", str(self.time_ms) if self.time_ms else "")
+        if timestamp:
+            found["JMSTimestamp"] = timestamp
+        if self.id:
+            found["JMSMessageID"] = f"ID:{self.id}"
+        return found
+
+
+_NO_FIELDS = MessageFields()
 
 
 # --- the parser: Pratt's, one binding power per infix word -----------------------------------
@@ -145,8 +195,9 @@ class _Parser:
         token = self._next()
         match token.kind:
             case "name":
-                self.names.add(str(token.value))
-                return _Name(token.at, str(token.value))
+                name = _JMS_HEADERS.get(str(token.value), str(token.value))
+                self.names.add(name)
+                return _Name(token.at, name)
             case "text" | "number":
                 return _Literal(token.at, token.value)
             case "TRUE" | "FALSE":
@@ -234,6 +285,7 @@ class _Parser:
         name = _name_of(left, "IN")
         self._expect("(", "( and a list of literals")
         literals: set[str | Number] = set()
+        keys: IndexKeys = None
         while True:
             node = self._expression(_COMPARISON)
             if not isinstance(node, _Literal) or isinstance(node.value, bool):
@@ -244,7 +296,8 @@ class _Parser:
             self._next()
         self._expect(")", ", or )")
         texts = [literal for literal in literals if isinstance(literal, str)]
-        keys = keys_of_texts((name,), texts) if len(texts) == len(literals) else None
+        if len(texts) == len(literals) and name not in _JMS_FIELDS:
+            keys = keys_of_texts((name,), texts)
         return _membership(name, frozenset(literals)), keys
 
     def _like(self, left: _Node) -> Condition:
@@ -270,7 +323,7 @@ def _equality_keys(operator: str, left: _Node, right: _Node) -> IndexKeys:
     if isinstance(left, _Literal):
         left, right = right, left
     if operator == "=" and isinstance(left, _Name) and isinstance(right, _Literal):
-        if isinstance(right.value, str):
+        if isinstance(right.value, str) and left.name not in _JMS_FIELDS:
             return keys_of_texts((left.name,), (right.value,))
     return None
 
@@ -470,13 +523,14 @@ def _calculate(operator: str, first: Numeric, second: Numeric) -> Numeric:
 class Selector:
     """A condition over headers, checked and compiled. Make it with :meth:`parse`."""
 
-    __slots__ = ("_condition", "_keys", "names", "text")
+    __slots__ = ("_asks_fields", "_condition", "_keys", "names", "text")
 
     def __init__(
         self, text: str, names: frozenset[str], condition: Condition, keys: IndexKeys = None
     ) -> None:
         self.text = text
         self.names = names
+        self._asks_fields = not names.isdisjoint(_JMS_FIELDS)
         self._condition = condition
         self._keys = keys
 
@@ -503,8 +557,13 @@ class Selector:
         condition = parser.selector()
         return cls(text, frozenset(parser.names), condition.evaluate, condition.keys)
 
-    def matches(self, headers: Headers) -> bool:
-        """Whether the condition is true for these headers; false and unknown are both no."""
+    def matches(self, headers: Headers, fields: MessageFields = _NO_FIELDS) -> bool:
+        """Whether the condition is true for a message; false and unknown are both no.
+
+        Whoever has more of the message than its headers says so with ``fields``.
+        """
+        if self._asks_fields:
+            headers = fields.laid_over(headers)
         return self._condition(headers) is True
 
     def index_keys(self) -> IndexKeys:
