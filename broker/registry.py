@@ -10,10 +10,10 @@ a name that may be. There are five kinds of queues, told apart by the ``kind`` i
     share      of a shared subscription, made and ended with its members (``sharing.py``); also
                the one of ``delaying.py``
 
-and the retained messages (``retained.py``), whose number is fixed, as is that of wills
-(``willstore.py``). Streams and their shards have numbers as well; they stand in ``streamstore.py``. Queues of durability ``memory``
-keep their definition in the log and their messages in a log of their own that has no files; its
-LSNs start above every other.
+and the retained messages (``retained.py``), whose number is fixed, as is that of all wills
+(``willstore.py``). Streams and their shards have numbers as well; they stand in
+``streamstore.py``. Queues of durability ``memory`` keep their definition in the log and their
+messages in a log of their own that has no files; its LSNs start above every other.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -147,7 +147,7 @@ class Registry:
         """Apply: the queue is there, with these settings."""
         queue = self._by_id.get(id)
         if queue is not None:
-            queue.settings = definition.settings
+            queue.configure(definition.settings)
             self.bindings.target_changed(id)
             return queue
         kind = FifoQueue if definition.settings.fifo else Queue

@@ -353,6 +353,7 @@ class Connecting:
             core.now_ms,
             self._will_of(will) if will is not None else None,
         )
+        # [MQTT-3.1.2-7]: a will is stored with the session, even with one that is not durable.
         if session.session.queue is None and will is None:
             session.let_in(self._connack(present))
         else:

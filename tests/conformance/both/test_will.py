@@ -2,6 +2,9 @@
 
 import pytest
 
+from tests.broker_disk import DiskBroker
+from tests.mqtt_peer import World
+
 from ..packets import DURABLE, PING, Will, disconnect, packet, publish
 from ..requirements import v5, v311
 
@@ -82,6 +85,28 @@ def test_a_will_is_published_once(join, version, name):
     third = join(version, name, clean=True)
     third.quiet()
     watcher.quiet()
+
+
+@v5("MQTT-3.1.2-7", "MQTT-3.1.2-8", "MQTT-3.1.2-10")
+@v311("MQTT-3.1.2-8", "MQTT-3.1.2-10")
+@pytest.mark.parametrize("durable", [False, True], ids=["clean", "durable"])
+def test_the_will_is_stored_so_that_it_outlives_the_broker(version, durable):
+    """A broker that is killed has ended the connections: it publishes their wills, once."""
+    world = World(DiskBroker())
+    keeper = world.join("keeper", version, **DURABLE)
+    keeper.subscribe(("w", 2))
+    keeper.lose()
+    options = DURABLE if durable else {}
+    polite = world.join("polite", version, will=Will("w", b"never"), **options)
+    polite.send(disconnect())
+    world.join("dying", version, will=Will("w", b"gone", qos=2), **options)
+    for _ in range(2):
+        world = world.restarted()
+        world.settle()
+        keeper = world.dial(version)
+        keeper.connect("keeper", **DURABLE)
+        assert keeper.bodies() == [b"gone"]  # it was not acknowledged
+    assert world.core.topics.published == 0
 
 
 @v5("MQTT-3.14.4-2", "MQTT-3.14.4-1")

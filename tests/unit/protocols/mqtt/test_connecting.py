@@ -7,8 +7,9 @@ import pytest
 from braidmq.broker.access import Rule, User
 from braidmq.broker.errors import LimitExceeded, Unauthenticated, Unavailable
 from braidmq.broker.limits import Limits
+from tests.broker_disk import DiskBroker
 from tests.conformance import packets as p
-from tests.conformance.packets import V5, V31, V311
+from tests.conformance.packets import DURABLE, V5, V31, V311
 from tests.mqtt_peer import World
 
 SECRET = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
@@ -299,6 +300,26 @@ def test_a_will_keeps_its_properties():
     late = world.join("late")
     late.send(p.subscribe(("w", 0)))
     assert late.take()[-1].retain
+
+
+@pytest.mark.parametrize("fields", [{}, DURABLE], ids=["clean", "durable"])
+def test_who_has_a_will_is_let_in_when_it_is_kept(fields):
+    world = World(DiskBroker())
+    plain, mortal = world.dial(), world.dial()
+    plain.feed(p.connect("plain"))
+    mortal.feed(p.connect("mortal", will=p.Will("w"), **fields))
+    assert plain.sent and not mortal.sent  # the log had no turn yet
+    assert mortal.kinds() == ["CONNACK"] and not mortal.closed
+
+
+def test_who_is_not_let_in_at_last_leaves_no_will():
+    world = World(DiskBroker())
+    peer = world.dial()
+    peer.connect("c", will=p.Will("w"), properties=[(p.MAXIMUM_PACKET_SIZE, 5)])
+    assert peer.closed and not world.core.will_store.by_number
+    world = world.restarted()
+    world.settle()
+    assert world.core.topics.published == 0
 
 
 # --- what is told ---
