@@ -308,7 +308,9 @@ class FrameBuffer:
 
     def _bad_escape(self, line: str, escape: str, lines: list[str]) -> Malformed:
         known = r"\n, \c and \\" if self.version is Version.V11 else r"\r, \n, \c and \\"
-        detail = f"STOMP {self.version} has {known}, not {escape}; the header is {_quote(line)}."
+        detail = (
+            f"STOMP {self.version} has {known}, not {_quote(escape)}; the header is {_quote(line)}."
+        )
         return self._malformed("Undefined escape in a header", detail, lines)
 
     def _too_large(self, headers: dict[str, str], why: str) -> Malformed:
@@ -346,8 +348,9 @@ _QUOTED_CHARACTERS_MAX = 100
 
 def _quote(text: str) -> str:
     """A text of the peer's, for people to read: on one line, and not too long."""
-    short = text if len(text) <= _QUOTED_CHARACTERS_MAX else text[:_QUOTED_CHARACTERS_MAX] + "..."
-    return ascii(short)
+    dots = "..." if len(text) > _QUOTED_CHARACTERS_MAX else ""
+    shown = (each if each.isprintable() else "\ufffd" for each in text[:_QUOTED_CHARACTERS_MAX])
+    return f'"{"".join(shown)}{dots}"'
 
 
 def _receipt_of(headers: dict[str, str] | list[str]) -> str:
@@ -389,17 +392,20 @@ _ESCAPERS = {
     Version.V11: _escape_v11,
     Version.V12: _escape_v12,
 }
+_LEFT_OUT = ("", "content-length")
 
 
 def encode_headers(headers: Iterable[tuple[str, str]], version: Version) -> bytes:
     """Headers as lines: a part of a frame that may stand in many, see :func:`append_message`.
 
-    In 1.0 a name can have no colon: it becomes ``_``.
+    In 1.0 a name can have no colon: it becomes ``_``. Left out are headers without a name, and
+    ``content-length``: what came from elsewhere must not say how long a body is here.
     """
     write = _ESCAPERS[version]
     if version is Version.V10:
-        headers = [(name.replace(":", "_"), value) for name, value in headers]
-    return "".join([f"{write(name)}:{write(value)}\n" for name, value in headers]).encode()
+        headers = [(_trim(write(name)).replace(":", "_"), value) for name, value in headers]
+    lines = [f"{write(name)}:{write(value)}\n" for name, value in headers if name not in _LEFT_OUT]
+    return "".join(lines).encode()
 
 
 def encode_head(command: str, headers: Iterable[tuple[str, str]], version: Version) -> bytes:
@@ -430,7 +436,7 @@ def encode(
     version: Version = Version.V12,
     content_length: bool = True,
 ) -> bytes:
-    """One frame. ``content-length`` is added where there is a body; ``headers`` has none."""
+    """One frame. ``content-length`` is added where there is a body."""
     out = bytearray()
     append_message(
         out, encode_head(command, headers, version), b"", body, content_length and bool(body)

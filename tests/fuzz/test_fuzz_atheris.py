@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.slow]
 
 SCRIPT = Path(__file__).with_name("atheris_targets.py")
 MEMORY_MIB_MAX = 1_024
-RUNS = {"frames": 5_000, "session": 300, "parsers": 5_000, "recovery": 40}  # about a second
+# About a second each.
+RUNS = {"frames": 5_000, "session": 300, "stomp": 2_000, "parsers": 5_000, "recovery": 40}
 # libFuzzer reads the most memory that its process ever had, and one that we start begins with ours.
 # One that a small shell starts does not; `exit` keeps it from becoming what it starts.
 AFRESH = ("sh", "-c", '"$@"; exit $?', "sh")
@@ -35,14 +36,20 @@ SEEDS = [
     [12, 6, "q", 0, 10, "a = 1"],
     [16, 7, "new", {"fifo": True}],
 ]
+STOMP_SEEDS = [
+    b"SEND\ndestination:/queue/a\n\nx\0",
+    b"\r\nSEND\r\na\\c:b\r\ncontent-length:3\r\nreceipt:1\r\n\r\nx\0y\0",
+]
 
 
 def seeds(folder: Path) -> None:
-    """Sound requests to begin with, alone and together."""
+    """Sound requests to begin with, alone and together; frames of STOMP."""
     packed = [msgpack.packb(message, use_bin_type=True) for message in SEEDS]
     framed = [struct.pack(">I", len(payload)) + payload for payload in packed]
     for number, content in enumerate([*framed, b"".join(framed)]):
         (folder / f"seed-{number}").write_bytes(b"\0" + content)
+    for number, content in enumerate(STOMP_SEEDS):
+        (folder / f"stomp-{number}").write_bytes(b"\2\7" + content)
 
 
 @pytest.mark.parametrize("target", RUNS)
