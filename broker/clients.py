@@ -545,7 +545,7 @@ class Clients:
         if session.will is not None and session.will.due_ms <= now_ms:
             self._wills.publish(session, now_ms)
         if session.ended_ms + session.expiry_ms <= now_ms:
-            self.expired += 1
+            self.expired += session.queue is not None  # else it has ended with the last start
             self.end(session, now_ms)
 
     # Looking ----------------------------------------------------------------------------------

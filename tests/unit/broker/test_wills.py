@@ -172,7 +172,8 @@ def test_will_of_who_was_connected_at_a_kill_is_published_once(
         broker.checkpoint()
     broker = broker.restarted(random.Random(1))
     broker.settle()
-    assert "dying" in broker.core.sessions or not expiry_ms
+    assert ("dying" in broker.core.sessions) == bool(expiry_ms)
+    assert broker.core.clients.expired == 0
     assert kept(broker) == [b"x"] and len(broker.core.retained) == 1
     broker = broker.restarted(random.Random(2))
     broker.advance(HOUR_MS // 2)
