@@ -205,6 +205,7 @@ class Engine(Registry):
                 self.wake(queue)
         for queue in done:
             del self._unsettled[queue]
+            queue.copies.clear()
         self.streams.progressed()
 
     def changed(self, queue: Queue) -> None:

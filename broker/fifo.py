@@ -261,7 +261,10 @@ class FifoQueue(Queue):
         """Go on from the cursor to a message whose group is free, or -1."""
         while self._passed < self.host.limits.fifo_lookahead_messages_max:
             number = self._advance(lane)
-            if number >= lane.next or lane.slot(number) >= frontier:
+            if number >= lane.next:
+                return -1
+            slot = lane.slot(number)
+            if slot >= frontier and not self.is_copy(slot, 0, frontier):
                 return -1
             hashed = lane.group(number)
             group = self.groups.get(hashed)

@@ -264,7 +264,7 @@ class Queue(QueueState):
             at = number & PAGE_MASK
             slot = page.slots[at]
             link = page.links[at] if page.links is not None else 0
-            if slot >= frontier or link >= frontier:
+            if (slot >= frontier or link >= frontier) and not self.is_copy(slot, link, frontier):
                 break  # not as durable yet as the queue promises
             message = read(slot, link, retention_ms)
             if message is None:

@@ -50,6 +50,7 @@ QUEUE, PAGE, COUNTS, WHEEL, DEDUP = 1, 2, 3, 4, 5
 LANE_SHIFT = 48
 NUMBER_MASK = (1 << LANE_SHIFT) - 1
 _DEADLINES_STALE = 1_024  # tolerated in a wheel
+_COPIES_MAX = 10_000  # known of a queue at one time
 _PAGE = Struct("<IBBHQ")
 _SECTION = Struct("<IIQ")
 _PAIR = Struct("<QQ")
@@ -67,7 +68,12 @@ def lane_priority(seq: int) -> int:
 
 
 class QueueState:
-    """The messages of one queue. Knows no consumer and no clock."""
+    """The messages of one queue. Knows no consumer and no clock.
+
+    Attributes:
+        copies: where compaction has put copies that may not be as durable yet as their originals,
+            which are there as long as that is so.
+    """
 
     fifo = False
     kind = "queue"  # or "session", "share": see registry.py
@@ -88,6 +94,7 @@ class QueueState:
         self.held = 0  # messages with the flag HELD
         self.bytes = 0
         self.leases = LeaseTable()
+        self.copies: set[int] = set()
         self.dedup: DedupWindow | None = None
         self._replay_holds: dict[int, int] | None = None  # while replaying: seq -> due, 0: none
 
@@ -217,11 +224,20 @@ class QueueState:
             return False
         if slot & LSN_MASK == old_lsn:
             lane.set_slot(number, slot & FLAGS | new_lsn)
-            return True
-        if lane.link(number) == old_lsn:
+        elif lane.link(number) == old_lsn:
             lane.set_link(number, new_lsn)
-            return True
-        return False
+        else:
+            return False
+        if self._replay_holds is None:
+            if len(self.copies) >= _COPIES_MAX:
+                self.copies.clear()  # they are delivered when they are kept
+            self.copies.add(new_lsn)
+        return True
+
+    def is_copy(self, slot: int, link: int, frontier: int) -> bool:
+        """Whether what a message has at or behind ``frontier`` are copies: it may be delivered."""
+        copies = self.copies
+        return (slot < frontier or slot in copies) and (link < frontier or link in copies)
 
     def purge(self, bounds: list[int]) -> list[Page]:
         """Everything below the bounds is gone. Returns the pages, to be released at leisure."""

@@ -108,6 +108,7 @@ class StreamView(Queue):
         self.burials = Burials(self)
         self._reshaped = False
         self._idle_ms = self._retry_ms = 0
+        self._seeking = 0  # lanes
         self.define(definition)
 
     def make_reader(self, loaded: Callable[[StorageError | None], None]) -> ViewReader:
@@ -245,6 +246,7 @@ class StreamView(Queue):
             self._jump(lane, found)
             return
         lane.seeking = True
+        self._seeking += 1
         cold = lane.shard.log.cold
         assert cold is not None
         cold.seek(found, time_ms, self._sought, lane)
@@ -252,6 +254,7 @@ class StreamView(Queue):
     def _sought(self, lane: object, number: int | None, error: StorageError | None) -> None:
         assert isinstance(lane, ViewLane)
         lane.seeking = False
+        self._seeking -= 1
         if number is not None and self._is_there(lane):
             self._jump(lane, number)
         self._enter_child(lane)
@@ -346,6 +349,10 @@ class StreamView(Queue):
         if self.reader.keeps:
             self._idle_ms = now_ms + _IDLE_MS
             self.set_alarm()
+
+    def _let_wait(self, now_ms: int) -> None:
+        if not self._seeking:  # else there may be something as soon as it is known where to begin
+            super()._let_wait(now_ms)
 
     def _enter_stalled(self) -> None:
         stalled, self._stalled = self._stalled, []

@@ -1,9 +1,11 @@
 """What keeps the broker going: work, deadlines, the log's progress and its failure."""
 
 import errno
+import random
 
 import pytest
 
+from braidmq.broker import state
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import BraidError, BrokerFailed, Overloaded, StorageFull
 from braidmq.broker.limits import Limits
@@ -87,20 +89,64 @@ def test_consumer_is_fed_while_more_is_always_on_its_way():
     assert len(sink.deliveries) > 30
 
 
-def test_message_moved_by_compaction_is_delivered_when_the_copy_is_durable():
+def compacted(kept: int = 1, **settings) -> tuple[DiskBroker, list[int]]:
+    """A broker that has moved some messages, and has not kept the copies yet; their ids."""
     broker = DiskBroker(segment_bytes=2048)
-    broker.declare()
-    broker.send(*[b"x" * 100] * 60)
+    broker.declare(**settings)
+    groups = {"group": "g"} if settings.get("fifo") else {}
+    broker.send(*[b"x" * 100] * 60, **groups)
     taken = broker.receive(60)
-    broker.ack(*taken[:10], *taken[11:])
-    broker.nack(taken[10])
+    broker.ack(*taken[:10], *taken[10 + kept :])
+    broker.nack(*taken[10 : 10 + kept])
     broker.auto_commit = False
     assert broker.compact()
-    _, sink = broker.consume()
-    assert sink.deliveries == []
+    assert broker.log.next_lsn > broker.log.durable_lsn
+    return broker, [each.id for each in taken[10 : 10 + kept]]
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_message_moved_by_compaction_is_delivered_before_the_copy_is_durable(fifo):
+    """It was ready before: whoever asks for what is there gets it."""
+    broker, ids = compacted(fifo=fifo, content_dedup=False)
+    assert [each.id for each in broker.receive(10)] == ids
+    again = broker.restarted(random.Random(1))
+    assert [each.id for each in again.receive(10)] == ids, "a crash takes nothing back"
+
+
+def test_dead_letter_moved_by_compaction_is_delivered_before_the_copy_is_durable():
+    broker = DiskBroker(segment_bytes=2048)
+    broker.declare("dead")
+    broker.declare(dead_letter="dead")
+    broker.send(*[b"x" * 100] * 60)
+    broker.dead_letter(*broker.receive(60))
+    taken = broker.receive(60, "dead")
+    broker.ack(*taken[1:], name="dead")
+    broker.nack(taken[0], name="dead")
+    broker.auto_commit = False
+    while broker.compact():
+        pass
+    assert [each.id for each in broker.receive(10, "dead")] == [taken[0].id]
+
+
+def test_what_was_sent_behind_a_copy_waits_until_it_is_durable():
+    broker, ids = compacted()
+    broker.send(b"new")
+    assert [each.id for each in broker.receive(10)] == ids
+    assert broker.receive(10) == []
     broker.auto_commit = True
     broker.settle()
-    assert [each.id for each in sink.deliveries] == [taken[10].id]
+    assert [each.body for each in broker.receive(10)] == [b"new"]
+    assert not broker.core.queues["q"].copies
+
+
+def test_so_many_copies_are_known_and_no_more(monkeypatch):
+    monkeypatch.setattr(state, "_COPIES_MAX", 2)
+    broker, ids = compacted(3)
+    assert len(broker.core.queues["q"].copies) == 1
+    assert broker.receive(10) == []
+    broker.auto_commit = True
+    broker.settle()
+    assert [each.id for each in broker.receive(10)] == ids
 
 
 def test_deadline_is_never_later_than_what_is_due():

@@ -19,12 +19,11 @@ from braidmq.broker.message import pack_headers
 from braidmq.broker.passwords import hash_password
 from braidmq.broker.publishing import Posted
 from braidmq.broker.streams import Appending
-from braidmq.storage.cold import FileColdStore
 from braidmq.storage.log import Durability
 from braidmq.storage.memory import MemoryLog
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
-from tests.stream_client import StreamClient, without_what_followed
+from tests.stream_client import StreamClient
 
 LOW, HIGH = 0, 2**128 - 1
 
@@ -256,57 +255,6 @@ def test_a_message_that_came_by_a_topic_is_a_record_like_others():
 
 
 # Where it begins, and what it may be told ----------------------------------------------------
-
-
-def test_it_begins_at_the_oldest_or_at_the_newest_record_or_at_a_time():
-    views = Views(start="latest")
-    views.append(b"1")
-    views.broker.advance(1_000)
-    when = views.broker.clock.ms
-    views.append(b"2")
-    views.broker.advance(1)
-    views.declare("latest", start="latest")
-    views.declare("time", start="time", start_ms=when)
-    views.declare("future", start="time", start_ms=when + 10**9)
-    views.declare("earliest")
-    views.broker.advance(1_000)
-    views.append(b"3")
-    for _ in range(2):
-        assert views.broker.bodies("v") == [b"1", b"2", b"3"]
-        assert views.broker.bodies("earliest") == [b"1", b"2", b"3"]
-        assert views.broker.bodies("time") == [b"2", b"3"]
-        assert views.broker.bodies("latest") == views.broker.bodies("future") == [b"3"]
-        views.restart()
-
-
-@pytest.mark.parametrize("answers", [True, False])
-def test_a_time_may_have_to_be_looked_for_in_a_file(monkeypatch, answers):
-    """Also by the next broker, when this one ends before it has an answer."""
-    broker = DiskBroker(segment_bytes=2_048, cache_bytes_max=2_048)
-    client = StreamClient(broker).declare()
-    times = []
-    for n in range(60):
-        times.append(broker.clock.ms)
-        client.append(b"%d" % n + b"." * 150)
-        broker.advance(10)
-    broker.rehome()
-    assert client.shard().cold[-1].time_last_ms > times[20]
-    if not answers:
-        monkeypatch.setattr(FileColdStore, "seek", lambda *arguments: None)
-    broker.declare("v", stream="s", start="time", start_ms=times[20])
-    broker.settle()
-    if not answers:
-        assert broker.receive(10, "v") == []
-        monkeypatch.undo()
-    broker = broker.restarted()
-    broker.settle()
-    assert broker.info("v").ready == 40
-    first = broker.receive(1, "v")[0]
-    assert first.body.startswith(b"20")
-    broker.ack(first, name="v")
-    broker = broker.restarted()
-    broker.settle()
-    assert broker.receive(1, "v")[0].body.startswith(b"21")
 
 
 def test_declaring_again_finds_it():
@@ -556,25 +504,6 @@ def test_a_damaged_record_is_held_and_blocks_nobody():
     got = bodies(broker.receive(50, "v")) + bodies(broker.receive(50, "v"))
     assert len(got) + len(damaged) == 31 and damaged
     assert views.info().damaged == len(damaged) == views.info().delayed
-
-
-def test_behind_a_loss_that_was_accepted_no_number_is_given_again():
-    views = Views()
-    views.append(b"1", b"2")
-    views.declare("other")
-    views.ack(*views.receive(1))
-
-    def meanwhile() -> None:
-        views.append(b"3", b"4", b"5")
-        views.ack(*views.receive(2))
-
-    views.broker = without_what_followed(views.broker, meanwhile)
-    assert views.info().messages == 0  # but for 4 and 5, which are lost
-    views.client = StreamClient(views.broker)
-    assert views.client.append(b"6") == [(0, 6)]
-    assert bodies(views.receive()) == [b"6"]
-    assert bodies(views.broker.receive(10, "other")) == [b"1", b"2", b"6"]
-    assert views.info("other").expired == 3 and views.info("other").damaged == 0
 
 
 def test_the_view_of_a_stream_in_memory_begins_anew():
