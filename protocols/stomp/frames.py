@@ -35,6 +35,9 @@ import msgspec
 __all__ = [
     "COMMAND_BYTES_MAX",
     "EOL",
+    "V10",
+    "V11",
+    "V12",
     "Frame",
     "FrameBuffer",
     "Malformed",
@@ -56,6 +59,9 @@ class Version(enum.StrEnum):
     V10 = "1.0"
     V11 = "1.1"
     V12 = "1.2"
+
+
+V10, V11, V12 = Version
 
 
 class Frame(msgspec.Struct, gc=False):
@@ -123,7 +129,7 @@ class FrameBuffer:
         frame_bytes_max: int,
         header_lines_max: int,
         header_bytes_max: int,
-        version: Version = Version.V10,
+        version: Version = V10,
     ) -> None:
         self.frame_bytes_max = frame_bytes_max
         self.header_lines_max = header_lines_max
@@ -231,15 +237,15 @@ class FrameBuffer:
             detail = f"A {command} has {len(lines) - 1}, at most {self.header_lines_max} may be."
             raise self._malformed("Too many headers", detail, lines)
         clean: Callable[[str], str] | None = None
-        if version is Version.V10:
+        if version is V10:
             clean = _trim
         elif command in _NOT_ESCAPED:
             pass
-        elif version is Version.V12 and "\r" in text:
+        elif version is V12 and "\r" in text:
             detail = r"In STOMP 1.2 a carriage return in a header is written as \r."
             raise self._malformed("A carriage return in a header", detail, lines)
         elif "\\" in text:
-            clean = _unescape_v11 if version is Version.V11 else _unescape_v12
+            clean = _unescape_v11 if version is V11 else _unescape_v12
         headers: dict[str, str] = {}
         del lines[0]
         for line in lines:
@@ -307,7 +313,7 @@ class FrameBuffer:
         return self._malformed("Frame without an empty line", detail)
 
     def _bad_escape(self, line: str, escape: str, lines: list[str]) -> Malformed:
-        known = r"\n, \c and \\" if self.version is Version.V11 else r"\r, \n, \c and \\"
+        known = r"\n, \c and \\" if self.version is V11 else r"\r, \n, \c and \\"
         detail = (
             f"STOMP {self.version} has {known}, not {_quote(escape)}; the header is {_quote(line)}."
         )
@@ -388,9 +394,9 @@ def _escape_v12(text: str) -> str:
 
 
 _ESCAPERS = {
-    Version.V10: _escape_v10,
-    Version.V11: _escape_v11,
-    Version.V12: _escape_v12,
+    V10: _escape_v10,
+    V11: _escape_v11,
+    V12: _escape_v12,
 }
 _LEFT_OUT = ("", "content-length")
 
@@ -402,7 +408,7 @@ def encode_headers(headers: Iterable[tuple[str, str]], version: Version) -> byte
     ``content-length``: what came from elsewhere must not say how long a body is here.
     """
     write = _ESCAPERS[version]
-    if version is Version.V10:
+    if version is V10:
         headers = [(_trim(write(name)).replace(":", "_"), value) for name, value in headers]
     lines = [f"{write(name)}:{write(value)}\n" for name, value in headers if name not in _LEFT_OUT]
     return "".join(lines).encode()
@@ -411,7 +417,7 @@ def encode_headers(headers: Iterable[tuple[str, str]], version: Version) -> byte
 def encode_head(command: str, headers: Iterable[tuple[str, str]], version: Version) -> bytes:
     """A command and headers, to which more headers may be added."""
     if command in _NOT_ESCAPED:
-        version = Version.V10
+        version = V10
     return command.encode() + EOL + encode_headers(headers, version)
 
 
@@ -433,7 +439,7 @@ def encode(
     command: str,
     headers: Iterable[tuple[str, str]],
     body: bytes = b"",
-    version: Version = Version.V12,
+    version: Version = V12,
     content_length: bool = True,
 ) -> bytes:
     """One frame. ``content-length`` is added where there is a body."""
