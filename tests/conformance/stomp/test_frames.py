@@ -43,7 +43,8 @@ Step = tuple[str, str]
 
 def read_cases(text: str) -> Iterator[tuple[str, list[Step]]]:
     """The title of each case, and its steps: their sign, and what follows it."""
-    title, steps = "", []
+    title = ""
+    steps: list[Step] = []
     for line in text.splitlines():
         sign, _, rest = line.partition(" ")
         if sign == "==":
@@ -77,7 +78,12 @@ def replay(version: Version, steps: list[Step], piece_bytes: int) -> None:
             number, _, name = rest.partition(" ")
             assert name in limits
             limits[name] = int(number)
-    buffer = FrameBuffer(*limits.values(), version)
+    buffer = FrameBuffer(
+        frame_bytes_max=limits["frame bytes"],
+        header_lines_max=limits["headers"],
+        header_bytes_max=limits["header bytes"],
+        version=version,
+    )
     data = bytes_of([rest for sign, rest in steps if sign == ">"])
     found: list[Step | Frame] = []
     try:
