@@ -4,7 +4,6 @@ The clients are of somebody else. That nothing came is shown by what was publish
 """
 
 import queue
-import threading
 import time
 from typing import Any
 
@@ -39,7 +38,12 @@ class Mqtt:
     ) -> None:
         self.messages: queue.Queue[bytes] = queue.Queue()
         self.happened: queue.Queue[str] = queue.Queue()
-        self.client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTProtocolVersion.MQTTv5)
+        self.client = Client(
+            CallbackAPIVersion.VERSION2,
+            name,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,  # when the daemon is killed
+        )
         self.client.on_connect = lambda *_: self.happened.put("connected")
         self.client.on_subscribe = lambda *_: self.happened.put("subscribed")
         self.client.on_disconnect = lambda *_: self.happened.put("gone")
@@ -52,14 +56,8 @@ class Mqtt:
         properties.SessionExpiryInterval = expiry
         host, port = daemon.url.removeprefix("mqtt://").split(":")
         self.client.connect(host, int(port), clean_start=clean, properties=properties)
-        # Not loop_start: it would connect again when the daemon is killed.
-        self.thread = threading.Thread(target=self._loop, daemon=True)
-        self.thread.start()
+        self.client.loop_start()
         self.expect("connected")
-
-    def _loop(self) -> None:
-        while not self.client.loop(0.1):
-            pass
 
     def expect(self, what: str) -> None:
         assert self.happened.get(timeout=SECONDS) == what
@@ -71,7 +69,12 @@ class Mqtt:
     def leave(self) -> None:
         """Say goodbye."""
         self.client.disconnect()
-        self.thread.join(SECONDS)
+        self.end()
+
+    def end(self) -> None:
+        """Wait for the end of the connection."""
+        self.expect("gone")
+        self.client.loop_stop()
 
     def publish(self, body: bytes) -> None:
         self.client.publish("will", body, 1).wait_for_publish(SECONDS)
@@ -88,7 +91,7 @@ def kill(daemon: Any, *clients: Mqtt) -> None:
     daemon.process.kill()
     daemon.process.wait(SECONDS)
     for client in clients:
-        client.thread.join(SECONDS)
+        client.end()
     daemon.ready.unlink()
 
 
