@@ -33,6 +33,7 @@ from .selectors import Selector
 from .settings import QueueSettings, check_name
 from .stream import Stream
 from .streamview import StreamView
+from .transaction import Result, Step, transact
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
 from .viewdefinition import first_definition
 from .webhookcore import WebhookCore
@@ -79,7 +80,7 @@ class Core(ReplayCore, GroupCore, WebhookCore):
             raise NotFound(f"there is no session {name!r} of yours")
         return session.queue
 
-    def _holder(self, who: Principal, name: str) -> Queue:
+    def holder(self, who: Principal, name: str) -> Queue:
         """The queue to settle messages of: also one of a share. Raises as :meth:`_source` does."""
         if name.startswith(("$share/", MEMORY_PREFIX)):
             return self._shared_queue(who, name)
@@ -365,7 +366,7 @@ class Core(ReplayCore, GroupCore, WebhookCore):
 
     def ack(self, who: Principal, name: str, receipts: Sequence[Receipt], now_ms: int) -> Results:
         """Settle messages for good."""
-        queue = self._holder(who, name)
+        queue = self.holder(who, name)
         return queue.settings.durability, queue.ack(receipts)
 
     def nack(
@@ -378,14 +379,14 @@ class Core(ReplayCore, GroupCore, WebhookCore):
         now_ms: int,
     ) -> Results:
         """Give messages back."""
-        queue = self._holder(who, name)
+        queue = self.holder(who, name)
         return queue.settings.durability, queue.nack(receipts, delay_ms, counted, now_ms)
 
     def extend(
         self, who: Principal, name: str, receipts: Sequence[Receipt], lease_ms: int, now_ms: int
     ) -> list[BraidError | None]:
         """Hold messages for ``lease_ms`` from now on; 0 gives them back at once."""
-        queue = self._holder(who, name)
+        queue = self.holder(who, name)
         if not 0 <= lease_ms <= VISIBILITY_TIMEOUT_MS_MAX:
             raise InvalidArgument(f"a lease lasts 0 to {VISIBILITY_TIMEOUT_MS_MAX} ms")
         if not lease_ms:
@@ -426,13 +427,23 @@ class Core(ReplayCore, GroupCore, WebhookCore):
         chosen = Selector.parse(selector) if selector else None
         Browse(queue, after, limit, chosen, state, self.later, callback, argument).start()
 
+    def transact(
+        self, who: Principal, steps: Sequence[Step], now_ms: int
+    ) -> tuple[Durability, list[Result]]:
+        """Do all steps, in their order, or none; the results stand as those of :meth:`send` do.
+
+        Raises what the first step that cannot be done would raise, with its number as ``step``.
+        See ``transaction.py``.
+        """
+        return transact(self, who, steps, now_ms)
+
     # Dead letters -----------------------------------------------------------------------------
 
     def dead_letter(
         self, who: Principal, name: str, receipts: Sequence[Receipt], reason: str, now_ms: int
     ) -> Results:
         """Move leased messages to the dead-letter queue now."""
-        queue = self._holder(who, name)
+        queue = self.holder(who, name)
         if not queue.settings.dead_letter:
             raise InvalidArgument(f"queue {name} has no dead-letter queue")
         if len(reason) > _REASON_CHARACTERS_MAX or not is_text(reason):

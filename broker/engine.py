@@ -112,6 +112,7 @@ class Engine(Registry):
         self._redrive_count = 0
         self._volatile = False  # all queues live in memory
         self._asked = False  # on_work was called, run was not
+        self.admitted = False  # a transaction is being applied: it was let in as a whole
         self.fanout = Fanout(self)
         self.topics = Topics(self)
         self.clients = Clients(self, self.topics, policy or SessionPolicy())
@@ -334,6 +335,8 @@ class Engine(Registry):
         """
         if self.failed is not None:
             raise self.failed
+        if self.admitted:
+            return
         if memory or self._volatile:
             held = self.memory.statistics().bytes_live_estimate
             if held > self.limits.memory_bytes_max:

@@ -48,9 +48,14 @@ __all__ = [
 
 
 class BraidError(Exception):
-    """Base of all errors that the broker raises on purpose."""
+    """Base of all errors that the broker raises on purpose.
+
+    Attributes:
+        step: which step of a transaction could not be done, from 0; -1: it was no transaction.
+    """
 
     code: ClassVar[str] = "internal"
+    step = -1
 
 
 class InvalidArgument(BraidError):

@@ -27,7 +27,7 @@ from .envelope import envelope, envelope_attributes, message_name
 from .errors import BraidError, Throttled, TooLarge
 from .fifo import FifoQueue
 from .filter_policy import decode_body
-from .letters import TARGETS_MAX, Letter, post
+from .letters import TARGET_BYTES, TARGETS_MAX, Letter, post
 from .message import (
     DEAD_LETTER_QUEUE,
     DEAD_LETTER_REASON,
@@ -364,6 +364,52 @@ class Fanout:
         if not expire_ms and settings.ttl_ms:
             expire_ms = now_ms + settings.ttl_ms
         return binding.settings.raw, due_ms, expire_ms, group, dedup
+
+    def weigh(
+        self, plan: Plan, queues: Sequence[Queue], body: bytes, now_ms: int
+    ) -> tuple[Sequence[Binding], int]:
+        """What :meth:`deliver` would do with a message that ``queues`` get too; nothing happens.
+
+        Returns the bindings that take it each in its way, and how many bytes would be written at
+        most, dead letters included.
+
+        Raises:
+            TooLarge: as :meth:`deliver`.
+        """
+        publication = plan.publication
+        bindings = plan.special
+        if plan.asking:
+            bindings = [*bindings, *self._asked(plan, body)]
+            if plan.seen is not None:
+                bindings = _unseen(bindings, plan.seen)
+        base = Letter(publication.attributes, body, 0, publication.expire_ms)
+        base.queues = [*queues, *plan.plain]
+        enveloped = self._enveloped(plan, bindings, body, now_ms)
+        letters: dict[object, Letter] = {}
+        buried = 0
+        for binding in bindings:
+            target, raw = binding.target, binding.settings.raw
+            due_ms, alike = 0, None
+            if isinstance(target, FifoQueue):
+                alike = target.settings.content_dedup, target.settings.dedup_scope
+            if isinstance(target, Queue):
+                due_ms = max(target.due_ms(now_ms), now_ms + target.settings.delay_ms)
+            key = raw, due_ms, target.settings.ttl_ms if isinstance(target, Queue) else 0, alike
+            letter = letters.get(key)
+            if letter is None:
+                content = (base.attributes, body) if raw else enveloped
+                letter = letters[key] = Letter(*content)
+            if isinstance(target, Queue):
+                letter.queues.append(target)
+            buried += base.content if binding.settings.dead_letter else 0
+        size = base.size + TARGET_BYTES * len(plan.shards)
+        size += sum(letter.size for letter in letters.values()) + TARGET_BYTES * len(bindings)
+        if letters and size > self._engine.limits.fanout_bytes_max:
+            raise TooLarge(
+                f"{size} bytes to write for one message,"
+                f" at most {self._engine.limits.fanout_bytes_max}"
+            )
+        return bindings, size + buried
 
     # Afterwards -------------------------------------------------------------------------------
 

@@ -112,21 +112,26 @@ class FifoQueue(Queue):
         Raises:
             LimitExceeded: the queue remembers as many as it may.
         """
-        settings = self.settings
-        if not dedup_id and not settings.content_dedup:
+        hashed = self.identify(group, dedup_id, body)
+        if not hashed:
             return None, b""
-        scope = group if settings.dedup_scope == "group" else ""
-        hashed = dedup_hash(scope, dedup_id, body)
         assert self.dedup is not None
         known = self.dedup.find(hashed, now_ms)
         if known is not None:
             self.counters.duplicates += 1
-        elif len(self.dedup) >= self.host.limits.dedup_ids_max:
+        elif len(self.dedup) >= self.host.limits.dedup_ids_max and not self.promised:
             raise LimitExceeded(
                 f"queue {self.name} remembers {len(self.dedup)} deduplication ids,"
                 " as many as it may"
             )
         return known, hashed
+
+    def identify(self, group: str, dedup_id: str, body: bytes) -> bytes:
+        """What a message is known by; b"" when nothing identifies it."""
+        if not dedup_id and not self.settings.content_dedup:
+            return b""
+        scope = group if self.settings.dedup_scope == "group" else ""
+        return dedup_hash(scope, dedup_id, body)
 
     def next_due_ms(self, now_ms: int) -> int:
         """When a message that comes now may be delivered; 0: at once. It is sure to come."""

@@ -15,12 +15,12 @@ from .fifo import FifoQueue
 from .queue import Queue
 from .shard import Shard
 
-__all__ = ["TARGETS_MAX", "Letter", "post", "post_in_turn"]
+__all__ = ["RECORD_BYTES", "TARGETS_MAX", "TARGET_BYTES", "Letter", "post", "post_in_turn"]
 
 TARGETS_MAX = 32_768  # queues in one record, which has room for twice as many
 
-_RECORD_BYTES = 96  # at most, besides targets, headers and body
-_TARGET_BYTES = 12
+RECORD_BYTES = 96  # of one, at most, besides targets, headers and body
+TARGET_BYTES = 12
 
 Target = tuple[int, int]  # entity, sequence
 
@@ -73,8 +73,12 @@ class Letter:
     def size(self) -> int:
         """About what its records take in the log."""
         records = 1 + len(self.queues) // TARGETS_MAX
-        content = _RECORD_BYTES + len(self.attributes) + len(self.body)
-        return records * content + _TARGET_BYTES * len(self.queues)
+        return records * self.content + TARGET_BYTES * len(self.queues)
+
+    @property
+    def content(self) -> int:
+        """The same of one record, without its targets."""
+        return RECORD_BYTES + len(self.attributes) + len(self.body)
 
     def encode(self, targets: Sequence[Target], now_ms: int) -> tuple[bytes, bytes]:
         """A record for some of its targets."""

@@ -79,6 +79,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bindings_max: int = 100_000
     bindings_per_filter_max: int = 10_000
     fanout_bytes_max: int = 64 * 1024 * 1024  # of the records that one message becomes
+    transaction_steps_max: int = 10_000  # messages, records and receipts in one transaction
+    transaction_bytes_max: int = 64 * 1024 * 1024  # of the records that it becomes
     match_cache_topics_max: int = 10_000
     match_cache_targets_max: int = 500_000  # of all of these topics; each takes up to 200 bytes
     sessions_max: int = 100_000

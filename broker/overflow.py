@@ -39,6 +39,8 @@ def has_room(queue: "Queue", size: int, now_ms: int) -> bool:
 def make_room(queue: "Queue", size: int, now_ms: int) -> None:
     """Hold to the queue's limits before a message of ``size`` bytes comes in.
 
+    What was promised room (``transaction.py``) comes in even if there is none.
+
     Raises:
         QueueFull: the policy is ``reject``, or nothing can be sacrificed.
     """
@@ -48,6 +50,8 @@ def make_room(queue: "Queue", size: int, now_ms: int) -> None:
         settings.bytes_max and queue.bytes + size > settings.bytes_max
     ):
         seq = _victim(queue) if fits else None
+        if seq is None and queue.promised:
+            return
         if seq is None:
             raise QueueFull(
                 f"queue {queue.name} holds {queue.live} messages, {queue.bytes} bytes:"

@@ -57,6 +57,7 @@ class Queue(QueueState):
         self.waits = WaitList()  # receives that found nothing
         self._rewound: dict[int, int] = {}  # lane base -> the lowest number that came back
         self.counters = Counters()
+        self.promised = False  # what is sent now was checked by a transaction
         self.let_go: Callable[[int], None] = log.release  # of a position nobody needs any more
         self.reader = self.make_reader(self._loaded)
         self._reading = (0, 0, 0)  # the message that is being read: sequence, LSN, its link's

@@ -98,6 +98,10 @@ class StreamCore(TopicCore):
         self, who: Principal, name: str, batch: Appending, now_ms: int
     ) -> tuple[Durability, list[Position | BraidError]]:
         """Take records; each result stands once :meth:`when_kept` calls back for the level."""
+        return self.streams.append(self.admit_records(who, name, batch), batch, now_ms)
+
+    def admit_records(self, who: Principal, name: str, batch: Appending) -> Stream:
+        """The stream, if the principal may append such a batch to it now."""
         who.check("stream:Append", name)
         stream = self.streams.get(name)
         self.admit(stream.settings.durability is Durability.MEMORY)
@@ -107,7 +111,7 @@ class StreamCore(TopicCore):
         for column in (batch.keys, batch.headers, batch.hash_keys):
             if column is not None and len(column) != count:
                 raise InvalidArgument("the columns of a batch have one length")
-        return self.streams.append(stream, batch, now_ms)
+        return stream
 
     def read_shard(
         self,

@@ -32,7 +32,7 @@ from .streamwaiting import StreamWaiting
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["Appending", "Position", "StreamWatcher", "Streams"]
+__all__ = ["Appending", "Placed", "Position", "StreamWatcher", "Streams"]
 
 _BLOCK_BYTES_MAX = 128 * 1024  # of records, then another block begins; one record may be more
 _NO_RATE = 2**62
@@ -54,6 +54,18 @@ class Appending(msgspec.Struct, gc=False):
     keys: Sequence[bytes]
     headers: Sequence[bytes] | None = None
     hash_keys: Sequence[int] | None = None
+
+
+class Placed(msgspec.Struct, gc=False):
+    """Records that were let in and have their places: the indexes of those of each shard.
+
+    ``results`` has the errors of the others.
+    """
+
+    stream: Stream
+    batch: Appending
+    groups: dict[Shard, Sequence[int]]
+    results: list[Position | BraidError]
 
 
 class StreamWatcher(Protocol):
@@ -220,21 +232,41 @@ class Streams:
         self, stream: Stream, batch: Appending, now_ms: int
     ) -> tuple[Durability, list[Position | BraidError]]:
         """Take records: (what to wait for, where each one is or why it was not taken)."""
-        bodies = batch.bodies
-        results: list[Position | BraidError] = [(0, 0)] * len(bodies)
-        groups = self._place(stream, batch, results)
+        return self.put(self.place(stream, batch, now_ms), now_ms)
+
+    def place(self, stream: Stream, batch: Appending, now_ms: int) -> Placed:
+        """Find out where records go and why some do not; :meth:`put` or :meth:`give_back` them."""
+        placed = Placed(stream, batch, {}, [(0, 0)] * len(batch.bodies))
+        placed.groups = self._place(stream, batch, placed.results)
         settings = stream.settings
-        throttles = settings.shard_bytes_in_per_second or settings.shard_records_in_per_second
-        for shard, indexes in groups.items():
-            if throttles:
-                indexes = self._throttle(stream, shard, batch, indexes, results, now_ms)
-            if len(indexes) == len(bodies):
+        if settings.shard_bytes_in_per_second or settings.shard_records_in_per_second:
+            for shard, indexes in placed.groups.items():
+                placed.groups[shard] = self._throttle(
+                    stream, shard, batch, indexes, placed.results, now_ms
+                )
+        return placed
+
+    def put(self, placed: Placed, now_ms: int) -> tuple[Durability, list[Position | BraidError]]:
+        """Append records that were placed in this very turn. See :meth:`append`."""
+        stream, batch, results = placed.stream, placed.batch, placed.results
+        for shard, indexes in placed.groups.items():
+            if len(indexes) == len(results):
                 self._append_to(shard, batch, indexes, results, now_ms)
             elif indexes:
                 self._append_to(shard, _chosen(batch, indexes), indexes, results, now_ms)
             if stream.waiting:
                 self._waiting.came(stream, shard)
-        return settings.durability, results
+        return stream.settings.durability, results
+
+    def give_back(self, placed: Placed) -> None:
+        """Records that were placed will not be put: the rates of their shards were not used."""
+        batch = placed.batch
+        for shard, indexes in placed.groups.items():
+            records = self._rates.get((shard.id, "records"))
+            room = self._rates.get((shard.id, "in"))
+            if records is not None and room is not None:
+                records.left += len(indexes)
+                room.left += sum(len(batch.bodies[i]) + len(batch.keys[i]) for i in indexes)
 
     def _place(
         self, stream: Stream, batch: Appending, results: list[Position | BraidError]

@@ -361,7 +361,9 @@ class Topics:
         if logged or publication.retain or inbound or plan:
             engine.admit()
         level = max((queue.settings.durability for queue in logged), default=_MEMORY)
-        refusing = [queue for queue in queues if queue.settings.overflow == "reject"]
+        refusing = [
+            queue for queue in queues if queue.settings.overflow == "reject" and not queue.promised
+        ]
         if refusing:
             _check_room(refusing, publication)
         number = -1

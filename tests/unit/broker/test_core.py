@@ -24,6 +24,7 @@ from braidmq.broker.replaycore import ReplayCore
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.streamcore import StreamCore
 from braidmq.broker.topiccore import TopicCore
+from braidmq.broker.transaction import Send
 from braidmq.broker.webhookcore import WebhookCore
 from braidmq.storage.log import Durability
 from tests.broker_harness import Collector, Harness
@@ -59,6 +60,11 @@ GATED: dict[str, tuple[str, Callable[[Core, Principal], object]]] = {
         lambda c, p: c.receive(p, "q", Collector(), 1, 0, 0, "", "", None, 0),
     ),
     "consume": ("queue:Receive", lambda c, p: c.consume(p, "q", Collector(), 1, "", None, 0)),
+    "transact": (
+        "queue:Send",
+        lambda c, p: c.transact(p, [Send("q", Outgoing(b""))], 0),
+    ),
+    "holder": ("queue:Receive", lambda c, p: c.holder(p, "q")),
     "ack": ("queue:Receive", lambda c, p: c.ack(p, "q", [], 0)),
     "nack": ("queue:Receive", lambda c, p: c.nack(p, "q", [], 0, True, 0)),
     "extend": ("queue:Receive", lambda c, p: c.extend(p, "q", [], 1, 0)),

@@ -62,6 +62,8 @@ QUEUE_LIMITS = [
     "memory_bytes_max",
     "browse_messages_max",
     "redrive_tasks_max",
+    "transaction_steps_max",
+    "transaction_bytes_max",
 ]
 
 

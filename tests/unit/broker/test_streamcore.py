@@ -61,6 +61,7 @@ GATED: dict[str, tuple[str, Callable[[Core, Principal], object]]] = {
     "delete_stream": ("stream:Delete", lambda c, p: c.delete_stream(p, "s")),
     "stream_info": ("stream:Describe", lambda c, p: c.stream_info(p, "s")),
     "append": ("stream:Append", lambda c, p: c.append(p, "s", ONE, 1)),
+    "admit_records": ("stream:Append", lambda c, p: c.admit_records(p, "s", ONE)),
     "read_shard": (
         "stream:Read",
         lambda c, p: c.read_shard(p, "s", 0, 0, 1, 1, 0, unheard, None, 1),
