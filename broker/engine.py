@@ -75,8 +75,8 @@ class Engine(Registry):
     Attributes:
         on_work: called when :meth:`run` should be called soon, or the next deadline is earlier.
         on_damage: called with (queue, sequence, error) when a message cannot be read back.
-        on_fault: called with what a sink or a subscriber has raised by mistake, which then costs
-            only that one its consumer or its connection.
+        on_fault: called with what a sink, a subscriber or a call that was put off has raised by
+            mistake, which then costs only that one its consumer, its connection or its answer.
         failed: set once the log has failed; nothing is accepted or delivered any more.
     """
 
@@ -157,7 +157,7 @@ class Engine(Registry):
         self._ask()
 
     def later(self, call: Callable[[], None]) -> None:
-        """Call back in the next :meth:`run`."""
+        """Call back in the next :meth:`run`. What it raises by mistake is no other's problem."""
         self._later.append(call)
         self._ask()
 
@@ -226,9 +226,17 @@ class Engine(Registry):
             for queue in woken:
                 queue.dispatch(now_ms)
             for call in later:
-                call()
+                self._call(call)
         except StorageError as error:
             self.fail(error)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except StorageError:
+            raise
+        except Exception as fault:
+            self.on_fault(fault)
 
     def tick(self, now_ms: int) -> None:
         """Do everything that is due."""

@@ -5,6 +5,7 @@ something for it lets it go on (:meth:`ShardRead.step`), which looks for itself,
 """
 
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,7 @@ class StreamWaiting:
         for reads in waiting.values():
             self.count -= len(reads)
             for read in reads:
-                read.fail(error)
+                self._engine.later(partial(read.fail, error))
 
     # Time -------------------------------------------------------------------------------------
 
@@ -123,4 +124,4 @@ class StreamWaiting:
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             read = heappop(self._deadlines)[2]
             if self.forget(read):
-                read.step()  # else it is under way, and will see for itself that it is late
+                self._engine.later(read.step)  # else it is under way, and sees that it is late

@@ -51,6 +51,7 @@ from .special import append_run, appendable, send_special, stream_of
 from .stretches import STRETCH_PACKETS_MAX, find_stretch
 
 if TYPE_CHECKING:
+    from ...broker.session import Session
     from .outbound import Outbound
     from .session import MqttSession
 
@@ -158,7 +159,7 @@ class Inbound:
         size_max = session.options.maximum_packet_size_bytes
         if session.version == V5 and qos:
             count_max = min(count_max, session.options.receive_maximum - self.unanswered)
-        outs: list[Outbound] = []
+        outs: list[tuple[Session, Outbound]] = []
         for member, match in route.audience.members:
             sink = member.sink
             if sink is None:
@@ -168,7 +169,7 @@ class Inbound:
             if qos:
                 count_max = min(count_max, sink.out.room)
             size_max = min(size_max, sink.out.packet_bytes_max)
-            outs.append(sink.out)
+            outs.append((member, sink.out))
         if count_max < 2 or shape.size > size_max:
             return 0
         stretch = find_stretch(
@@ -180,8 +181,11 @@ class Inbound:
         ids = stretch.ids() if qos else b""
         if b"\0\0" in ids and has_zero(ids):
             return 0  # the general way says what is wrong
-        for out in outs:
-            out.pass_on(stretch)
+        for member, out in outs:
+            try:
+                out.pass_on(stretch)
+            except Exception as error:
+                session.core.clients.sink_failed(member, error)
         session.server.received += stretch.count
         topics.published += stretch.count
         if qos:

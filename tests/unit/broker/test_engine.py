@@ -149,6 +149,39 @@ def test_so_many_copies_are_known_and_no_more(monkeypatch):
     assert [each.id for each in broker.receive(10)] == ids
 
 
+def test_what_a_call_that_was_put_off_raises_is_no_other_ones_problem():
+    broker = Harness()
+    faults: list[Exception] = []
+    broker.core.on_fault = faults.append
+    broker.declare()
+    told: list[object] = []
+
+    def broken(argument: object, found: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    def answer(argument: object, found: object) -> None:
+        told.append(argument)
+
+    for callback in (broken, answer):
+        broker.core.list_topics(SYSTEM, "#", "", 10, callback, "topics")
+        broker.core.topic_tree(SYSTEM, "", "", 10, callback, "levels")
+        broker.core.browse(SYSTEM, "q", 0, 10, "", "all", callback, "messages")
+    broker.settle()
+    assert [type(fault) for fault in faults] == [ZeroDivisionError] * 3
+    assert told == ["topics", "levels", "messages"] and broker.core.failed is None
+
+
+def test_a_log_that_fails_in_a_call_that_was_put_off_stops_the_broker():
+    broker = Harness()
+
+    def broken() -> None:
+        raise LogFailed("gone")
+
+    broker.core.later(broken)
+    broker.settle()
+    assert isinstance(broker.core.failed, BrokerFailed)
+
+
 def test_deadline_is_never_later_than_what_is_due():
     broker = Harness()
     broker.declare()

@@ -61,6 +61,24 @@ def test_its_time_may_be_over(client):
     assert not client.stream.waiting, "nothing is left of it"
 
 
+@pytest.mark.parametrize("end", ["deadline", "deletion", "failure"])
+def test_a_bug_in_who_waits_is_no_other_ones_problem(client, end):
+    faults: list[Exception] = []
+    client.core.on_fault = faults.append
+    read, _ = client.begin(wait_ms=1_000)
+    read._answer = lambda argument, chunk: 1 // 0
+    _, answers = client.begin(wait_ms=1_000)
+    client.broker.settle()
+    if end == "deadline":
+        client.broker.advance(1_000)
+    elif end == "deletion":
+        client.delete()
+    else:
+        client.core.fail(LogFailed("gone"))
+        client.broker.settle()
+    assert len(answers) == 1 and [type(fault) for fault in faults] == [ZeroDivisionError]
+
+
 def test_many_give_up_at_once(client):
     answers = [client.begin(wait_ms=500)[1] for _ in range(2_000)]
     client.broker.advance(500)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from braidmq.broker.access import Rule, User
 from braidmq.protocols.mqtt import stretches
+from braidmq.protocols.mqtt.outbound import Outbound
 from tests.conformance import packets as p
 from tests.conformance.packets import V5, V31, V311
 from tests.mqtt_peer import World
@@ -95,6 +96,30 @@ def test_rights_that_change_are_seen_by_the_next_packet(passed):
     world.core.access.replace([User("u", SECRET, (all_topics, denied))])
     writer.send(chunk(20))
     assert {topic for topic, _ in bodies(reader.take())} == {"t/0", "t/1", "t/2", "t/4"}
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_bug_in_passing_on_costs_only_its_own_connection(passed, monkeypatch, qos):
+    world = World()
+    faults: list[Exception] = []
+    world.core.on_fault = faults.append
+    broken, reader, writer = world.join("b"), world.join("r"), world.join("w")
+    for peer in (broken, reader):
+        peer.send(p.subscribe(("t/#", qos)))
+        peer.take()
+    writer.send(chunk(10, qos))
+    pass_on = Outbound.pass_on
+
+    def fails(self, stretch):
+        assert self is not broken.session.out, "a bug"
+        pass_on(self, stretch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbound, "pass_on", fails)
+        writer.send(chunk(10, qos))
+        world.settle()
+    assert passed and len(faults) == 1 and broken.closed
+    assert len(bodies(reader.take())) == 20 and not reader.closed and not writer.closed
 
 
 def test_packet_id_0_is_found_in_a_stretch():
