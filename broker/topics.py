@@ -8,7 +8,8 @@ Rules:
   queues and streams that the topic is bound to (``fanout.py``). All durable targets of a message
   stand in one record, with its body, or in several that are appended together (``letters.py``), so
   it reaches all of them or none.
-- A session gets a message once, however many of its subscriptions match.
+- A session is handed a message once, however many of its subscriptions match. Where each of them
+  is to bring a copy, the dialect makes these, by ``Match.each``.
 """
 
 from collections.abc import Callable, Sequence
