@@ -13,6 +13,8 @@ PLAIN = 0
 ZSTD = 1
 
 _LEVEL = 1  # of zstd: it keeps up with the disk, and its ratio is near that of the slower ones
+_WORTH = 3 / 4  # of its size: what stays larger costs every reader more than the disk gains
+_SAMPLE_BYTES = 64 * 1024  # are tried first: most of what is not worth it is known by them
 
 
 class Compressor:
@@ -30,11 +32,18 @@ class Compressor:
 
     def compress(self, plain: bytes) -> tuple[int, bytes]:
         """(codec, content): what is not worth compressing stays as it is."""
-        if self._zstd is not None:
-            content = self._zstd.compress(plain)
-            if len(content) < len(plain):
+        if self._shrunk(plain[:_SAMPLE_BYTES]) is not None:
+            content = self._shrunk(plain)
+            if content is not None:
                 return ZSTD, content
         return PLAIN, plain
+
+    def _shrunk(self, plain: bytes) -> bytes | None:
+        """What zstd makes of it, when that is worth it."""
+        if self._zstd is None:
+            return None
+        content = self._zstd.compress(plain)
+        return content if len(content) <= len(plain) * _WORTH else None
 
 
 def decompress(codec: int, content: bytes, plain_bytes: int) -> bytes:

@@ -25,6 +25,20 @@ def test_what_is_not_worth_it_stays_as_it_is(compressor):
     assert decompress(PLAIN, NOISE, len(NOISE)) is NOISE
 
 
+def test_what_gets_a_quarter_smaller_is_worth_it():
+    for bits, codec in ((5, ZSTD), (7, PLAIN)):
+        plain = bytes(byte >> (8 - bits) for byte in random.Random(2).randbytes(100_000))
+        assert Compressor().compress(plain)[0] == codec
+
+
+def test_its_beginning_has_to_be_worth_it_and_all_of_it():
+    noise, text = random.Random(3).randbytes(500_000), TEXT * 200
+    compressor = Compressor()
+    assert compressor.compress(noise + text)[0] == PLAIN, "noise comes first"
+    assert compressor.compress(text[:100_000] + noise)[0] == PLAIN, "most of it is noise"
+    assert compressor.compress(text + noise[:100_000])[0] == ZSTD
+
+
 def test_nothing_is_compressed_when_it_is_not_wanted():
     assert Compressor(compress=False).compress(TEXT) == (PLAIN, TEXT)
 
