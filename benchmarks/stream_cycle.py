@@ -1,13 +1,13 @@
 """The bodies of a run: known beforehand to the last byte, and checked at C speed.
 
 Producers send the bodies of a cycle one after the other and begin again at its end. A body is a
-mark, its number in the cycle, and letters and digits that no compressor makes much of::
+mark, its number in the cycle, and bytes at random, so that no compressor makes less of it::
 
-    #000000000000042k3v9s0q...
+    #000000000000042...
 
-The mark, and every byte of a body behind it, is none that a protocol of a peer writes around
-bodies; so what was read is cut at the marks, and each piece has to start with the body that is
-due. What a protocol writes behind a body stands at the end of a piece, and is not looked at.
+The mark stands nowhere else in a body, and no protocol of a peer writes it around bodies; so what
+was read is cut at the marks, and each piece has to start with the body that is due. What a
+protocol writes behind a body stands at the end of a piece, and is not looked at.
 """
 
 from random import Random
@@ -18,7 +18,7 @@ from .stream_plan import NUMBER_BYTES
 __all__ = ["MARK", "Checker", "StreamCycle"]
 
 MARK: Final = b"#"
-_LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz012345"
+_FILL: Final = bytes(value if value not in b"#\r\n" else 255 for value in range(256))
 _CYCLE_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -27,9 +27,8 @@ class StreamCycle:
 
     def __init__(self, size: int, batch: int, seed: int) -> None:
         random = Random(seed)
-        table = bytes(_LETTERS[value % len(_LETTERS)] for value in range(256))
         count = max(2, _CYCLE_BYTES // size // batch) * batch
-        fill = random.randbytes((size - NUMBER_BYTES) * count).translate(table)
+        fill = random.randbytes((size - NUMBER_BYTES) * count).translate(_FILL)
         step = size - NUMBER_BYTES
         self.size = size
         self.bodies = [

@@ -15,7 +15,7 @@ def test_bodies_have_their_size_and_a_number_and_do_not_compress():
     assert CYCLE.bodies[7].startswith(b"#000000000000007")
     assert all(body.count(MARK) == 1 for body in CYCLE.bodies)
     large = b"".join(StreamCycle(1024, 5, 1).bodies[:100])
-    assert len(zlib.compress(large)) > len(large) // 2
+    assert len(zlib.compress(large)) > len(large) * 0.98
     assert [len(batch) for batch in CYCLE.batches(5)[:2]] == [5, 5]
 
 
