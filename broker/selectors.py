@@ -521,16 +521,21 @@ def _calculate(operator: str, first: Numeric, second: Numeric) -> Numeric:
 
 
 class Selector:
-    """A condition over headers, checked and compiled. Make it with :meth:`parse`."""
+    """A condition over headers, checked and compiled. Make it with :meth:`parse`.
 
-    __slots__ = ("_asks_fields", "_condition", "_keys", "names", "text")
+    Attributes:
+        text: as it was written. names: of the headers that it reads, and of the fields.
+        asks_fields: it reads fields, so :meth:`matches` wants them.
+    """
+
+    __slots__ = ("_condition", "_keys", "asks_fields", "names", "text")
 
     def __init__(
         self, text: str, names: frozenset[str], condition: Condition, keys: IndexKeys = None
     ) -> None:
         self.text = text
         self.names = names
-        self._asks_fields = not names.isdisjoint(_JMS_FIELDS)
+        self.asks_fields = not names.isdisjoint(_JMS_FIELDS)
         self._condition = condition
         self._keys = keys
 
@@ -539,7 +544,7 @@ class Selector:
 
     @classmethod
     def parse(cls, text: str) -> "Selector":
-        """The selector that ``text`` spells; ``names`` are the headers that it reads.
+        """The selector that ``text`` spells.
 
         Raises:
             InvalidArgument: with the character, counted from 1, and what was expected there.
@@ -562,7 +567,7 @@ class Selector:
 
         Whoever has more of the message than its headers says so with ``fields``.
         """
-        if self._asks_fields:
+        if self.asks_fields:
             headers = fields.laid_over(headers)
         return self._condition(headers) is True
 

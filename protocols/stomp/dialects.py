@@ -241,7 +241,7 @@ ACTIVEMQ: Final = Dialect(
     nack="dead-letter",
     nack_requeue_header="",
     dead_letter="ActiveMQ.DLQ",
-    queue_settings={"max_receives": 7, "dead_letter_expired": True},
+    queue_settings={"max_receives": 7, "dead_letter_expired": True, "group_affinity": True},
     queue_headers={},
     unknown_destination=(
         "Illegal destination name: [{value}] -- ActiveMQ STOMP destinations must begin with one of:"

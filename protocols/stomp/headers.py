@@ -211,9 +211,10 @@ class HeaderTable:
         self.dialect = dialect
         self._heads: dict[bytes, Head] = {}
         # What says something of the delivery is not taken from what is stored.
-        said = (dialect.receives_header, dialect.expiry_header)
-        said += (dialect.retained_header, dialect.origin_header)
-        self._hidden = _NOT_SHOWN.union(said)
+        self._hidden = _NOT_SHOWN | {
+            *(dialect.receives_header, dialect.expiry_header),
+            *(dialect.retained_header, dialect.origin_header),
+        }
         self._more = frozenset(
             [
                 *(REPLY_TO, dialect.expiry_header, *_JMS),

@@ -1,5 +1,8 @@
 """Destinations: what they name, what is refused, and that every name has one and comes back."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +51,22 @@ def one(destination, dialect=ACTIVEMQ, role="subscribe"):
 )
 def test_what_a_destination_names(destination, target, dialect, role) -> None:
     assert one(destination, dialect, role) == target
+
+
+def test_the_documentation_says_the_same() -> None:
+    """Each destination in the table has the address that stands in the last column."""
+    document = Path(__file__).resolve().parents[4] / "docs" / "stomp.md"
+    lines = document.read_text().split("| from MQTT |\n")[1].split("\n\n")[0].splitlines()
+    rows = [[re.findall("`([^`]+)`", cell) for cell in line.split("|")[1:4]] for line in lines[1:]]
+    assert len(rows) == 9
+    for destinations, _, addresses in rows:
+        found = {d.target_at(address) for address in addresses}
+        for destination in destinations:
+            target = one(destination, role="send")
+            if found:
+                assert d.target_at(d.address(target)) in found, destination
+            else:
+                assert isinstance(target, d.TempQueue | d.TempTopic)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +185,7 @@ def test_answers_go_to_temporary_queues_and_to_no_others(dialect) -> None:
         assert d.show(d.target_at(d.address(target)), dialect) == d.show(target, dialect)
     topic = one("/remote-temp-topic/5f", dialect, "send")
     assert d.address(topic) == "temp-topic/5f"
+    assert d.show(topic, dialect) == "/remote-temp-topic/5f"
     assert d.show(d.target_at("temp-topic/5f"), dialect) == "/remote-temp-topic/5f"
 
 

@@ -153,6 +153,7 @@ def test_a_queue_of_activemq_has_a_dead_letter_queue() -> None:
         "max_receives": 7,
         "dead_letter": "ActiveMQ.DLQ",
         "dead_letter_expired": True,
+        "group_affinity": True,
     }
     settings_from(settings).check()
     assert ACTIVEMQ.settings_for("ActiveMQ.DLQ", {}) == {}
@@ -206,9 +207,13 @@ def test_errors_name_what_was_written_whatever_that_is(dialect) -> None:
             dialect.invalid(written, "no"),
             dialect.bad_header(written, "no"),
         ):
-            assert isinstance(error, InvalidArgument)
             assert written in str(error) and error.message and error.detail
             assert "\n" not in error.message
+
+
+def test_to_the_rest_of_the_broker_it_is_an_invalid_argument() -> None:
+    assert issubclass(Refused, InvalidArgument)
+    assert str(ACTIVEMQ.invalid("/x", "no")) == "Illegal destination name: [/x]: no"
 
 
 def test_the_texts_are_those_that_applications_look_for() -> None:
