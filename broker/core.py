@@ -21,8 +21,8 @@ from .access import BROKER_NAME, Principal
 from .errors import BraidError, Conflict, InvalidArgument, LeaseLost, LimitExceeded, NotFound
 from .feed import MEMORY_PREFIX
 from .groupcore import GroupCore
-from .lease import Consumer, Sink
-from .limits import VISIBILITY_TIMEOUT_MS_MAX
+from .lease import Consumer, Exclusivity, Sink
+from .limits import CONSUMER_PRIORITY_MAX, VISIBILITY_TIMEOUT_MS_MAX
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent, is_text
 from .queue import Queue
 from .reading import Answer, Browse, ReadMany
@@ -347,13 +347,23 @@ class Core(ReplayCore, GroupCore, WebhookCore):
         selector: str,
         tag: object,
         now_ms: int,
+        priority: int = 0,
+        exclusive: Exclusivity = Exclusivity.SHARED,
     ) -> Consumer:
-        """Have messages pushed, as far as the credit goes, until :meth:`cancel`."""
+        """Have messages pushed, as far as the credit goes, until :meth:`cancel`.
+
+        Those of the highest priority are served first. Conflict when the consumer, or another one,
+        is to be the sole one. See ``turns.py``.
+        """
         queue = self._source(who, name)
         if not 0 <= credit <= self.limits.credit_max:
             raise InvalidArgument(f"credit is between 0 and {self.limits.credit_max}")
+        if abs(priority) > CONSUMER_PRIORITY_MAX:
+            raise InvalidArgument(f"a priority is at most {CONSUMER_PRIORITY_MAX} above or below 0")
         chosen = Selector.parse(selector) if selector else None
         consumer = Consumer(name, sink, credit, 0, chosen, tag)
+        consumer.priority = priority
+        consumer.exclusive = exclusive
         queue.add(consumer)
         return consumer
 

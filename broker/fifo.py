@@ -19,25 +19,19 @@ from .dedup import DedupWindow, dedup_hash, group_hash
 from .errors import LimitExceeded
 from .host import Host
 from .index import HELD, LEASED, Lane
-from .intake import check_for_fifo
+from .intake import check_for_fifo, with_ids
 from .lease import Consumer
 from .message import (
-    DEDUP_ID,
-    GROUP_ID,
-    OWN_HEADERS,
     Delivery,
-    Headers,
     Outgoing,
     Receipt,
     Sent,
-    overlay,
-    pack_headers,
 )
 from .overflow import make_room
 from .queue import Queue
 from .settings import QueueSettings
 
-__all__ = ["FifoQueue", "Group"]
+__all__ = ["FifoQueue", "Group", "with_ids"]
 
 
 class Group:
@@ -76,7 +70,7 @@ class FifoQueue(Queue):
         known, hashed = self.deduplicate(message.group, message.dedup_id, message.body, now_ms)
         if known is not None:
             return Sent(known[0], known[1], True)
-        attributes = _with_ids(message)
+        attributes = with_ids(message)
         size = len(message.body) + len(attributes)
         if settings.messages_max or settings.bytes_max:
             make_room(self, size, now_ms)
@@ -307,7 +301,7 @@ class FifoQueue(Queue):
         if not group.in_flight:
             self._free_group(lane, hashed, group)
 
-    def _ready_again(self, lane: Lane, number: int) -> None:
+    def ready_again(self, lane: Lane, number: int) -> None:
         hashed = lane.group(number)
         if number < lane.cursor and not lane.receives(number):
             self._wait(hashed, number)  # the search went past it while its first delay ran
@@ -322,13 +316,3 @@ class FifoQueue(Queue):
             del self.groups[hashed]
         elif not lane.slot(first) & HELD:
             heappush(self._free, (first, hashed))
-
-
-def _with_ids(message: Outgoing) -> bytes:
-    """The message's headers with its group and deduplication id among them."""
-    ids: Headers = {}
-    if message.group:
-        ids[GROUP_ID] = message.group
-    if message.dedup_id:
-        ids[DEDUP_ID] = message.dedup_id
-    return overlay(message.attributes, pack_headers(ids, OWN_HEADERS))

@@ -8,7 +8,8 @@ What a sink raises by mistake is reported, and costs the sink its consumer; nobo
 errors are no mistake of a sink's: they go on to whoever called.
 """
 
-from collections.abc import Iterable
+import enum
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,11 +23,19 @@ from .selectors import Selector
 if TYPE_CHECKING:
     from .queue import Queue
 
-__all__ = ["Consumer", "Lease", "LeaseTable", "Sink", "WaitList", "rewind"]
+__all__ = ["Consumer", "Exclusivity", "Lease", "LeaseTable", "Sink", "WaitList", "rewind"]
 
 _BUCKET_BITS = 6
 _KEYS_STALE = 64  # tolerated in the heap
 _WAITS_STALE = 64  # receives that were answered, tolerated among those that wait
+
+
+class Exclusivity(enum.IntEnum):
+    """Whether a consumer shares its queue with others."""
+
+    SHARED = 0
+    PREFERRED = 1  # only it is served while it is there; others, and others such, stand by
+    SOLE = 2  # there may be no other
 
 
 class Consumer:
@@ -36,6 +45,7 @@ class Consumer:
         credit: how many messages more it may be given.
         lease_ms: how long it holds each; 0: as long as it lives.
         one_shot: a receive: it gets one delivery and is gone.
+        priority: those with a higher one are served first.
         positions: by lane, where the search for messages that match its selector goes on.
     """
 
@@ -44,10 +54,12 @@ class Consumer:
         "closed",
         "credit",
         "deadline_ms",
+        "exclusive",
         "held",
         "lease_ms",
         "one_shot",
         "positions",
+        "priority",
         "queue",
         "queue_name",
         "selector",
@@ -72,6 +84,8 @@ class Consumer:
         self.selector = selector
         self.tag = tag
         self.one_shot = False
+        self.priority = 0
+        self.exclusive = Exclusivity.SHARED
         self.deadline_ms = 0  # of a one-shot: when it stops waiting
         self.attempt = ""
         self.closed = False
@@ -83,7 +97,7 @@ class Consumer:
         if self.credit > credit:
             self.credit = credit
             if credit <= 0 and self.queue is not None:
-                self.queue.hungry.remove(self)
+                self.queue.turns.leave(self)
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """Give the sink messages, now leased; an empty list ends a receive that waited."""
@@ -111,9 +125,10 @@ class Consumer:
 class WaitList:
     """Receives that wait for a message, until their deadlines."""
 
-    __slots__ = ("_heap", "_turn")
+    __slots__ = ("_heap", "_turn", "arrivals")
 
     def __init__(self) -> None:
+        self.arrivals: list[Consumer] = []  # those that were not looked after yet
         self._heap: list[tuple[int, int, Consumer]] = []
         self._turn = 0
 
@@ -124,6 +139,17 @@ class WaitList:
         """Let a receive wait."""
         self._turn += 1
         heappush(self._heap, (consumer.deadline_ms, self._turn, consumer))
+
+    def settle(self, now_ms: int) -> Iterator[Consumer]:
+        """Let those that have arrived wait; yields the ones whose wait is over already."""
+        arrivals, self.arrivals = self.arrivals, []
+        for consumer in arrivals:
+            if consumer.closed:
+                continue
+            if consumer.deadline_ms <= now_ms:
+                yield consumer
+            else:
+                self.add(consumer)
 
     def next_due(self) -> int | None:
         """When :meth:`pop_due` should be called next."""

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 __all__ = [
+    "CONSUMER_PRIORITY_MAX",
     "DELAY_MS_MAX",
     "NAME_BYTES_MAX",
     "PARTITION_KEY_BYTES_MAX",
@@ -25,6 +26,7 @@ __all__ = [
 
 NAME_BYTES_MAX = 255
 PRIORITY_MAX = 9
+CONSUMER_PRIORITY_MAX = 2**31 - 1  # and as far below 0; RabbitMQ: an integer
 TAGS_MAX = 50
 TAG_BYTES_MAX = 256
 VISIBILITY_TIMEOUT_MS_MAX = 12 * 3600 * 1000
@@ -55,6 +57,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     credit_max: int = 65_536
     in_flight_messages_max: int = 120_000
     fifo_lookahead_messages_max: int = 120_000
+    sticky_groups_max: int = 1_024  # what a queue tells apart, if it has group affinity
+    sticky_lookahead_messages_max: int = 20_000  # parked for consumers that have no credit
     view_lookahead_messages_max: int = 10_000  # records of a stream, besides those in flight
     group_bytes_max: int = 128
     dedup_id_bytes_max: int = 128

@@ -4,7 +4,8 @@ One header map serves every dialect: text names, text or bytes values. What seve
 under different names has one standard name here:
 
     content-type, correlation-id, reply-to   as in MQTT 5, AMQP and STOMP
-    group-id         message group of a FIFO queue
+    group-id         message group of a FIFO queue, or of one with group affinity
+    group-sequence   the message's place in its group, passed through; below 0 it is the last one
     dedup-id         deduplication id of a FIFO queue
     partition-key    which shard of a stream it goes to; without it the group says so, or the topic
     traceparent, tracestate                  W3C trace context, passed through
@@ -35,6 +36,7 @@ __all__ = [
     "DEAD_LETTER_TIME",
     "DEDUP_ID",
     "GROUP_ID",
+    "GROUP_SEQUENCE",
     "OWN_HEADERS",
     "PARTITION_KEY",
     "PRIORITY_DEFAULT",
@@ -65,6 +67,7 @@ CONTENT_TYPE = "content-type"
 CORRELATION_ID = "correlation-id"
 REPLY_TO = "reply-to"
 GROUP_ID = "group-id"
+GROUP_SEQUENCE = "group-sequence"
 DEDUP_ID = "dedup-id"
 PARTITION_KEY = "partition-key"
 TRACEPARENT = "traceparent"

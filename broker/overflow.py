@@ -69,8 +69,9 @@ def make_room(queue: "Queue", size: int, now_ms: int) -> None:
 
 def _victim(queue: "Queue") -> int | None:
     for lane in reversed(queue.lanes if queue.live > queue.held + len(queue.leases) else ()):
-        number = lane.first_returned() if not queue.fifo else -1
-        if number < 0 and queue.fifo:
+        waiting = queue.fifo or queue.affinity is not None  # some that the search went past
+        number = lane.first_returned() if not waiting else -1
+        if number < 0 and waiting:
             number = lane.first_ready(lane.first_live(0))
         elif number < 0:
             number = lane.cursor = lane.first_ready(lane.cursor)

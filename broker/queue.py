@@ -7,7 +7,6 @@ Delivery order: higher priorities first; within one, messages given back before 
 order of arrival. A ``sync`` queue delivers nothing that is not on stable storage yet.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 
@@ -21,24 +20,25 @@ from ..storage.record import (
     encode_plain_message,
     encode_receive,
 )
-from .errors import BraidError, InvalidArgument, LeaseLost, LimitExceeded, NotFound
+from .affinity import Affinity
+from .errors import BraidError, InvalidArgument, LeaseLost, NotFound
 from .host import ACKED, EXPIRED, Counters, Host
 from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
-from .intake import check_for_standard
+from .intake import check_for_standard, with_ids
 from .lease import Consumer, Lease, WaitList, rewind
 from .limits import DELAY_MS_MAX
 from .message import Delivery, Outgoing, Receipt, Sent, unpack_headers
 from .overflow import make_room
 from .reader import Reader
-from .retention import sweep
 from .settings import QueueSettings
 from .state import LANE_SHIFT, NUMBER_MASK, QueueState, lane_code
+from .ticking import do_what_is_due
+from .turns import Turns
 
 __all__ = ["Queue"]
 
 _DISPATCH_MESSAGES = 1_000  # examined in one go before other queues have their turn
 _PUSH_MESSAGES = 32  # given to one consumer in one go before the next has its turn
-_EXPIRIES = 1_000  # handled in one tick
 _REMINDER_MS = 60_000  # before a leased message past its time to live is looked at again
 
 
@@ -50,12 +50,14 @@ class Queue(QueueState):
     ) -> None:
         super().__init__(id, name, settings, log, created_ms)
         self.host = host
-        self.consumers: dict[Consumer, None] = {}
-        self.hungry: deque[Consumer] = deque()  # consumers with credit, next in turn first
+        self.turns = Turns()
+        self.consumers = self.turns.consumers
+        self.hungry = self.turns.hungry  # those that may be given messages
         self.selective = 0  # consumers with a selector
-        self.arrivals: list[Consumer] = []  # receives that were not dispatched yet
-        self.waits = WaitList()  # receives that found nothing
-        self._rewound: dict[int, int] = {}  # lane base -> the lowest number that came back
+        self.affinity = Affinity(self) if settings.group_affinity else None
+        self.choosy = settings.group_affinity  # what one cannot be given, another one may
+        self.waits = WaitList()  # receives that were not dispatched yet, or found nothing
+        self.rewound: dict[int, int] = {}  # lane base -> where selectors are to be asked again
         self.counters = Counters()
         self.promised = False  # what is sent now was checked by a transaction
         self.let_go: Callable[[int], None] = log.release  # of a position nobody needs any more
@@ -67,6 +69,15 @@ class Queue(QueueState):
     def make_reader(self, loaded: Callable[[StorageError | None], None]) -> Reader:
         """Who reads its messages, and calls ``loaded`` when one has come from disk."""
         return Reader(self.log, loaded)
+
+    def configure(self, settings: QueueSettings) -> None:
+        """Apply: it has these settings now."""
+        super().configure(settings)
+        if settings.group_affinity != (self.affinity is not None):
+            if self.affinity is not None:
+                self.affinity.release()
+            self.affinity = Affinity(self) if settings.group_affinity else None
+            self.choosy = self.selective > 0 or self.affinity is not None
 
     def frontier(self) -> int:
         """Messages below this LSN may be delivered."""
@@ -99,8 +110,10 @@ class Queue(QueueState):
         settings = self.settings
         body = message.body
         attributes = message.attributes
+        check_for_standard(message, self.host.limits, self.affinity is not None)
+        if message.group:
+            attributes = with_ids(message)
         size = len(body) + len(attributes)
-        check_for_standard(message, self.host.limits)
         if settings.messages_max or settings.bytes_max:
             make_room(self, size, now_ms)
         delay_ms = message.delay_ms if message.delay_ms >= 0 else settings.delay_ms
@@ -136,19 +149,19 @@ class Queue(QueueState):
     # Consumers --------------------------------------------------------------------------------
 
     def add(self, consumer: Consumer) -> None:
-        """Let a consumer wait for messages."""
-        if len(self.consumers) >= self.host.limits.consumers_per_queue_max:
-            raise LimitExceeded(f"queue {self.name} has as many consumers as it may")
-        if consumer.selector is not None:
-            if self.fifo:
-                raise InvalidArgument("a FIFO queue delivers in order: it takes no selector")
-            self.selective += 1
-        self.consumers[consumer] = None
+        """Let a consumer wait for messages. Raises as ``Turns.check`` does."""
+        if consumer.selector is not None and self.fifo:
+            raise InvalidArgument("a FIFO queue delivers in order: it takes no selector")
+        self.turns.check(consumer, self.name, self.host.limits.consumers_per_queue_max)
         consumer.queue = self
+        if consumer.selector is not None:
+            self.selective += 1
+            self.choosy = True
         if consumer.one_shot:
-            self.arrivals.append(consumer)
+            self.waits.arrivals.append(consumer)
+        if self.turns.add(consumer) and self.affinity is not None:
+            self.affinity.release()
         if consumer.credit > 0:
-            self.hungry.append(consumer)
             self.host.wake(self)
 
     def feed(self, consumer: Consumer, credit: int) -> None:
@@ -156,42 +169,47 @@ class Queue(QueueState):
         if consumer.closed:
             return
         if consumer.credit <= 0 < credit:
-            self.hungry.append(consumer)
+            self.turns.enter(consumer)
         consumer.credit = min(consumer.credit + credit, self.host.limits.credit_max)
         self.host.wake(self)
 
     def drop(self, consumer: Consumer) -> None:
         """Forget a consumer; what it holds stays leased."""
-        if self.consumers.pop(consumer, False) is False:
+        if consumer not in self.consumers:
             return
         consumer.closed = True
         if consumer.selector is not None:
             self.selective -= 1
-        if consumer.credit > 0:
-            self.hungry.remove(consumer)
-            consumer.credit = 0
+            self.choosy = self.selective > 0 or self.affinity is not None
+        if self.turns.drop(consumer):
+            self.host.wake(self)
+        consumer.credit = 0
+        if self.affinity is not None:
+            self.affinity.drop(consumer)
 
     # Dispatch ---------------------------------------------------------------------------------
 
     def dispatch(self, now_ms: int) -> None:
         """Lease ready messages to the consumers whose turn it is, as far as their credit goes."""
-        if self._rewound:
-            rewind(self.consumers, self._rewound)
+        if self.rewound:
+            rewind(self.consumers, self.rewound)
         budget = _DISPATCH_MESSAGES
-        idle = 0  # consumers in a row that could be given nothing
-        while idle < len(self.hungry) and budget > 0 and not self.reader.loading:
-            consumer = self.hungry[0]
+        turns = self.turns
+        turns.asked = 0
+        while turns.asked < len(self.hungry) and budget > 0 and not self.reader.loading:
+            consumer = self.hungry[turns.asked]
             most = consumer.credit if consumer.one_shot else min(consumer.credit, _PUSH_MESSAGES)
             deliveries, examined = self._gather(consumer, most, budget, now_ms)
             budget -= examined
             if deliveries:
-                idle = 0
                 self._hand_over(consumer, deliveries)
-            elif consumer.selector is None and not self.selective:
-                break
+            elif self.choosy:
+                turns.asked += 1
             else:
-                idle += 1
-                self.hungry.rotate(-1)
+                break
+            if self.affinity is not None and self.affinity.stirred:
+                self.affinity.stirred = False
+                turns.asked = 0
         if budget <= 0 and self.hungry:
             self.host.wake(self)
         elif not self.reader.loading:
@@ -202,15 +220,9 @@ class Queue(QueueState):
 
     def _let_wait(self, now_ms: int) -> None:
         """Receives that found nothing wait until their deadline, or end here."""
-        for consumer in self.arrivals:
-            if consumer.closed:
-                continue
-            if consumer.deadline_ms <= now_ms:
-                self.drop(consumer)
-                consumer.deliver([])
-            else:
-                self.waits.add(consumer)
-        self.arrivals.clear()
+        for consumer in self.waits.settle(now_ms):
+            self.drop(consumer)
+            consumer.deliver([])
         self.waits.trim(len(self.consumers))
 
     def _hand_over(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
@@ -220,10 +232,8 @@ class Queue(QueueState):
         if consumer.one_shot:
             consumer.credit = 1  # it is still in ``hungry``
             self.drop(consumer)
-        elif consumer.credit <= 0:
-            self.hungry.popleft()
         else:
-            self.hungry.rotate(-1)
+            self.turns.served(consumer)
         if consumer.attempt:
             self._remember_attempt(consumer, deliveries)
         consumer.deliver(deliveries)
@@ -251,7 +261,7 @@ class Queue(QueueState):
         read = self.reader.read
         retention_ms = self.settings.retention_ms
         deadline_ms = now_ms + consumer.lease_ms if consumer.lease_ms else 0
-        find = self._find_matching if consumer.selector is not None else self._find_ready
+        find = self._finder(consumer) if self.choosy else self._find_ready
         most = min(most, self.host.limits.in_flight_messages_max - len(self.leases))
         while len(deliveries) < most and examined < budget and bytes_left > 0:
             if self.reader.loading:
@@ -314,12 +324,22 @@ class Queue(QueueState):
         if 0 < self.settings.max_receives <= receives:
             self.host.bury(self, lane.base | number, "max-receives", receives, now_ms)
             return False
-        if consumer.selector is not None and not consumer.selector.matches(
-            unpack_headers(message.attributes)
-        ):
-            consumer.positions[lane.base] = number + 1
-            return False
-        return True
+        return not self.choosy or self._suits(consumer, lane, number, message.attributes)
+
+    def _suits(self, consumer: Consumer, lane: Lane, number: int, attributes: bytes) -> bool:
+        """Whether this consumer is the one to get the message."""
+        if self.affinity is not None:
+            return self.affinity.admits(consumer, lane, number, attributes)
+        if consumer.selector is None or consumer.selector.matches(unpack_headers(attributes)):
+            return True
+        consumer.positions[lane.base] = number + 1
+        return False
+
+    def _finder(self, consumer: Consumer) -> Callable[[Consumer, int], tuple[Lane, int] | None]:
+        """How the next message for this consumer is found."""
+        if self.affinity is not None:
+            return self.affinity.find
+        return self._find_matching if consumer.selector is not None else self._find_ready
 
     def _find_ready(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
         """The next message to deliver, or None."""
@@ -457,12 +477,12 @@ class Queue(QueueState):
         elif spent:
             self.host.bury(self, seq, "max-receives", receives, now_ms)
         elif not due_ms:
-            self._ready_again(lane, number)
+            self.ready_again(lane, number)
 
-    def _ready_again(self, lane: Lane, number: int) -> None:
+    def ready_again(self, lane: Lane, number: int) -> None:
         """A message that was leased or held may be delivered."""
         if self.selective:
-            self._rewound[lane.base] = min(number, self._rewound.get(lane.base, number))
+            self.rewound[lane.base] = min(number, self.rewound.get(lane.base, number))
         if number < lane.cursor:
             heappush(lane.returned, number)
             if len(lane.returned) > 2 * lane.live:  # some stand there twice, or are gone
@@ -499,31 +519,12 @@ class Queue(QueueState):
     def tick(self, now_ms: int) -> None:
         """Do what is due: end leases and waits, release delayed messages, expire old ones."""
         self.alarm_ms = 0
-        for seq in self.leases.due(now_ms, _EXPIRIES):
-            lease = self.leases.by_seq[seq]
-            self.leases.drop(seq, lease)
-            self.give_back(seq, lease, 0, True, now_ms)
-        for _, seq in self.delayed.due(now_ms, _EXPIRIES):
-            self._release_held(seq)
-        for _, seq in self.expiring.due(now_ms, _EXPIRIES):
-            self._expire_if_idle(seq, now_ms)
-        if self.sweep_ms and self.sweep_ms <= now_ms:
-            sweep(self, now_ms)
-        while not self.reader.loading and (consumer := self.waits.pop_due(now_ms)) is not None:
-            self.drop(consumer)
-            consumer.deliver([])
+        do_what_is_due(self, now_ms)
         self._settled()
         self.set_alarm()
 
-    def _release_held(self, seq: int) -> None:
-        lane, number = self.locate(seq)
-        slot = self.slot(seq)
-        if lane is not None and slot & HELD:
-            lane.set_slot(number, slot & ~HELD)
-            self.held -= 1
-            self._ready_again(lane, number)
-
-    def _expire_if_idle(self, seq: int, now_ms: int) -> None:
+    def expire_if_idle(self, seq: int, now_ms: int) -> None:
+        """A message's time to live has passed."""
         lease = self.leases.by_seq.get(seq)
         if lease is not None:
             # It ends when it is given back. Should the broker restart before, it is not forgotten.
@@ -574,6 +575,8 @@ class Queue(QueueState):
         self.leases = self.leases.emptied()
         for lane in self.lanes:
             lane.returned.clear()
+        if self.affinity is not None:
+            self.affinity.forget_parked()
 
     def repeat(self, attempt: str, lease_ms: int, now_ms: int) -> list[Receipt]:
         """What an earlier receive with this attempt id still holds (FIFO)."""

@@ -169,10 +169,10 @@ class SessionQueue(Queue):
             lease.expire_ms = 0
         super().give_back(seq, lease, due_ms, counted, now_ms)
 
-    def _expire_if_idle(self, seq: int, now_ms: int) -> None:
+    def expire_if_idle(self, seq: int, now_ms: int) -> None:
         lane, number = self.locate(seq)
         if lane is not None and not lane.receives(number):
-            super()._expire_if_idle(seq, now_ms)
+            super().expire_if_idle(seq, now_ms)
 
     def receive_inbound(self, packet: int) -> None:
         """A QoS 2 message came from the client that nothing else in the log tells of."""

@@ -26,7 +26,8 @@ _SCOPES = ("queue", "group")
 _STARTS = ("earliest", "latest", "time")
 # A view gets no messages but the stream's, which come when they are appended and go by themselves.
 _NOT_OF_VIEWS = (
-    "fifo delay_ms ttl_ms retention_ms dead_letter_expired messages_max bytes_max content_dedup"
+    "fifo group_affinity delay_ms ttl_ms retention_ms dead_letter_expired messages_max bytes_max"
+    " content_dedup"
 ).split()
 
 
@@ -61,6 +62,7 @@ class QueueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     stream: str = ""  # the queue is a view: it shows the records of this stream; see streamview.py
     start: str = "earliest"  # a view's first records: earliest, latest, or those since a time
     start_ms: int = 0  # with start=time: unix ms
+    group_affinity: bool = False  # standard: a group's messages go to one consumer; affinity.py
     tags: dict[str, str] = {}
 
     def check(self) -> None:
@@ -82,6 +84,8 @@ class QueueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise InvalidArgument(f"dedup_scope is one of {', '.join(_SCOPES)}")
         if not self.fifo and (self.content_dedup or self.dedup_scope != "queue"):
             raise InvalidArgument("content_dedup and dedup_scope are for FIFO queues")
+        if self.fifo and self.group_affinity:
+            raise InvalidArgument("group_affinity is not for FIFO queues: they have groups")
         self._check_view()
         if self.dead_letter:
             check_name(self.dead_letter)

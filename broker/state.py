@@ -98,6 +98,10 @@ class QueueState:
         self.dedup: DedupWindow | None = None
         self._replay_holds: dict[int, int] | None = None  # while replaying: seq -> due, 0: none
 
+    def configure(self, settings: QueueSettings) -> None:
+        """Apply: it has these settings now."""
+        self.settings = settings
+
     @property
     def live(self) -> int:
         """How many messages there are, whatever their state."""

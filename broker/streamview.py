@@ -402,8 +402,8 @@ class StreamView(Queue):
                         break
         return None
 
-    def _ready_again(self, lane: Lane, number: int) -> None:
-        super()._ready_again(lane, number)
+    def ready_again(self, lane: Lane, number: int) -> None:
+        super().ready_again(lane, number)
         assert isinstance(lane, ViewLane)
         self._enter(lane)
 

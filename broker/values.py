@@ -55,6 +55,7 @@ class QueueChanges(TypedDict, total=False):
     overflow: OverflowName  # ... what happens then; "reject"
     content_dedup: bool  # FIFO: the body identifies a message that has no dedup_id
     dedup_scope: ScopeName  # FIFO: whether an id is unique in the "queue" or in each "group"
+    group_affinity: bool  # standard: messages of a group go to one consumer as long as it is there
     tags: dict[str, str]
 
 

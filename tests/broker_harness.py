@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from braidmq.broker.access import SYSTEM, Access
 from braidmq.broker.core import Core
 from braidmq.broker.errors import BraidError
-from braidmq.broker.lease import Consumer
+from braidmq.broker.lease import Consumer, Exclusivity
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Browsed, Delivery, Outgoing, Sent
 from braidmq.broker.settings import QueueSettings
@@ -174,10 +174,17 @@ class Harness:
         return sink.deliveries
 
     def consume(
-        self, credit: int = 1000, name: str = "q", selector: str = ""
+        self,
+        credit: int = 1000,
+        name: str = "q",
+        selector: str = "",
+        priority: int = 0,
+        exclusive: Exclusivity = Exclusivity.SHARED,
     ) -> tuple[Consumer, Collector]:
         sink = Collector()
-        consumer = self.core.consume(SYSTEM, name, sink, credit, selector, None, self.clock.ms)
+        consumer = self.core.consume(
+            SYSTEM, name, sink, credit, selector, None, self.clock.ms, priority, exclusive
+        )
         self.settle()
         return consumer, sink
 

@@ -81,6 +81,12 @@ _SETTINGS = (
     ),
     _Setting("content_dedup", "--content-dedup", bool, "FIFO: a message's body identifies it."),
     _Setting(
+        "group_affinity",
+        "--group-affinity",
+        bool,
+        "Messages of a group go to one consumer as long as it is there.",
+    ),
+    _Setting(
         "dedup_scope",
         "--dedup-scope",
         click.Choice(["queue", "group"]),

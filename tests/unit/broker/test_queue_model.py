@@ -1,7 +1,8 @@
 """A standard queue against a list of messages that is obviously right, restarts included.
 
 The model predicts exactly: which messages a receive gets, in which order, with which count; what
-is ready, delayed, in flight, dead. The one liberty: a message past its time to live may still
+is ready, delayed, in flight, dead. Of what is pushed it says how much there is for all, and that
+nobody is served who has to stand behind somebody else. The one liberty: a message past its time to live may still
 stand in the queue (a restart forgets that it was due), as long as nobody is given it.
 """
 
@@ -11,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from braidmq.broker.lease import Consumer
+from braidmq.broker.lease import Consumer, Exclusivity
 from braidmq.broker.message import Delivery
 from braidmq.broker.state import LANE_SHIFT, lane_code
 from tests.broker_disk import DiskBroker
@@ -52,6 +53,10 @@ class Holder:
     consumer: Consumer
     sink: Collector
     credit: int
+
+    @property
+    def rank(self) -> int:
+        return self.consumer.priority
 
 
 @dataclass
@@ -124,8 +129,13 @@ class Model:
                 self.expire(message)
         return self.push()
 
+    def served(self) -> list[Holder]:
+        """Those who may be given something: all, or the one that is preferred."""
+        preferred = [h for h in self.holders if h.consumer.exclusive is Exclusivity.PREFERRED]
+        return [max(preferred, key=lambda holder: holder.rank)] if preferred else self.holders
+
     def push(self) -> list[Message]:
-        taken = self.take(sum(holder.credit for holder in self.holders) - self.spent)
+        taken = self.take(sum(holder.credit for holder in self.served()) - self.spent)
         self.spent += len(taken)
         return taken
 
@@ -148,15 +158,19 @@ class QueueMachine(RuleBasedStateMachine):
         """Whatever was pushed is what the model says, in order for each consumer."""
         by_seq = {message.seq: message for message in expected}
         got = self.model.spent = 0
+        lowest = 99
         for holder in self.model.holders:
             deliveries = holder.sink.take()
             assert len(deliveries) <= holder.credit
+            assert not deliveries or holder in self.model.served()
             holder.credit -= len(deliveries)
             got += len(deliveries)
+            lowest = min(lowest, holder.rank) if deliveries else lowest
             for delivery in deliveries:
                 self.check_delivery(delivery, by_seq[delivery.seq])
                 by_seq[delivery.seq].holder = holder
         assert got == len(expected)
+        assert all(holder.rank <= lowest or not holder.credit for holder in self.model.served())
 
     def check_delivery(self, delivery: Delivery, message: Message) -> None:
         assert (delivery.seq, delivery.body) == (message.seq, message.body)
@@ -195,7 +209,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 6), lease=st.sampled_from([100, 500, 5_000]))
     def receive(self, count: int, lease: int) -> None:
-        expected = self.model.take(count)
+        stands_by = self.model.served() is not self.model.holders
+        expected = [] if stands_by else self.model.take(count)
         got = self.broker.receive(count, lease_ms=lease)
         # What has to be read from disk may end a receive early: ask until nothing is left.
         more = got
@@ -255,10 +270,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.check_pushed(self.model.push())
 
     @precondition(lambda self: len(self.model.holders) < 3)
-    @rule(credit=st.integers(0, 4))
-    def attach(self, credit: int) -> None:
-        sink = Collector()
-        consumer, sink = self.broker.consume(credit)
+    @rule(
+        credit=st.integers(0, 4),
+        priority=st.sampled_from([0, 0, 0, 5, -1]),
+        exclusive=st.sampled_from([Exclusivity.SHARED] * 3 + [Exclusivity.PREFERRED]),
+    )
+    def attach(self, credit: int, priority: int, exclusive: Exclusivity) -> None:
+        consumer, sink = self.broker.consume(credit, "q", "", priority, exclusive)
         self.model.holders.append(Holder(consumer, sink, credit))
         self.check_pushed(self.model.push())
 
