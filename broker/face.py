@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Literal, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from .errors import BraidError, InvalidArgument
 from .message import PRIORITY_DEFAULT, HeaderMap, Outgoing, Sent, pack_headers
@@ -39,6 +39,9 @@ from .values import (
 )
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
 from .webhookface import WebhookFace
+
+if TYPE_CHECKING:
+    from .transactionface import Transaction
 
 __all__ = ["BrokerFace", "Queue"]
 
@@ -300,6 +303,18 @@ class BrokerFace(ReplayFace, TopicFace, WebhookFace, StreamFace):
     def queues(self, prefix: str = "") -> AsyncIterator[QueueInfo]:
         """The queues that you may see, by name."""
         return paged(partial(self.verbs.list_queues, prefix), attrgetter("name"))
+
+    def transaction(self) -> "Transaction":
+        """Steps that happen together or not at all: ``async with broker.transaction() as tx: ...``
+
+        Only for a broker in this process; see :class:`braidmq.broker.transactionface.Transaction`.
+
+        Raises InvalidArgument over a connection: the native protocol carries no transactions.
+        """
+        raise InvalidArgument(
+            "braid:// carries no transactions: they are for programs that have the broker in their"
+            " own process, as braidmq.broker.Broker"
+        )
 
     async def redrives(self) -> list[RedriveInfo]:
         """Redrives that run, and those that ended lately."""

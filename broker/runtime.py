@@ -17,7 +17,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +34,8 @@ from .face import BrokerFace
 from .limits import Limits, SessionPolicy
 from .localverbs import LocalVerbs
 from .received import finish
+from .transaction import Result, Step
+from .transactionface import Transaction
 from .verbs import Verbs
 
 __all__ = ["Broker"]
@@ -41,6 +43,7 @@ __all__ = ["Broker"]
 _HOUSEKEEPING_SECONDS = 1.0
 _SLICE_SECONDS = 0.001  # of a job, then others have their turn
 _SLICE_PAUSE_SECONDS = 0.001
+_NOT_OPEN = "the broker is not open: use `async with Broker(...) as broker`"
 _MEMORY_LSN_FIRST = 1 << 59  # where queues without durability live, far above every file
 
 logger = logging.getLogger(__name__)
@@ -133,14 +136,14 @@ class Broker(BrokerFace):
     def verbs(self) -> Verbs:
         """The verbs, for ``principal``."""
         if self._verbs is None:
-            raise Unavailable("the broker is not open: use `async with Broker(...) as broker`")
+            raise Unavailable(_NOT_OPEN)
         return self._verbs
 
     @property
     def core(self) -> Core:
         """The core, for servers: plain synchronous calls on this loop's thread."""
         if self._core is None or not self._running:
-            raise Unavailable("the broker is not open: use `async with Broker(...) as broker`")
+            raise Unavailable(_NOT_OPEN)
         return self._core
 
     @property
@@ -157,6 +160,18 @@ class Broker(BrokerFace):
         """Unix time in ms that never goes back."""
         assert self._scheduler is not None
         return self._scheduler.now_ms()
+
+    def transaction(self) -> Transaction:
+        """Steps that happen together or not at all: ``async with broker.transaction() as tx: ...``
+
+        See :class:`braidmq.broker.transactionface.Transaction`.
+        """
+        return Transaction(self, self._transact)
+
+    async def _transact(self, steps: Sequence[Step]) -> list[Result]:
+        if self._verbs is None:
+            raise Unavailable(_NOT_OPEN)
+        return await self._verbs.transact(steps)
 
     async def failed(self) -> BrokerFailed:
         """Wait until the log fails, and return why. For whoever must then end the process."""

@@ -342,11 +342,10 @@ class FileLog:
             waiters = commit.written(batch)
         if stage == DURABLE:
             waiters += commit.durable(batch)
+        more = False
         if stage == DURABLE or not batch.sync:
             self._on_done(batch)
             more = commit.complete(batch)
-        else:
-            more = False
         try:
             if more:
                 self._flush()

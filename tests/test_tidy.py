@@ -27,7 +27,7 @@ FILES = {"storage/disk.py"}
 LOOP = {
     f"broker/{name}.py"
     for name in "runtime localverbs localstreams localgroups face topicface groupface received"
-    " recordreader".split()
+    " recordreader transactionface".split()
 }
 SERVER = {f"protocols/{name}.py" for name in ("server", "listener", "connection", "tls")}
 DAEMON = {"protocols/daemon.py", "protocols/watchdog.py"}

@@ -164,7 +164,9 @@ def test_the_next_step_sees_what_the_one_before_did(broker):
     broker.declare("fifo", fifo=True)
     broker.send(b"1", name="fifo", group="g")
     (first,) = broker.receive(1, "fifo")
-    transact(broker, done("fifo", first), put("fifo", b"2", group="g"), put("fifo", b"3", group="g"))
+    transact(
+        broker, done("fifo", first), put("fifo", b"2", group="g"), put("fifo", b"3", group="g")
+    )
     assert broker.drain("fifo") == [b"2", b"3"]
 
 
