@@ -55,9 +55,10 @@ def check_for_standard(message: Outgoing, limits: Limits, sticky: bool = False) 
         raise InvalidArgument(f"a delay is between 0 and {DELAY_MS_MAX} ms")
     if not 0 <= message.priority <= PRIORITY_MAX:
         raise InvalidArgument(f"a priority is between 0 and {PRIORITY_MAX}")
-    if message.dedup_id or (message.group and not sticky):
-        raise InvalidArgument("message groups and deduplication need a FIFO queue")
-    _check_ids(message, limits)
+    if message.group or message.dedup_id:
+        if not sticky or message.dedup_id:
+            raise InvalidArgument("message groups and deduplication need a FIFO queue")
+        _check_ids(message, limits)
 
 
 def check_for_fifo(message: Outgoing, limits: Limits) -> None:

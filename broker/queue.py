@@ -110,9 +110,11 @@ class Queue(QueueState):
         settings = self.settings
         body = message.body
         attributes = message.attributes
-        check_for_standard(message, self.host.limits, self.affinity is not None)
         if message.group:
+            check_for_standard(message, self.host.limits, sticky=self.affinity is not None)
             attributes = with_ids(message)
+        else:
+            check_for_standard(message, self.host.limits)
         size = len(body) + len(attributes)
         if settings.messages_max or settings.bytes_max:
             make_room(self, size, now_ms)
@@ -324,16 +326,16 @@ class Queue(QueueState):
         if 0 < self.settings.max_receives <= receives:
             self.host.bury(self, lane.base | number, "max-receives", receives, now_ms)
             return False
-        return not self.choosy or self._suits(consumer, lane, number, message.attributes)
-
-    def _suits(self, consumer: Consumer, lane: Lane, number: int, attributes: bytes) -> bool:
-        """Whether this consumer is the one to get the message."""
-        if self.affinity is not None:
-            return self.affinity.admits(consumer, lane, number, attributes)
-        if consumer.selector is None or consumer.selector.matches(unpack_headers(attributes)):
+        if not self.choosy:
             return True
-        consumer.positions[lane.base] = number + 1
-        return False
+        if self.affinity is not None:
+            return self.affinity.admits(consumer, lane, number, message.attributes)
+        if consumer.selector is not None and not consumer.selector.matches(
+            unpack_headers(message.attributes)
+        ):
+            consumer.positions[lane.base] = number + 1
+            return False
+        return True
 
     def _finder(self, consumer: Consumer) -> Callable[[Consumer, int], tuple[Lane, int] | None]:
         """How the next message for this consumer is found."""
