@@ -142,10 +142,10 @@ def test_a_task_keeps_its_outcome():
     task = Task(lambda: 7)
     task()
     assert task.result() == 7
-    task = Task(lambda: 1 / 0)
-    task()
+    failing = Task(lambda: 1 / 0)
+    failing()
     with pytest.raises(ZeroDivisionError):
-        task.result()
+        failing.result()
 
 
 def test_names():
