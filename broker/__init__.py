@@ -71,6 +71,9 @@ if TYPE_CHECKING:
     from .runtime import (
         Broker,
     )
+    from .scheduleverbs import (
+        ScheduleInfo,
+    )
     from .settings import (
         QueueSettings,
     )
@@ -171,6 +174,7 @@ __all__ = [
     "ReplayInfo",
     "RetryPolicy",
     "Rule",
+    "ScheduleInfo",
     "SentMessage",
     "SessionInfo",
     "ShardInfo",
@@ -248,6 +252,7 @@ _MODULES = {
         "RecordReader",
     ),
     "runtime": ("Broker",),
+    "scheduleverbs": ("ScheduleInfo",),
     "settings": ("QueueSettings",),
     "signing": (
         "SignatureInvalid",

@@ -29,6 +29,7 @@ from .reading import Answer, Browse, ReadMany
 from .redrive import Redrive
 from .registry import QueueDefinition
 from .replaycore import ReplayCore
+from .schedulecore import ScheduleCore
 from .selectors import Selector
 from .settings import QueueSettings, check_name
 from .stream import Stream
@@ -46,12 +47,13 @@ _STATES = ("all", "ready", "delayed", "in-flight")
 _REASON_CHARACTERS_MAX = 256
 
 
-class Core(ReplayCore, GroupCore, WebhookCore):
+class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
     """One broker. See the module's rules, and ``engine.py`` for what drives it.
 
     What can be asked about topics and sessions stands in ``topiccore.py``, about streams in
     ``streamcore.py``, about groups in ``groupcore.py``, about webhooks in ``webhookcore.py``,
-    about bindings in ``bindingcore.py``, about replays in ``replaycore.py``.
+    about bindings in ``bindingcore.py``, about replays in ``replaycore.py``,
+    about schedules in ``schedulecore.py``.
     """
 
     # Queues -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ after ``on_work`` and :meth:`Engine.tick` at :meth:`Engine.next_deadline`.
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -46,11 +46,15 @@ from .queue import Queue
 from .redrive import Redrive
 from .registry import Registry
 from .replays import Replays
+from .schedules import Schedules
 from .shard import Shard
 from .state import LANE_SHIFT
 from .streams import Streams
 from .streamview import StreamView, ViewHost
 from .topics import Topics
+
+if TYPE_CHECKING:
+    from .core import Core
 
 __all__ = ["Engine", "Kept"]
 
@@ -121,6 +125,7 @@ class Engine(Registry):
         self.streams = Streams(self)
         self.groups = Groups(self)
         self.replays = Replays(self)
+        self.schedules = Schedules(cast("Core", self))
         log.on_progress = self._progressed
         access.watch(self._users_changed)
 
@@ -138,6 +143,7 @@ class Engine(Registry):
             queue.set_alarm()
         self.clients.start(self.started_ms)
         self.delaying.start()
+        self.schedules.start()
         self.streams.start(self.started_ms)
         self.groups.start(self.epoch)
         self.replays.start(self.started_ms)

@@ -3,7 +3,7 @@
 Built on nothing but ``Verbs``, so that ``Broker`` (``runtime.py``) and ``connect()``
 (``protocols/native/client.py``) cannot differ; what is received is in ``received.py``, topics are
 in ``topicface.py``, webhooks in ``webhookface.py``, bindings in ``bindingface.py``,
-replays in ``replayface.py``. Rules for all:
+replays in ``replayface.py``, schedules in ``scheduleface.py``. Rules for all:
 
 1. Times are seconds (int or float) or ``timedelta``. Bodies are bytes. Sizes and counts are checked
    by the broker, which knows its limits.
@@ -22,7 +22,7 @@ from .errors import BraidError, InvalidArgument
 from .message import PRIORITY_DEFAULT, HeaderMap, Outgoing, Sent, pack_headers
 from .paging import paged
 from .received import Message, MessageConsumer, finish
-from .replayface import ReplayFace
+from .scheduleface import ScheduleFace
 from .settings import settings_from
 from .streamface import StreamFace
 from .topicface import TopicFace
@@ -285,7 +285,7 @@ class Queue:
         return info
 
 
-class BrokerFace(ReplayFace, TopicFace, WebhookFace, StreamFace):
+class BrokerFace(ScheduleFace, TopicFace, WebhookFace, StreamFace):
     """What a broker can be asked, in process or over the wire."""
 
     def queue(self, name: str) -> Queue:

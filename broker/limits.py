@@ -85,6 +85,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     fanout_bytes_max: int = 64 * 1024 * 1024  # of the records that one message becomes
     transaction_steps_max: int = 10_000  # messages, records and receipts in one transaction
     transaction_bytes_max: int = 64 * 1024 * 1024  # of the records that it becomes
+    schedules_max: int = 100_000
+    schedules_bytes_max: int = 1024 * 1024 * 1024  # of the messages that are scheduled
     match_cache_topics_max: int = 10_000
     match_cache_targets_max: int = 500_000  # of all of these topics; each takes up to 200 bytes
     sessions_max: int = 100_000

@@ -14,7 +14,7 @@ from .errors import BraidError, Unavailable
 from .feed import Feed
 from .lease import Consumer
 from .localgroups import LocalGroups
-from .localreplays import LocalReplays
+from .localschedules import LocalSchedules
 from .localwebhooks import LocalWebhooks
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
@@ -136,7 +136,7 @@ class _LocalFeed:
             self.wake()
 
 
-class LocalVerbs(LocalReplays, LocalGroups, LocalWebhooks):
+class LocalVerbs(LocalSchedules, LocalGroups, LocalWebhooks):
     """``Verbs`` on a core in this process, for one principal."""
 
     def __init__(

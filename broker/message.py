@@ -13,6 +13,7 @@ under different names has one standard name here:
     mqtt-qos         "0" or "2", as it was published; without it a stored message has QoS 1
     mqtt-retain      "1" for what was published to be retained; "always" for what is delivered
                      because it was retained when somebody subscribed
+    schedule-id      of what was sent by a schedule: its number
     dead-letter-queue, dead-letter-reason,   set by the broker on a dead letter: where it was,
     dead-letter-receives, dead-letter-time   why it left, after how many receives, when (unix ms)
 
@@ -44,6 +45,7 @@ __all__ = [
     "REPLAYED_FROM",
     "REPLAYED_TIME",
     "REPLY_TO",
+    "SCHEDULE_ID",
     "TOPIC",
     "TRACEPARENT",
     "TRACESTATE",
@@ -82,6 +84,7 @@ DEAD_LETTER_TIME = "dead-letter-time"
 REPLAYED = "replayed"
 REPLAYED_FROM = "replayed-from"
 REPLAYED_TIME = "replayed-time"
+SCHEDULE_ID = "schedule-id"
 
 PRIORITY_DEFAULT = 4
 

@@ -1,7 +1,7 @@
 """What the broker holds, and how the log brings it back: the apply side of ``core.py``.
 
 Everything that owns messages has a number (its *entity* in the log) that is never used again, and
-a name that may be. There are five kinds of queues, told apart by the ``kind`` in their definition:
+a name that may be. There are six kinds of queues, told apart by the ``kind`` in their definition:
 
     queue      declared by somebody
     view       declared, too: it shows the records of a stream (``streamview.py``)
@@ -9,6 +9,7 @@ a name that may be. There are five kinds of queues, told apart by the ``kind`` i
     session    of a durable session (``session.py``)
     share      of a shared subscription, made and ended with its members (``sharing.py``); also
                the one of ``delaying.py``
+    schedules  the one where schedules wait (``schedulequeue.py``)
 
 and the retained messages (``retained.py``), whose number is fixed, as is that of all wills
 (``willstore.py``). Streams and their shards have numbers as well; they stand in
@@ -52,6 +53,7 @@ from .message import TOPIC, unpack_headers
 from .queue import Queue
 from .replaystore import REPLAYS, ReplayDefinition, ReplayStore
 from .retained import RETAINED, RETAINED_ENTITY, RetainedStore, end_ms
+from .schedulequeue import SCHEDULES_KIND, ScheduleQueue
 from .session import Session, SessionDefinition, SessionQueue, SubscriptionDefinition
 from .settings import QueueSettings
 from .shard import BLOCKS, SHARD, STREAM_SECTION, Shard
@@ -67,6 +69,7 @@ from .willstore import WILL_ENTITY, WILLS, WillDefinition, WillStore
 __all__ = ["QueueDefinition", "Registry"]
 
 _META = 0  # section kind; the others stand in state.py
+_INNER = ("share", SCHEDULES_KIND)  # kinds of queues that nobody has declared
 
 
 class QueueDefinition(msgspec.Struct, kw_only=True):
@@ -107,7 +110,7 @@ class Registry:
 
     Attributes:
         queues: those that somebody declared. sessions: the durable ones, and those connected.
-        shares: queues of shared subscriptions, by ``$share/GROUP/FILTER``.
+        shares: queues of shared subscriptions, by ``$share/GROUP/FILTER``, and the broker's own.
         webhooks: by their names; they are among the queues, too, by ``$webhook/NAME``.
     """
 
@@ -151,12 +154,14 @@ class Registry:
             self.bindings.target_changed(id)
             return queue
         kind = FifoQueue if definition.settings.fifo else Queue
+        if definition.kind == SCHEDULES_KIND:
+            kind = ScheduleQueue
         memory = definition.settings.durability is Durability.MEMORY
         log = self.memory if memory else self.log
         queue = kind(
             self.host(), id, definition.name, definition.settings, log, definition.created_ms
         )
-        names = self.shares if definition.kind == "share" else self.queues
+        names = self.shares if definition.kind in _INNER else self.queues
         names[queue.name] = queue
         queue.kind = definition.kind
         self._enter(id, queue)
@@ -218,7 +223,7 @@ class Registry:
         """
         if isinstance(queue, SessionQueue):
             self.sessions[queue.session.name] = queue.session
-        elif queue.kind == "share":
+        elif queue.kind in _INNER:
             self.shares[queue.name] = queue
         else:
             self.queues[queue.name] = queue
@@ -487,6 +492,7 @@ _KINDS: dict[str, type[_Definition]] = {
     "group": GroupDefinition,
     "queue": QueueDefinition,
     "replay": ReplayDefinition,
+    "schedules": QueueDefinition,
     "share": QueueDefinition,
     "session": SessionDefinition,
     "stream": StreamDefinition,

@@ -17,6 +17,7 @@ from .groupverbs import GroupVerbs
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
 from .replayverbs import ReplayVerbs
+from .scheduleverbs import ScheduleVerbs
 from .settings import QueueSettings
 from .streamverbs import StreamVerbs
 from .webhookverbs import WebhookVerbs
@@ -183,7 +184,9 @@ class TopicConsumption(Protocol):
         """Stop. All that is leased goes back; ``unprocessed`` without counting as received."""
 
 
-class Verbs(BindingVerbs, ReplayVerbs, WebhookVerbs, StreamVerbs, GroupVerbs, Protocol):
+class Verbs(
+    BindingVerbs, ReplayVerbs, ScheduleVerbs, WebhookVerbs, StreamVerbs, GroupVerbs, Protocol
+):
     """Everything a client can ask of a broker."""
 
     async def declare_queue(self, name: str, settings: QueueSettings) -> QueueInfo:

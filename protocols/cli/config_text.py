@@ -97,6 +97,8 @@ KEYS: dict[str, str] = {
     "limits.fanout_bytes_max": "Bytes written for one message whose bound targets differ.",
     "limits.transaction_steps_max": "Messages, records and receipts in one transaction.",
     "limits.transaction_bytes_max": "Bytes written for one transaction.",
+    "limits.schedules_max": "Messages that are scheduled.",
+    "limits.schedules_bytes_max": "How much they may take in all.",
     "limits.match_cache_topics_max": "Topics whose subscribers are remembered.",
     "limits.match_cache_targets_max": "Subscribers remembered for all of these topics, 200 bytes"
     " each.",

@@ -38,7 +38,7 @@ from .batches import (
 )
 from .consumption import RemoteConsumption, RemoteFlow
 from .frames import VERSION, FrameBuffer, Malformed, Refused, append_frame, decode_reply
-from .replayclient import ReplayCalls
+from .scheduleclient import ScheduleCalls
 from .stream_operations import ChunkReply, GroupEventReply
 from .streamclient import StreamCalls
 from .topicclient import TopicCalls
@@ -267,7 +267,7 @@ def _again(error: BraidError | None) -> BraidError:
     return Disconnected(f"the broker closed the connection: {error}")
 
 
-class NativeClient(ReplayCalls, TopicCalls, WebhookCalls, StreamCalls):
+class NativeClient(ScheduleCalls, TopicCalls, WebhookCalls, StreamCalls):
     """``Verbs`` over ``braid://``, on a connection that is made again when it is lost."""
 
     def __init__(

@@ -12,8 +12,8 @@ Rules:
 
 1. Pure functions over bytes: no socket, no clock, no broker. Encode and decode are neighbours.
 2. A length is checked before a byte of the frame is kept, and the shape of a frame is checked while
-   it is decoded, so that no input makes us allocate much more than its own size. Only SEND, PUBLISH
-   and APPEND may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension types are not
+   it is decoded, so that no input makes us allocate much more than its own size. Only SEND, PUBLISH,
+   APPEND and SCHEDULE may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension types are not
    decoded anywhere.
 3. ``Malformed`` means that the stream cannot be trusted any more: say so, then hang up.
    ``Refused`` means one well-formed frame that makes no sense: answer its request, go on.
@@ -58,7 +58,7 @@ LENGTH_BYTES: Final = 4
 FRAME_BYTES_SMALL_MAX: Final = 256 * 1024
 _DELIVERY_BYTES = 64  # what a message takes in a frame beside its body and headers, at most
 _LENGTH = Layout(">I")
-_LARGE = (OPERATIONS["SEND"], OPERATIONS["PUBLISH"], OPERATIONS["APPEND"])
+_LARGE = tuple(OPERATIONS[name] for name in ("SEND", "PUBLISH", "APPEND", "SCHEDULE"))
 _SENT = OPERATIONS["SENT"]
 _SETTLED = OPERATIONS["SETTLED"]
 _DELIVER = OPERATIONS["DELIVER"]
@@ -174,7 +174,8 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 def decode_request(payload: memoryview) -> Request:
     """The request that a client's frame holds. Raises Malformed or Refused."""
     if len(payload) > FRAME_BYTES_SMALL_MAX and payload[1] not in _LARGE:
-        text = f"only SEND, PUBLISH and APPEND may take more than {FRAME_BYTES_SMALL_MAX} bytes"
+        most = f"more than {FRAME_BYTES_SMALL_MAX} bytes"
+        text = f"only SEND, PUBLISH, APPEND and SCHEDULE may take {most}"
         raise Malformed(TooLarge(text))
     try:
         request: Request = _decode_request(payload)

@@ -1,7 +1,7 @@
 """The server's side of managing queues in the native protocol. Part of ``session.py``.
 
 Webhooks, which are queues as well, are managed in ``webhooks.py``, bindings in ``bindings.py``,
-replays in ``replays.py``.
+replays in ``replays.py``, schedules in ``schedules.py``.
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...storage.log import Durability
 from . import operations as op
 from .frames import append_frame
-from .replays import ReplayRequests
+from .schedules import ScheduleRequests
 from .webhooks import WebhookRequests
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ LIST_QUEUES_MAX = 1_000  # in one answer
 _SYNC = Durability.SYNC
 
 
-class ManagementRequests(ReplayRequests, WebhookRequests):
+class ManagementRequests(ScheduleRequests, WebhookRequests):
     """One method per operation, as in ``NativeSession``, which this is a part of."""
 
     _core: "Core"

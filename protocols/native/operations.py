@@ -6,7 +6,8 @@ while it reads, so a request that reaches the session has the shape that stands 
 
 Rules:
 
-1. Numbers are on the wire: never reuse one. Requests are below 64, replies above.
+1. Numbers are on the wire: never reuse one. Requests are 1 to 63 and 96 to 111, replies 64 to 95
+   and 112 to 127.
 2. A new field goes to the end and has a default: peers skip elements they do not know, and leave
    out those that have not been invented for them.
 3. Where a count is bounded here, it is because the decoder would otherwise make objects of it.
@@ -29,6 +30,7 @@ from ...broker.verbs import (
 )
 from . import binding_operations as bindings
 from . import replay_operations as replays
+from . import schedule_operations as schedules
 from . import stream_operations as streams
 from . import webhook_operations as webhooks
 
@@ -382,6 +384,7 @@ Request = (
     | bindings.ListBindings
     | replays.Replay
     | replays.ListReplays
+    | schedules.Request
     | webhooks.DeclareWebhook
     | webhooks.UpdateWebhook
     | webhooks.DeleteWebhook
@@ -526,6 +529,7 @@ Reply = (
     | SessionsReply
     | bindings.BindingsReply
     | replays.ReplaysReply
+    | schedules.SchedulesReply
     | webhooks.WebhooksReply
     | streams.Reply
 )
@@ -533,6 +537,7 @@ Reply = (
 # The one table of operations, by the name that PROTOCOL.md gives them.
 OPERATIONS: Final[dict[str, int]] = {
     **replays.OPERATIONS,
+    **schedules.OPERATIONS,
     **streams.OPERATIONS,
     "HELLO": 1,
     "PING": 2,

@@ -35,6 +35,7 @@ from ...broker.message import Receipt
 from ...storage.log import Durability
 from ..session import Host
 from . import operations as op
+from . import schedule_operations as schedule_op
 from .frames import (
     VERSION,
     FrameBuffer,
@@ -429,7 +430,11 @@ class NativeSession(ManagementRequests, QueueRequests, TopicRequests, StreamRequ
 _NAMES = {number: name.lower() for name, number in op.OPERATIONS.items()}
 # What looks at every queue or session ends the turn.
 _COSTS = dict.fromkeys(
-    (op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue, op.ListSessions, ListStreams),
+    (
+        *(op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue, op.ListSessions, ListStreams),
+        *(schedule_op.ListSchedules, schedule_op.ScheduleInfoRequest),
+        *(schedule_op.Unschedule, schedule_op.UnscheduleBetween),
+    ),
     FRAMES_PER_TURN_MAX,
 )
 _HANDLERS: dict[type, Callable[[NativeSession, Any, int], None]] = {

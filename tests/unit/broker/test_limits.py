@@ -64,6 +64,8 @@ QUEUE_LIMITS = [
     "redrive_tasks_max",
     "transaction_steps_max",
     "transaction_bytes_max",
+    "schedules_max",
+    "schedules_bytes_max",
 ]
 
 

@@ -14,6 +14,8 @@ from braidmq.broker.errors import BraidError
 from braidmq.broker.groupverbs import GroupInfo, GroupShardInfo, MemberInfo
 from braidmq.broker.limits import Limits
 from braidmq.broker.replayverbs import ReplayInfo, ReplayPolicy
+from braidmq.broker.schedule import Timing
+from braidmq.broker.scheduleverbs import ScheduleInfo
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.broker.streamverbs import ShardInfo, StreamInfo
@@ -55,7 +57,7 @@ def test_an_example_is_a_frame_that_the_codec_reads(payload, frame):
     decode: Callable[[memoryview], Any] = frames.decode_reply
     if payload[0] == OPERATIONS["HELLO"]:
         decode = frames.decode_hello
-    elif payload[0] < 64:
+    elif payload[0] < 64 or 96 <= payload[0] < 112:
         decode = frames.decode_request
     assert decode(view).request == payload[1]
 
@@ -86,7 +88,7 @@ def test_every_setting_and_every_counter_is_listed():
     kinds: tuple[type[msgspec.Struct], ...]
     kinds = (QueueSettings, QueueInfo, RedriveInfo, BrokerInfo, TopicInfo, LevelInfo, SessionInfo)
     kinds += (StreamSettings, StreamInfo, ShardInfo, GroupInfo, GroupShardInfo, MemberInfo)
-    kinds += (ReplayInfo, ReplayPolicy)
+    kinds += (ReplayInfo, ReplayPolicy, ScheduleInfo, Timing)
     names = {field for kind in kinds for field in kind.__struct_fields__}
     assert names <= set(re.findall(r"`([a-z_]+)`", TEXT))
 
