@@ -143,6 +143,8 @@ class Affinity:
     def admits(self, consumer: Consumer, lane: Lane, number: int, attributes: bytes) -> bool:
         """Whether the consumer gets a message that :meth:`find` found; else it is passed over."""
         if self._first_parked(consumer, lane) == number:
+            heappop(self._parked[consumer][lane.base])
+            self._unpark(1)
             return True
         headers: Headers | None = None
         if consumer.selector is not None:

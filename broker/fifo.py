@@ -31,7 +31,7 @@ from .overflow import make_room
 from .queue import Queue
 from .settings import QueueSettings
 
-__all__ = ["FifoQueue", "Group", "with_ids"]
+__all__ = ["FifoQueue", "Group"]
 
 
 class Group:

@@ -18,7 +18,7 @@ from braidmq.broker.errors import (
     PermissionDenied,
 )
 from braidmq.broker.groupcore import GroupCore
-from braidmq.broker.limits import VISIBILITY_TIMEOUT_MS_MAX, Limits
+from braidmq.broker.limits import CONSUMER_PRIORITY_MAX, VISIBILITY_TIMEOUT_MS_MAX, Limits
 from braidmq.broker.message import Outgoing, unpack_headers
 from braidmq.broker.replaycore import ReplayCore
 from braidmq.broker.settings import QueueSettings
@@ -315,6 +315,8 @@ def test_arguments_out_of_range_are_refused(broker):
         lambda: receive(selector="a ="),
         lambda: broker.consume(-1),
         lambda: broker.consume(limits.credit_max + 1),
+        lambda: broker.consume(priority=CONSUMER_PRIORITY_MAX + 1),
+        lambda: broker.consume(priority=-CONSUMER_PRIORITY_MAX - 1),
         lambda: broker.consume(selector="("),
         lambda: broker.extend(lease_ms=VISIBILITY_TIMEOUT_MS_MAX + 1),
         lambda: broker.browse(limit=0),

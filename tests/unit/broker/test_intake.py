@@ -3,9 +3,9 @@
 import pytest
 
 from braidmq.broker.errors import InvalidArgument, TooLarge
-from braidmq.broker.intake import check_for_fifo, check_for_standard
+from braidmq.broker.intake import check_for_fifo, check_for_standard, with_ids
 from braidmq.broker.limits import DELAY_MS_MAX, PRIORITY_MAX, RETENTION_MS_MAX, Limits
-from braidmq.broker.message import Outgoing
+from braidmq.broker.message import Outgoing, pack_headers, unpack_headers
 
 LIMITS = Limits(body_bytes_max=8, headers_bytes_max=8, group_bytes_max=4, dedup_id_bytes_max=4)
 
@@ -35,6 +35,24 @@ def test_bodies_headers_and_times_to_live_have_limits(check):
 def test_standard_queue_refuses(fields):
     with pytest.raises(InvalidArgument):
         check_for_standard(Outgoing(b"", **fields), LIMITS)
+
+
+@pytest.mark.parametrize("group", ["12345", "ééé", "\ud800"])
+def test_queue_with_group_affinity_takes_groups_up_to_the_limit(group):
+    check_for_standard(Outgoing(b"", group="éé"), LIMITS, sticky=True)
+    for message in (Outgoing(b"", group=group), Outgoing(b"", group="g", dedup_id="d")):
+        with pytest.raises(InvalidArgument):
+            check_for_standard(message, LIMITS, sticky=True)
+
+
+def test_ids_become_headers():
+    headers = pack_headers({"a": "b", "group-id": "x"}, Limits())
+    assert unpack_headers(with_ids(Outgoing(b"", headers, group="g", dedup_id="d"))) == {
+        "a": "b",
+        "group-id": "g",
+        "dedup-id": "d",
+    }
+    assert with_ids(Outgoing(b"", headers)) == headers and with_ids(Outgoing(b"")) == b""
 
 
 def test_standard_queue_takes_delays_and_priorities():

@@ -53,6 +53,8 @@ QUEUE_LIMITS = [
     "credit_max",
     "in_flight_messages_max",
     "fifo_lookahead_messages_max",
+    "sticky_groups_max",
+    "sticky_lookahead_messages_max",
     "view_lookahead_messages_max",
     "group_bytes_max",
     "dedup_id_bytes_max",

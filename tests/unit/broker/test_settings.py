@@ -49,7 +49,9 @@ def test_numbers_have_a_range(name):
         {"tags": {"a": "x" * TAG_BYTES_MAX}},
         {"tags": {"a": "\ud800"}},
         {"stream": "a b"},
+        {"group_affinity": True, "fifo": True},
         {"stream": "s", "fifo": True},
+        {"stream": "s", "group_affinity": True},
         {"stream": "s", "delay_ms": 1},
         {"stream": "s", "ttl_ms": 1},
         {"stream": "s", "retention_ms": 1},
@@ -83,6 +85,7 @@ def test_changes_are_laid_over_and_checked():
     settings = QueueSettings(delay_ms=5)
     assert settings.changed({"ttl_ms": 7}) == QueueSettings(delay_ms=5, ttl_ms=7)
     assert settings.changed({"fifo": False}) == settings
+    assert settings.changed({"group_affinity": True}).group_affinity
     view = QueueSettings(stream="s", start="time", start_ms=1)
     view.check()
     for name, value in (("stream", "t"), ("start", "latest"), ("start_ms", 2)):
