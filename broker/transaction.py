@@ -265,7 +265,7 @@ class _Transaction:
             hashed = queue.identify(message.group, message.dedup_id, message.body)
             is_new = self._room(queue).is_new(hashed, self._now_ms)
         else:
-            check_for_standard(message, core.limits)
+            check_for_standard(message, core.limits, sticky=queue.affinity is not None)
         if is_new:
             self._take_in(queue, size)
             self._grow(0, RECORD_BYTES + TARGET_BYTES + size)

@@ -2,10 +2,19 @@
 
 import pytest
 
+from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import InvalidArgument
 from braidmq.broker.lease import Consumer, Exclusivity
 from braidmq.broker.limits import Limits
-from braidmq.broker.message import GROUP_ID, Delivery, Headers, pack_headers, unpack_headers
+from braidmq.broker.message import (
+    GROUP_ID,
+    Delivery,
+    Headers,
+    Outgoing,
+    pack_headers,
+    unpack_headers,
+)
+from braidmq.broker.transaction import Send
 from tests.broker_harness import Collector, Harness, sent
 
 LAST = "-1"
@@ -13,7 +22,7 @@ LAST = "-1"
 
 def grouped(limits: Limits | None = None, **settings: object) -> Harness:
     harness = Harness(limits=limits)
-    harness.declare(group_affinity=True, **settings)
+    harness.declare("q", group_affinity=True, **settings)
     return harness
 
 
@@ -276,6 +285,14 @@ def test_a_group_may_be_a_field_and_becomes_a_header(broker):
     assert isinstance(result, InvalidArgument)
     (result,) = broker.send(b"x", group="g" * 200)
     assert isinstance(result, InvalidArgument)
+
+
+def test_a_transaction_sends_with_groups_too(broker):
+    steps = [Send("q", Outgoing(b"x", group="g"))]
+    broker.core.transact(SYSTEM, steps, broker.clock.ms)
+    broker.settle()
+    (delivery,) = broker.receive()
+    assert unpack_headers(delivery.attributes) == {GROUP_ID: "g"}
 
 
 def test_names_of_groups_may_be_bytes(broker):
