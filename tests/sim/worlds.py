@@ -14,6 +14,7 @@ from tests.sim.fanout_world import FanoutWorld
 from tests.sim.queue_world import QueueWorld
 from tests.sim.stream_world import StreamWorld
 from tests.sim.topic_world import TopicWorld
+from tests.sim.transaction_world import TransactionWorld
 from tests.sim.world import World
 
 __all__ = ["FIRST_SEED", "SEEDS", "WORLDS", "Patch", "check_caught", "live", "scripted"]
@@ -28,6 +29,7 @@ WORLDS: dict[str, type[World]] = {
     "topics": TopicWorld,
     "fanout": FanoutWorld,
     "streams": StreamWorld,
+    "transactions": TransactionWorld,
 }
 
 Patch = Callable[[pytest.MonkeyPatch], None]
