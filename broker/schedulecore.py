@@ -195,7 +195,7 @@ class ScheduleCore(StreamCore):
         def visit_it(info: ScheduleInfo, attributes: bytes, body: bytes) -> bool:
             return info.id == id and visit(info, attributes, body)
 
-        self._walk_schedules(0, 0, id - 1, visit_it, done)
+        self._walk_schedules(0, 0, max(id - 1, 0), visit_it, done)
 
     def _walk_schedules(
         self, start_ms: int, end_ms: int, after: int, visit: Visit, done: Done

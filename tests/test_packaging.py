@@ -28,6 +28,7 @@ SERVER_CODE = [
     "braidmq.benchmarks",
     "braidmq.protocols",
     "click",
+    "cronsim",
     "cryptography",
     "httpcore2",
     "httptools",

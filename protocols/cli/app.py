@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "nack": ("receive", "Give back messages that were received with --no-ack."),
         "publish": ("publish", "Publish messages to a topic."),
         "subscribe": ("subscribe", "Print messages of topics as they come, until Ctrl-C."),
+        "schedule": ("schedule", "Send messages later, once, often or by a cron expression."),
     },
     "Queues": {
         "queue": ("queue", "List, make, change, empty and remove queues."),

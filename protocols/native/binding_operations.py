@@ -1,6 +1,6 @@
 """The operations about bindings. Part of ``operations.py``, whose rules hold here."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -8,6 +8,7 @@ from ...broker.bindings import BindingSettings
 from ...broker.bindingverbs import BindingInfo, Target, TargetKind
 
 __all__ = [
+    "OPERATIONS",
     "Bind",
     "BindingInfoRequest",
     "BindingsReply",
@@ -61,3 +62,12 @@ class ListBindings(msgspec.Struct, array_like=True, tag=51):
 class BindingsReply(msgspec.Struct, array_like=True, tag=112):
     request: int
     bindings: list[BindingInfo]
+
+
+OPERATIONS: Final[dict[str, int]] = {
+    "BIND": 48,
+    "UNBIND": 49,
+    "BINDING_INFO": 50,
+    "LIST_BINDINGS": 51,
+    "BINDINGS": 112,
+}

@@ -12,9 +12,9 @@ Rules:
 
 1. Pure functions over bytes: no socket, no clock, no broker. Encode and decode are neighbours.
 2. A length is checked before a byte of the frame is kept, and the shape of a frame is checked while
-   it is decoded, so that no input makes us allocate much more than its own size. Only SEND, PUBLISH,
-   APPEND and SCHEDULE may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension types are not
-   decoded anywhere.
+   it is decoded, so that no input makes us allocate much more than its own size. Only SEND,
+   PUBLISH, APPEND and SCHEDULE may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension
+   types are not decoded anywhere.
 3. ``Malformed`` means that the stream cannot be trusted any more: say so, then hang up.
    ``Refused`` means one well-formed frame that makes no sense: answer its request, go on.
 4. Fields may be added at the end of an array in a later version; unknown ones are skipped.

@@ -536,6 +536,7 @@ Reply = (
 
 # The one table of operations, by the name that PROTOCOL.md gives them.
 OPERATIONS: Final[dict[str, int]] = {
+    **bindings.OPERATIONS,
     **replays.OPERATIONS,
     **schedules.OPERATIONS,
     **streams.OPERATIONS,
@@ -569,10 +570,6 @@ OPERATIONS: Final[dict[str, int]] = {
     "LIST_SESSIONS": 30,
     "SESSION_INFO": 31,
     "KICK_SESSION": 32,
-    "BIND": 48,
-    "UNBIND": 49,
-    "BINDING_INFO": 50,
-    "LIST_BINDINGS": 51,
     "DECLARE_WEBHOOK": 56,
     "UPDATE_WEBHOOK": 57,
     "DELETE_WEBHOOK": 58,
@@ -598,6 +595,5 @@ OPERATIONS: Final[dict[str, int]] = {
     "TOPICS": 80,
     "LEVELS": 81,
     "SESSIONS": 82,
-    "BINDINGS": 112,
     "WEBHOOKS": 120,
 }
