@@ -20,7 +20,7 @@ from .fifo import FifoQueue
 from .queue import Queue
 from .stream import Stream
 from .streamview import StreamView
-from .topic import check_filter
+from .topic import check_filter, is_reserved
 from .topiccore import PAGE_MAX, TopicCore
 from .webhook import webhook_name
 from .webhookqueue import WebhookQueue
@@ -42,8 +42,8 @@ class BindingCore(TopicCore):
         """
         limits = self.limits
         check_filter(filter, limits.topic_bytes_max, limits.topic_levels_max)
-        if filter.startswith("$"):
-            raise InvalidArgument("what begins with $ is the broker's own, and cannot be bound")
+        if is_reserved(filter):
+            raise InvalidArgument(f"{filter!r} is the broker's own, and cannot be bound")
         who.check_filter("topic:Bind", filter)
         who.check_filter("topic:Subscribe", filter)
         bound = self._target(target)

@@ -418,6 +418,8 @@ class Clients:
         if shared is None:
             old = router.add(subscription.filter, session, (session, subscription))
             self.subscriptions += old is None
+            if old is None:
+                self._engine.advising.subscribed(session, subscription)
         else:
             name = share_name(*shared)
             share = self._shares.get(name)
@@ -440,6 +442,8 @@ class Clients:
     ) -> None:
         known = not share.join(session, subscription)
         self.subscriptions += not known
+        if not known:
+            self._engine.advising.subscribed(session, subscription)
         if session.queue is not None and share.durable is None:
             settings = self._settings(Durability[self._policy.durability.upper()])
             share.durable = durable_queue(self._engine, share.name, settings, now_ms)
@@ -471,6 +475,7 @@ class Clients:
             self.subscriptions -= share.leave(session)
             if not share.members:
                 self._end_share(share)
+        self._engine.advising.unsubscribed(session, filter)
         # Those that others use by now stay on its account: it is a bound, not a bill.
         session.shapes = max(session.shapes - (shapes - router.shapes), 0)
 

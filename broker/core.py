@@ -92,6 +92,7 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
         """Have messages of a session or a share pushed; who asks was let in to the session."""
         consumer = Consumer(queue.name, sink, credit, 0, None, tag)
         queue.add(consumer)
+        self.advising.consumer_added(queue, consumer)
         self.changed(queue)
         return consumer
 
@@ -140,7 +141,9 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
         definition = QueueDefinition(kind="queue", name=name, settings=settings, created_ms=now_ms)
         id = self.take_id()
         self.write_definition(id, definition)
-        return self.define(id, definition)
+        queue = self.define(id, definition)
+        self.advising.declared(queue)
+        return queue
 
     def _declare_view(
         self, name: str, settings: QueueSettings, stream: Stream, now_ms: int
@@ -152,6 +155,7 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
         view = self.define_view(id, definition)
         assert view is not None
         view.open()
+        self.advising.declared(view)
         return view
 
     def _check_room(self) -> None:
@@ -367,6 +371,7 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
         consumer.priority = priority
         consumer.exclusive = exclusive
         queue.add(consumer)
+        self.advising.consumer_added(queue, consumer)
         return consumer
 
     def credit(self, consumer: Consumer, count: int) -> None:

@@ -69,7 +69,7 @@ class Delaying:
         who.check("topic:Publish", topic)
         engine = self._engine
         if engine.topics.route(topic).reserved:
-            raise PermissionDenied("topics that begin with $ are the broker's own")
+            raise PermissionDenied(f"the topic {topic!r} is the broker's own")
         engine.admit()
         queue = engine.shares.get(DELAYED_NAME) or self._make(now_ms)
         message = Outgoing(body, attributes, min(delay_ms, DELAY_MS_MAX), ttl_ms)

@@ -22,10 +22,11 @@ from ..storage.record import (
     encode_message,
 )
 from .access import Access
+from .advising import Advising
 from .announcing import Announcing
 from .clients import Clients
 from .delaying import Delaying
-from .errors import BraidError, BrokerFailed, Overloaded, StorageFull
+from .errors import BraidError, BrokerFailed, NotFound, Overloaded, StorageFull
 from .fanout import Fanout
 from .groups import Groups
 from .host import Alarmed
@@ -122,6 +123,7 @@ class Engine(Registry):
         self.clients = Clients(self, self.topics, policy or SessionPolicy())
         self.delaying = Delaying(self)
         self.announcing = Announcing(self)
+        self.advising = Advising(self)
         self.streams = Streams(self)
         self.groups = Groups(self)
         self.replays = Replays(self)
@@ -331,7 +333,8 @@ class Engine(Registry):
         queue.sweep_ms = queue.alarm_ms = 0
         self._unsettled.pop(queue, None)
         self.later(self._release_trash)
-        queue.close_consumers(queue.not_found)
+        queue.close_consumers(lambda: NotFound(f"queue {queue.name} was deleted"))
+        self.advising.deleted(queue)
 
     def _release_trash(self) -> None:
         if self.empty_trash(_TRASH_PAGES):
@@ -395,6 +398,7 @@ class Engine(Registry):
             return
         target = self.queues[queue.settings.dead_letter]
         attributes = _epitaph(queue, reason, receives, now_ms)
+        self.advising.dead_lettered(queue, seq, reason)
         self.move_message(queue, seq, target, attributes, now_ms)
         queue.counters.dead_lettered += 1
 
@@ -415,6 +419,7 @@ class Engine(Registry):
             view.log.admit()
         except DiskFull:
             return False
+        self.advising.dead_lettered(view, seq, reason, message)
         target = self.queues[view.settings.dead_letter]
         epitaph = _epitaph(view, reason, receives, now_ms)
         attributes = overlay(message.attributes, epitaph)

@@ -107,6 +107,7 @@ class Feed:
             ):
                 self.dropped += 1
                 self._core.topics.dropped += 1
+                self._core.advising.discarded(self.session, publication.topic, 1)
                 continue
             live.append(message)
             self._live_bytes += size

@@ -8,6 +8,7 @@ from .limits import Limits
 from .message import Receipt
 
 if TYPE_CHECKING:
+    from .advising import Advising
     from .lease import Consumer
     from .queue import Queue
 
@@ -35,6 +36,7 @@ class Host(Protocol):
 
     limits: Limits
     on_fault: Callable[[Exception], None]  # what a sink has raised by mistake
+    advising: "Advising"
 
     def wake(self, queue: "Queue") -> None:
         """Have the queue dispatched soon."""

@@ -49,6 +49,7 @@ def make_room(queue: "Queue", size: int, now_ms: int) -> None:
     while (settings.messages_max and queue.live >= settings.messages_max) or (
         settings.bytes_max and queue.bytes + size > settings.bytes_max
     ):
+        queue.host.advising.full(queue)
         seq = _victim(queue) if fits else None
         if seq is None and queue.promised:
             return

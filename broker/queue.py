@@ -21,7 +21,7 @@ from ..storage.record import (
     encode_receive,
 )
 from .affinity import Affinity
-from .errors import BraidError, InvalidArgument, LeaseLost, NotFound
+from .errors import BraidError, InvalidArgument, LeaseLost
 from .host import ACKED, EXPIRED, Counters, Host
 from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
 from .intake import check_for_standard, with_ids
@@ -188,6 +188,7 @@ class Queue(QueueState):
         consumer.credit = 0
         if self.affinity is not None:
             self.affinity.drop(consumer)
+        self.host.advising.consumer_removed(self, consumer)
 
     # Dispatch ---------------------------------------------------------------------------------
 
@@ -509,6 +510,7 @@ class Queue(QueueState):
     def expire(self, seq: int, now_ms: int) -> None:
         """A message that nobody holds has outlived its time."""
         self.counters.expired += 1
+        self.host.advising.expired(self, seq)
         if self.settings.dead_letter_expired:
             lane, number = self.locate(seq)
             assert lane is not None
@@ -595,7 +597,3 @@ class Queue(QueueState):
         for consumer in list(self.consumers):
             self.drop(consumer)
             consumer.end(error())
-
-    def not_found(self) -> BraidError:
-        """What a consumer of a deleted queue is told."""
-        return NotFound(f"queue {self.name} was deleted")

@@ -84,10 +84,15 @@ class Reader:
 
     def time_ms(self, lsn: int) -> int:
         """When the message at ``lsn`` was sent, or 0 when it is not in memory."""
+        message = self.peek(lsn)
+        return message.time_ms if message is not None else 0
+
+    def peek(self, lsn: int) -> MessageContent | None:
+        """The message at ``lsn`` as it was sent, or None when it is not in memory."""
         extent = self._log.get(lsn)
         if extent is None or extent.buffer[lsn - extent.start + 8] != MESSAGE:
-            return 0
-        return decode_content(extent.buffer, lsn - extent.start, lsn).time_ms
+            return None
+        return decode_content(extent.buffer, lsn - extent.start, lsn)
 
     def _fetch(self, lsn: int, link: bool = False) -> None:
         self.loading = True

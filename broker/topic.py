@@ -18,15 +18,18 @@ import re
 from .errors import InvalidArgument
 
 __all__ = [
+    "ADVISORY_PREFIX",
     "QUEUE_PREFIX",
     "check_filter",
     "check_topic",
     "has_wildcards",
+    "is_reserved",
     "matches",
     "parse_shared",
 ]
 
 SHARED_PREFIX = "$share/"
+ADVISORY_PREFIX = "ActiveMQ/Advisory/"  # what the broker says under ActiveMQ's names: advising.py
 QUEUE_PREFIX = "$queue/"  # then the name of a queue, for dialects that only know topics
 
 # Control characters, surrogates, and what Unicode calls non-characters: U+FDD0 to U+FDEF and the
@@ -95,6 +98,14 @@ def _check_wildcards(filter: str) -> None:
     # [MQTT-4.7.1-2]
     if "+" in filter and any("+" in level and level != "+" for level in filter.split("/")):
         raise InvalidArgument("+ stands for one whole level of a filter: a/+/b")
+
+
+def is_reserved(topic: str) -> bool:
+    """Whether a topic is the broker's own: clients may subscribe to it, if anything.
+
+    It is hidden from filters that begin with a wildcard, and cannot be bound.
+    """
+    return topic.startswith(("$", ADVISORY_PREFIX))
 
 
 def parse_shared(filter: str) -> tuple[str, str] | None:

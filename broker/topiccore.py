@@ -49,7 +49,7 @@ class TopicCore(Engine):
         if len(messages) > self.limits.batch_messages_max:
             raise LimitExceeded(f"a batch has at most {self.limits.batch_messages_max} messages")
         if self.topics.route(topic).reserved:
-            raise PermissionDenied("topics that begin with $ are the broker's own")
+            raise PermissionDenied(f"the topic {topic!r} is the broker's own")
         level = Durability.MEMORY
         results: list[int | BraidError] = []
         for batch in batches(topic, messages, qos, self.limits, now_ms):

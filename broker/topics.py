@@ -34,7 +34,7 @@ from .router import FilterTree, MatchCache
 from .session import INBOUND, Session
 from .shard import Shard
 from .sharing import Share
-from .topic import check_topic
+from .topic import check_topic, is_reserved
 from .willstore import WILL_ENTITY
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Route:
     )
 
     def __init__(self, topic: str) -> None:
-        self.reserved = topic.startswith("$")
+        self.reserved = is_reserved(topic)
         self.sessions: Sequence[tuple[Session, Match]] = ()
         self.by_session: dict[Session, Match] | None = None
         self.shares: list[Share] = []
@@ -105,6 +105,11 @@ class Route:
         self.live = True
         self.small = True
         self.audience: Audience | None = None
+
+
+def _begins_with_wildcard(entry: Entry) -> bool:
+    filter = entry.filter if isinstance(entry, Share) else entry[1].filter
+    return filter.startswith(("+", "#"))
 
 
 def merge(subscriptions: Sequence[Subscription]) -> Match:
@@ -161,6 +166,8 @@ class Topics:
         route = Route(topic)
         found: dict[Session, list[Subscription]] = {}
         for entry in self.router.match(topic):
+            if route.reserved and _begins_with_wildcard(entry):
+                continue
             if isinstance(entry, Share):
                 route.shares.append(entry)
             else:
@@ -172,7 +179,7 @@ class Topics:
         ]
         route.count = len(route.sessions) + len(route.shares)
         route.small = route.count <= _AUDIENCE_MAX
-        route.bundles = self._fanout.bundles(topic)
+        route.bundles = () if route.reserved else self._fanout.bundles(topic)
         keepers = [session for session in found if session.queue is not None]
         route.live = not (keepers or route.shares or route.bundles)
         route.audience = self._audience(route, version)
@@ -255,7 +262,7 @@ class Topics:
         who.check("topic:Publish", topic)
         route = self.route(topic)
         if route.reserved:
-            raise PermissionDenied("topics that begin with $ are the broker's own")
+            raise PermissionDenied(f"the topic {topic!r} is the broker's own")
         return route
 
     @property
@@ -327,6 +334,12 @@ class Topics:
             session.sink.publish(publication, match)
         except Exception as error:
             self._engine.clients.sink_failed(session, error)
+
+    def hand(self, session: Session, publication: Publication) -> None:
+        """Give a live publication to one session only, if its topic comes to it now."""
+        match = self.match(session, publication.topic)
+        if match is not None and session.sink is not None:
+            self._hand(session, publication, match)
 
     def _deliver_shared(self, share: Share, publication: Publication) -> None:
         topic = publication.topic

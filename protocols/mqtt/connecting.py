@@ -18,7 +18,7 @@ from ...broker.errors import (
 )
 from ...broker.passwords import ScramLogin
 from ...broker.session import EXPIRY_NEVER_MS, PACKET_ID_SEQUENCED_MAX
-from ...broker.topic import check_topic
+from ...broker.topic import check_topic, is_reserved
 from ...broker.willstore import WillMessage
 from ...storage.log import Durability
 from .headers import headers_from
@@ -265,8 +265,8 @@ class Connecting:
             check_topic(will.topic, limits.topic_bytes_max, limits.topic_levels_max)
         except InvalidArgument as error:
             raise _Refused(Reason.TOPIC_NAME_INVALID, str(error)) from None
-        if will.topic.startswith("$"):
-            raise _Refused(Reason.NOT_AUTHORIZED, "a will cannot go to a topic that begins with $")
+        if is_reserved(will.topic):
+            raise _Refused(Reason.NOT_AUTHORIZED, f"a will cannot go to {will.topic!r}")
 
     # Who is it? -------------------------------------------------------------------------------
 

@@ -156,6 +156,10 @@ class Outbound:
             return
         if self.slow and self._is_overrun():
             self.drop(publication.count)
+            session = self._session.session
+            if session is not None:
+                advising = self._session.core.advising
+                advising.discarded(session, publication.topic, publication.count)
             return
         if match.ids or self.alias_maximum:
             self._publish_own(publication, match, retain)

@@ -106,6 +106,7 @@ class MqttSession:
         "inbound",
         "keep_alive_ms",
         "limits",
+        "number",
         "options",
         "out",
         "server",
@@ -130,6 +131,7 @@ class MqttSession:
         self.version = 0
         self.who = cast("Principal", None)  # known once the session is open
         self.session: Session | None = None
+        self.number = 0  # of the connection, for those who watch them
         self.explains = False  # reason strings are welcome
         self.inbound = Inbound(self)
         self.out = Outbound(self)
@@ -230,6 +232,8 @@ class MqttSession:
             self.refuse(Reason.PACKET_TOO_LARGE, "")
             return
         self._state = OPEN
+        peer = self.host.peer
+        self.number = self.core.advising.connected(session.name, self.who.name, "mqtt", peer)
         self.out.send(connack)
         self._exchanged = connecting.authenticated_by_exchange
         self._connecting = None
@@ -560,6 +564,7 @@ class MqttSession:
         if session is None:
             return
         self.session = None
+        self.core.advising.disconnected(self.number)
         try:
             self.out.let_go(now_ms)
             if self.streaming is not None:

@@ -109,6 +109,7 @@ class NativeSession(ManagementRequests, QueueRequests, TopicRequests, StreamRequ
         self._heartbeat_ms = 0
         self._beat_ms = 0  # when to look again whether the client must hear from us
         self._hello = 0  # the request to answer with WELCOME
+        self._number = 0  # of the connection, for those who watch them
         self._more = False
         self._sends = False  # messages came in this turn
         self._congested = False  # too much waits to be written
@@ -247,6 +248,7 @@ class NativeSession(ManagementRequests, QueueRequests, TopicRequests, StreamRequ
         """Give back what consumers hold; receives stop waiting."""
         self.finished = True
         self._core.access.unwatch(self._on_users_changed)
+        self._core.advising.disconnected(self._number)
         self._let_go(now_ms)
 
     # --- what the core calls ---
@@ -324,6 +326,7 @@ class NativeSession(ManagementRequests, QueueRequests, TopicRequests, StreamRequ
         self._who = who
         self._state = OPEN
         self._core.access.watch(self._on_users_changed)
+        self._number = self._core.advising.connected("", who.name, "braid", self._host.peer)
         self._beat_ms = self._heard_ms + self._heartbeat_ms
         self._frames.frame_bytes_max = limits.frame_bytes_max
         self._more = self._frames.has_frame()

@@ -112,7 +112,7 @@ async def test_a_topic_has_no_wildcards_and_an_end(broker, topic):
 
 
 async def test_topics_of_the_brokers_own_cannot_be_published_to(broker):
-    with pytest.raises(PermissionDenied, match=r"begin with \$"):
+    with pytest.raises(PermissionDenied, match="broker's own"):
         await broker.publish("$SYS/uptime", b"")
 
 
