@@ -55,7 +55,7 @@ def back(queue: str, *deliveries: Delivery, **fields: Any) -> Nack:
 
 
 def transact(broker: Any, *steps: Step) -> list[Any]:
-    results = broker.core.transact(SYSTEM, steps, broker.clock.ms)[1]
+    results: list[Any] = broker.core.transact(SYSTEM, steps, broker.clock.ms)[1]
     broker.settle()
     return results
 
@@ -121,7 +121,8 @@ def test_it_is_as_durable_as_its_most_durable_step(broker):
 
     def level(*names: str) -> Durability:
         steps = [put(name, b"x") for name in names]
-        return broker.core.transact(SYSTEM, steps, broker.clock.ms)[0]
+        kept: Durability = broker.core.transact(SYSTEM, steps, broker.clock.ms)[0]
+        return kept
 
     assert level() is level("memory") is Durability.MEMORY
     assert level("os", "memory") is Durability.OS
@@ -184,9 +185,9 @@ def test_what_cannot_be_done_refuses_all_and_says_which_step_it_is(broker):
     broker.declare("view", stream="s")
     broker.send(b"x")
     (held,) = broker.receive()
-    fine = [put("q", b"y"), post("t", b"y"), write("s", b"y"), done("q", held)]
+    fine: list[Step] = [put("q", b"y"), post("t", b"y"), write("s", b"y"), done("q", held)]
     large = b"z" * (Limits().body_bytes_max + 1)
-    for error, step in [
+    cases: list[tuple[type[BraidError], Step]] = [
         (NotFound, put("none", b"z")),
         (InvalidArgument, put("q", b"z", group="g")),
         (InvalidArgument, put("fifo", b"z", priority=9)),
@@ -204,7 +205,8 @@ def test_what_cannot_be_done_refuses_all_and_says_which_step_it_is(broker):
         (LeaseLost, Ack("q", [(1, 1)])),
         (NotFound, Ack("none", [held.receipt])),
         (InvalidArgument, Nack("q", [], delay_ms=-1)),
-    ]:
+    ]
+    for error, step in cases:
         said = refused(broker, len(fine), error, *fine, step)
         assert str(getattr(step, "queue", getattr(step, "topic", "'"))) in said
     assert broker.bodies() == [b"x"]
@@ -257,7 +259,7 @@ def test_it_may_be_more_than_may_wait_to_be_written():
     client = Client(broker)
     client.connect()
     client.subscribe("t")
-    steps = [put("q", bytes(800)), put("q", bytes(800)), post("t", b"x"), put("q", b"")]
+    steps: list[Step] = [put("q", bytes(800)), put("q", bytes(800)), post("t", b"x"), put("q", b"")]
     assert len(broker.core.transact(SYSTEM, steps, broker.clock.ms)[1]) == 4
     with pytest.raises(Overloaded):
         broker.core.transact(SYSTEM, [put("q", b"x")], broker.clock.ms)
