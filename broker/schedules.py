@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..storage.log import RECORD_BYTES_MAX
+from ..storage.log import RECORD_BYTES_MAX, Durability
 from ..storage.record import encode_definition
 from .errors import BraidError, LimitExceeded, QueueFull, Throttled, Unavailable
 from .fifo import FifoQueue
@@ -121,6 +121,8 @@ class Schedules:
         for delivery in deliveries:
             self._send_one(queue, delivery)
         queue.feed(consumer, len(deliveries))
+        # Nobody waits for these, and without that nothing would hurry to the disk.
+        self._core.when_kept(Durability.SYNC, _kept, None)
 
     def _send_one(self, queue: ScheduleQueue, delivery: Delivery) -> None:
         now_ms = self._core.now_ms
@@ -177,3 +179,7 @@ class Schedules:
 
     def closed(self, consumer: Consumer, error: BraidError) -> None:
         """The broker has failed."""
+
+
+def _kept(argument: object, error: BraidError | None) -> None:
+    """Whoever gets a message that was sent sees to the rest."""

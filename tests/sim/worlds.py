@@ -12,6 +12,7 @@ import pytest
 from tests.sim.audit import Broken
 from tests.sim.fanout_world import FanoutWorld
 from tests.sim.queue_world import QueueWorld
+from tests.sim.schedule_world import ScheduleWorld
 from tests.sim.stream_world import StreamWorld
 from tests.sim.topic_world import TopicWorld
 from tests.sim.transaction_world import TransactionWorld
@@ -30,6 +31,7 @@ WORLDS: dict[str, type[World]] = {
     "fanout": FanoutWorld,
     "streams": StreamWorld,
     "transactions": TransactionWorld,
+    "schedules": ScheduleWorld,
 }
 
 Patch = Callable[[pytest.MonkeyPatch], None]

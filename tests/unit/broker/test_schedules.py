@@ -49,6 +49,13 @@ def test_a_message_is_sent_in_its_time_and_not_before(broker):
     assert broker.log.statistics().bytes_live_estimate == 0
 
 
+def test_what_is_sent_is_kept_though_nobody_waits_for_it(broker):
+    schedule(broker, Timing(1_000))
+    broker.auto_commit = False
+    broker.advance(1_000)
+    assert [delivery.body for delivery in broker.receive()] == [b"x"]
+
+
 def test_it_is_sent_as_often_as_it_should_be(broker):
     schedule(broker, Timing(1_000, 500, 3))
     seen = []
