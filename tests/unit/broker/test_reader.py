@@ -134,6 +134,8 @@ def test_time_is_told_only_when_it_is_at_hand():
     desk.shelf.put(100, *message(b"a"))
     desk.shelf.put(200, *message(b"b"), cold=True)
     assert (desk.reader.time_ms(100), desk.reader.time_ms(200)) == (50, 0)
+    found = desk.reader.peek(100)
+    assert found is not None and found.body == b"a" and desk.reader.peek(200) is None
     assert not desk.shelf.asked
 
 

@@ -9,6 +9,7 @@ from braidmq.broker.topic import (
     check_filter,
     check_topic,
     has_wildcards,
+    is_reserved,
     matches,
     parse_shared,
 )
@@ -219,6 +220,21 @@ def test_filter_matches(filter, topic):
 )
 def test_filter_does_not_match(filter, topic):
     assert not matches(filter, topic)
+
+
+@pytest.mark.parametrize(
+    ("topic", "reserved"),
+    [
+        ("$SYS/broker", True),
+        ("$", True),
+        ("ActiveMQ/Advisory/Connection", True),
+        ("ActiveMQ/Advisory", False),
+        ("ActiveMQ/x", False),
+        ("a/$SYS", False),
+    ],
+)
+def test_some_topics_are_the_brokers_own(topic, reserved):
+    assert is_reserved(topic) is reserved
 
 
 def test_deep_names_are_matched_without_recursion():

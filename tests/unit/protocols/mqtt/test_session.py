@@ -1,6 +1,7 @@
 """One MQTT connection from CONNECT to the end: its states, its deadlines, and why it ends."""
 
 import errno
+import json
 from typing import Any
 
 import pytest
@@ -479,3 +480,47 @@ def test_when_the_log_fails_clients_are_told_and_the_broker_stands(what):
     if what != "idle":
         assert world.core.failed is not None
         assert reason(peer) in (0x80, 0x89)
+
+
+# --- who watches connections ---
+
+
+@pytest.mark.parametrize("version", [V31, V311, V5])
+def test_who_watches_connections_is_told_of_it(version):
+    world = World()
+    watcher = world.join("watcher")
+    watcher.subscribe(("ActiveMQ/Advisory/Connection", 0))
+    watcher.take()
+    world.join("c", version=version)
+    world.join("c", version=version).lose()  # and so is the one that it has replaced
+    told = [json.loads(body) for body in watcher.bodies()]
+    assert [list(each) for each in told] == [
+        ["ConnectionInfo"],
+        ["RemoveInfo"],
+        ["ConnectionInfo"],
+        ["RemoveInfo"],
+    ]
+    come = told[0]["ConnectionInfo"]
+    assert (come["clientId"], come["clientIp"][:7]) == ("c", "mqtt://")
+    for info, end in (told[:2], told[2:]):
+        identity = info["ConnectionInfo"]["connectionId"]["value"]
+        assert end["RemoveInfo"]["objectId"]["value"] == identity
+
+
+@pytest.mark.parametrize("version", [V311, V5])
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("retain", [False, True])
+def test_only_the_broker_tells_of_connections(version, qos, retain):
+    world = World()
+    watcher = world.join("watcher")
+    watcher.subscribe(("ActiveMQ/Advisory/+", 0))
+    forger = world.join("forger", version=version)
+    watcher.take()
+    topic = "ActiveMQ/Advisory/Connection"
+    forger.send(p.publish(topic, "{}", qos=qos, retain=retain, version=version) * 3)
+    world.settle()
+    assert b"{}" not in watcher.bodies() and not world.core.topics.retained
+    will = p.connect("will", will=p.Will(topic, b"{}"), version=version)
+    peer = world.dial(version)
+    peer.send(will)
+    assert peer.closed

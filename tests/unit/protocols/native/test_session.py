@@ -575,3 +575,15 @@ def test_answers_after_the_end_go_nowhere(peer):
     peer.write((O["SEND"], 5, "q", [[b"a"]]), (O["BROWSE"], 6, "q"))
     peer.session.connection_lost(peer.harness.clock.ms)
     assert peer.read() == []
+
+
+def test_who_watches_connections_is_told_of_it_from_welcome_to_the_end(monkeypatch):
+    harness = Harness()
+    told = []
+    advising = harness.core.advising
+    monkeypatch.setattr(advising, "connected", lambda *facts: told.append(facts) or 7)
+    monkeypatch.setattr(advising, "disconnected", told.append)
+    Peer(harness, hello=False).session.connection_lost(harness.clock.ms)
+    peer = Peer(harness)
+    peer.session.connection_lost(harness.clock.ms)
+    assert told == [0, ("", "$anonymous", "braid", "127.0.0.1"), 7]
