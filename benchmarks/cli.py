@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-__all__ = ["backlog", "baseline", "bench", "fanout", "mqtt", "queue", "stream", "table"]
+__all__ = ["backlog", "baseline", "bench", "fanout", "mqtt", "queue", "stomp", "stream", "table"]
 
 _DIRECTORY = click.option(
     "--dir",
@@ -293,6 +293,70 @@ def mqtt(
         rows=[row(each, found[each.name]) for each in chosen],
         arguments={"only": only, "repeats": repeats, "protocol": protocol, **changes},
     )
+    _write(json_file, report, text(report))
+    if report.failed:
+        click.get_current_context().exit(1)
+
+
+@bench.command("stomp")
+@click.option("--only", metavar="TEXT", default="", help="Scenarios whose name contains TEXT.")
+@click.option("--list", "as_list", is_flag=True, help="Name the scenarios, run none.")
+@click.option(
+    "--system",
+    "systems",
+    multiple=True,
+    type=click.Choice(["braidmq", "activemq", "rabbitmq"]),
+    help="What to measure, may be given several times. Default: all that are installed.",
+)
+@click.option("--seconds", default=3.0, show_default=True, help="Of each measurement.")
+@click.option("--warmup", default=1.0, show_default=True, help="Seconds before it.")
+@click.option("--heat", default=8.0, show_default=True, help="Seconds of load before the table.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--size", default=1024, show_default=True, help="Bytes of a body.")
+@click.option("--apart", is_flag=True, help="Brokers on the first core, the load on the second.")
+@click.option("--seed", default=1, show_default=True, help="Of the bodies.")
+@_JSON
+@_DIRECTORY
+def stomp(
+    only: str,
+    as_list: bool,
+    systems: tuple[str, ...],
+    seconds: float,
+    warmup: float,
+    heat: float,
+    repeats: int,
+    size: int,
+    apart: bool,
+    seed: int,
+    json_file: str | None,
+    directory: str | None,
+) -> None:
+    """Compare persistent STOMP messages with ActiveMQ's and RabbitMQ's."""
+    from .peer import ServerFailed
+    from .stomp_plan import problems_of
+    from .stomp_report import stomp_report, text
+    from .stomp_scenarios import TABLE, StompScenario, run_rounds
+
+    changes = {"seconds": seconds, "warmup": warmup, "size": size, "seed": seed}
+    chosen = [
+        StompScenario(each.name, msgspec.structs.replace(each.plan, **changes))
+        for each in TABLE
+        if only.lower() in each.name.lower()
+    ]
+    if as_list:
+        click.echo("\n".join(each.name for each in chosen))
+        return
+    if wrong := [problem for each in chosen for problem in problems_of(each.plan)]:
+        raise click.UsageError("; ".join(dict.fromkeys(wrong)))
+    arguments: dict[str, str | int | float] = {"only": only, "repeats": repeats, **changes}
+    arguments["heat"] = heat
+    report = stomp_report(systems, apart, directory or tempfile.gettempdir(), arguments)
+    names = list(report.systems)
+    try:
+        found = run_rounds(chosen, names, repeats, heat, apart, directory or "", _progress)
+    except ServerFailed as error:
+        raise click.ClickException(str(error)) from error
+    report.add(chosen, found)
     _write(json_file, report, text(report))
     if report.failed:
         click.get_current_context().exit(1)

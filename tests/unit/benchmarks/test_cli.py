@@ -1,11 +1,19 @@
 """The commands: what they take, what they write, how they end."""
 
+import contextlib
 import json
 
 import pytest
 from click.testing import CliRunner
 
-from braidmq.benchmarks import __main__, load, mqtt_scenarios, scenarios, stream_scenarios
+from braidmq.benchmarks import (
+    __main__,
+    load,
+    mqtt_scenarios,
+    scenarios,
+    stomp_scenarios,
+    stream_scenarios,
+)
 from braidmq.benchmarks.cli import bench
 from braidmq.benchmarks.integrity import Integrity
 from braidmq.benchmarks.meter import Run
@@ -70,6 +78,7 @@ def test_a_failed_load_is_exit_status_one(monkeypatch):
         ["mqtt", "--alone", "--peer", "none"],
         ["mqtt", "--seconds", "0"],
         ["stream", "--seconds", "0"],
+        ["stomp", "--size", "1"],
     ],
 )
 def test_wrong_usage_is_exit_status_two(arguments):
@@ -162,3 +171,27 @@ def test_a_lost_record_is_exit_status_one(monkeypatch):
     done = run("fanout", *options)
     assert done.exit_code == 1
     assert "PROBLEM: 10,000 queues, in process: 1 lost" in done.output
+
+
+def test_stomp_names_its_scenarios():
+    done = run("stomp", "--list", "--only", "window 1,000")
+    assert done.output.splitlines() == ["1 pair, window 1,000", "50 pairs, window 1,000"]
+
+
+def test_stomp_is_printed_and_written_and_a_lost_message_is_exit_status_one(monkeypatch, tmp_path):
+    @contextlib.contextmanager
+    def nowhere(systems, directory, core):
+        yield dict.fromkeys(systems)
+
+    def lose(plan, system, where):
+        return stomp_scenarios.StompOutcome(system=system, problems=["1 lost of 2"])
+
+    monkeypatch.setattr(stomp_scenarios, "started", nowhere)
+    monkeypatch.setattr(stomp_scenarios, "run_once", lose)
+    file = tmp_path / "out.json"
+    options = ["--system", "braidmq", "--only", "latency", "--repeats", "1", "--json", file]
+    done = run("stomp", *options, "--dir", tmp_path)
+    assert done.exit_code == 1
+    assert "PROBLEM: latency 500/s, braidmq: 1 lost of 2" in done.output
+    report = json.loads(file.read_text())
+    assert [each["system"] for each in report["rows"][0]["figures"]] == ["braidmq"]

@@ -1,0 +1,101 @@
+"""ActiveMQ Classic as a peer: Debian's package, KahaDB on disk, a STOMP port.
+
+A receipt for a persistent message means that KahaDB has synced its journal: the strategy
+``always``, which is also its default. The heap is as large as the memory RabbitMQ may use.
+Everything else is as it comes. It is started as its own script does, without that script, which
+wants to become another user. Debian has log4j 1.2 for it, whatever its documentation says.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from .peer import PeerProcess, ServerFailed, find_program
+
+__all__ = ["HEAP_MIB", "ActiveMQProcess", "configuration", "version", "why_not"]
+
+HEAP_MIB: Final = 1024  # of memory, for each peer
+
+_HOME: Final = Path("/usr/share/activemq")
+_JARS: Final = Path("/usr/share/java")
+_BESIDE: Final = ("hawtdispatch", "hawtdispatch-transport", "jettison", "mqtt-client", "xstream")
+_PACKAGES: Final = (
+    "activemq libmqtt-client-java libhawtdispatch-java libxstream-java libjettison-java"
+)
+_PATIENCE: Final = 3  # times as long as other peers get: a virtual machine has to start
+_LOGGING: Final = """\
+log4j.rootLogger=WARN, console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%p %c %m%n
+"""
+
+
+def version() -> str:
+    """Its version, "" when it is not installed."""
+    for jar in _JARS.glob("activemq-broker-*.jar"):
+        if found := re.fullmatch(r"activemq-broker-([\d.]+)\.jar", jar.name):
+            return found[1]
+    return ""
+
+
+def why_not() -> str:
+    """Why there is no server; "" when there is."""
+    jars = [_HOME / "lib" / "activemq-stomp.jar", *(_JARS / f"{name}.jar" for name in _BESIDE)]
+    if find_program("java") and all(jar.exists() for jar in jars):
+        return ""
+    return f"activemq is not installed (apt install --no-install-recommends {_PACKAGES})"
+
+
+def configuration(port: int, directory: str) -> str:
+    """Its configuration file."""
+    return f"""\
+<beans xmlns="http://www.springframework.org/schema/beans"
+  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+  xsi:schemaLocation="http://www.springframework.org/schema/beans
+  http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
+  http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
+  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="bench" useJmx="false"
+    dataDirectory="{directory}/data">
+    <persistenceAdapter>
+      <kahaDB directory="{directory}/data/kahadb" journalDiskSyncStrategy="always"/>
+    </persistenceAdapter>
+    <transportConnectors>
+      <transportConnector name="stomp" uri="stomp+nio://127.0.0.1:{port}"/>
+    </transportConnectors>
+  </broker>
+</beans>
+"""
+
+
+class ActiveMQProcess(PeerProcess):
+    """``with ActiveMQProcess(directory) as broker: connect(broker.host, broker.port)``."""
+
+    name = "activemq"
+
+    def _command(self, port: int) -> Sequence[str]:
+        if reason := why_not():
+            raise ServerFailed(reason)
+        base = Path(self.directory)
+        file = base / "activemq.xml"
+        file.write_text(configuration(port, self.directory))
+        (base / "log4j.properties").write_text(_LOGGING)
+        jars = [
+            *sorted((_HOME / "lib").glob("*.jar")),
+            *sorted((_HOME / "lib" / "optional").glob("*.jar")),
+            *(_JARS / f"{name}.jar" for name in _BESIDE),
+        ]
+        return (
+            find_program("java"),
+            f"-Xms{HEAP_MIB}m",
+            f"-Xmx{HEAP_MIB}m",
+            f"-Dlog4j.configuration=file:{base}/log4j.properties",
+            f"-Dactivemq.home={_HOME}",
+            *(f"-Dactivemq.{name}={base}" for name in ("base", "conf", "data")),
+            *("-cp", ":".join(map(str, [base, *jars]))),
+            *("org.apache.activemq.console.Main", "start", f"xbean:file:{file}"),
+        )
+
+    def _accepts(self) -> bool:
+        return any(super(ActiveMQProcess, self)._accepts() for _ in range(_PATIENCE))

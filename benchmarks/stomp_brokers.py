@@ -1,0 +1,77 @@
+"""The systems of a comparison of STOMP: which there are, and how each is started.
+
+Each is started once and kept for the whole table, with data on disk in a directory of its own: a
+virtual machine that compiles what runs often would otherwise be measured before it has.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from . import stomp_activemq, stomp_rabbitmq
+from .mqtt_load import pinned
+from .peer import PeerProcess, ServerFailed
+from .server import ServerProcess
+from .stomp_activemq import ActiveMQProcess
+from .stomp_plan import OURS
+from .stomp_rabbitmq import RabbitMQProcess
+
+__all__ = ["PEERS", "SYSTEMS", "Running", "missing", "started", "version_of"]
+
+PEERS: Final = ("activemq", "rabbitmq")
+SYSTEMS: Final = (OURS, *PEERS)
+_URL: Final = "stomp://127.0.0.1:0"
+
+
+class Running(msgspec.Struct, frozen=True):
+    """Where a broker listens, and its process."""
+
+    host: str
+    port: int
+    pid: int
+
+
+def missing(system: str) -> str:
+    """Why a system cannot be started; "" when it can."""
+    if system == "activemq":
+        return stomp_activemq.why_not()
+    return stomp_rabbitmq.why_not() if system == "rabbitmq" else ""
+
+
+def version_of(system: str) -> str:
+    """Which version would be started; "" when none is there."""
+    if system == "activemq":
+        return stomp_activemq.version()
+    return stomp_rabbitmq.version() if system == "rabbitmq" else package_version("braidmq")
+
+
+@contextlib.contextmanager
+def started(systems: Sequence[str], directory: str, core: int) -> Iterator[dict[str, Running]]:
+    """Brokers by name, on a core or (-1) on all. Raises ServerFailed."""
+    with contextlib.ExitStack() as stack:
+        yield {name: _start(stack, name, Path(directory, name), core) for name in systems}
+
+
+def _start(stack: contextlib.ExitStack, name: str, directory: Path, core: int) -> Running:
+    directory.mkdir()
+    with pinned(core):  # what it starts inherits the core
+        if name == OURS:
+            server = ServerProcess(str(directory), ("--listen", _URL))
+            return _ours(stack.enter_context(server))
+        kind: type[PeerProcess] = ActiveMQProcess if name == "activemq" else RabbitMQProcess
+        peer = stack.enter_context(kind(str(directory)))
+    return Running(peer.host, peer.port, peer.pid)
+
+
+def _ours(server: ServerProcess) -> Running:
+    urls = json.loads(Path(server.directory, "ready.json").read_text())["urls"]
+    for url in map(urlsplit, urls):
+        if url.scheme == "stomp" and url.hostname and url.port:
+            return Running(url.hostname, url.port, server.pid)
+    raise ServerFailed("the broker has no STOMP listener")

@@ -1,0 +1,119 @@
+"""RabbitMQ as a peer: Debian's package with the STOMP plugin, durable classic queues.
+
+``/queue/NAME`` is a durable queue there, and the receipt of a persistent message waits for the
+publisher confirm. It may use as much memory as ActiveMQ's heap before it slows producers down. It
+is started by the script below ``/usr/lib``: the one in ``/usr/sbin`` becomes another user. A node
+registers with a port mapper, which would outlive it: so it gets one of its own, which is ended
+after it.
+"""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from .peer import PeerProcess, ServerFailed, find_program
+from .stomp_activemq import HEAP_MIB
+
+__all__ = ["PortMapperProcess", "RabbitMQProcess", "configuration", "version", "why_not"]
+
+_HOME: Final = Path("/usr/lib/rabbitmq")
+_SCRIPT: Final = _HOME / "bin" / "rabbitmq-server"
+_PATIENCE: Final = 3  # times as long as other peers get: it takes 12 s on an idle machine
+
+
+def version() -> str:
+    """Its version, "" when it is not installed."""
+    names = sorted(each.name for each in _HOME.glob("lib/rabbitmq_server-*"))
+    return names[-1].rpartition("-")[2] if names else ""
+
+
+def why_not() -> str:
+    """Why there is no server; "" when there is."""
+    if _SCRIPT.exists() and find_program("epmd"):
+        return ""
+    return "rabbitmq is not installed (apt install --no-install-recommends rabbitmq-server)"
+
+
+def configuration(port: int) -> str:
+    """Its configuration file."""
+    lines = [
+        "listeners.tcp = none",  # of AMQP
+        f"stomp.listeners.tcp.1 = 127.0.0.1:{port}",
+        f"vm_memory_high_watermark.absolute = {HEAP_MIB}MiB",
+        "log.console = false",
+        "log.file.level = warning",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class PortMapperProcess(PeerProcess):
+    """``epmd`` of one node; it listens on loopback."""
+
+    name = "epmd"
+
+    def _command(self, port: int) -> Sequence[str]:
+        return find_program("epmd"), "-port", str(port), "-address", self.host
+
+
+class RabbitMQProcess(PeerProcess):
+    """``with RabbitMQProcess(directory) as broker: connect(broker.host, broker.port)``."""
+
+    name = "rabbitmq"
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory)
+        self.mapper = PortMapperProcess(directory)
+
+    def start(self) -> None:
+        """Start both, and wait until the node accepts. Raises ServerFailed."""
+        if reason := why_not():
+            raise ServerFailed(reason)
+        self.mapper.start()
+        try:
+            super().start()
+        except BaseException:
+            self.mapper.kill()
+            raise
+
+    def stop(self) -> None:
+        """Let the node end, then its port mapper. Raises ServerFailed."""
+        try:
+            super().stop()
+        finally:
+            self.mapper.kill()
+
+    def kill(self) -> None:
+        """End both as a crash would."""
+        super().kill()
+        self.mapper.kill()
+
+    def _command(self, port: int) -> Sequence[str]:
+        base = Path(self.directory)
+        (base / "rabbitmq.conf").write_text(configuration(port))
+        (base / "enabled_plugins").write_text("[rabbitmq_stomp].\n")
+        settings = {
+            "HOME": base,  # gets the cookie
+            "ERL_EPMD_PORT": self.mapper.port,
+            "ERL_EPMD_ADDRESS": self.host,
+            "RABBITMQ_NODENAME": "bench@localhost",
+            "RABBITMQ_DIST_PORT": _free_port(),
+            "RABBITMQ_CONFIG_FILE": base / "rabbitmq.conf",
+            "RABBITMQ_CONF_ENV_FILE": base / "none",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": base / "enabled_plugins",
+            "RABBITMQ_MNESIA_BASE": base / "mnesia",
+            "RABBITMQ_LOG_BASE": base / "log",
+            "RABBITMQ_PID_FILE": base / "pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-kernel inet_dist_use_interface {127,0,0,1}"),
+            "RUNNING_UNDER_SYSTEMD": "true",  # the script becomes the node, instead of its parent
+        }
+        words = [f"{name}={value}" for name, value in settings.items()]
+        return find_program("env"), *words, str(_SCRIPT)
+
+    def _accepts(self) -> bool:
+        return any(super(RabbitMQProcess, self)._accepts() for _ in range(_PATIENCE))
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

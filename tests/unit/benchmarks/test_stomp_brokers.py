@@ -1,0 +1,41 @@
+"""Systems are started by their names, and who cannot take part says why."""
+
+import json
+
+import pytest
+
+from braidmq.benchmarks import stomp_activemq, stomp_brokers, stomp_rabbitmq
+from braidmq.benchmarks.peer import ServerFailed
+from braidmq.benchmarks.server import ServerProcess
+from braidmq.benchmarks.stomp_brokers import PEERS, SYSTEMS, missing, started, version_of
+from braidmq.benchmarks.stomp_client import connect, disconnect
+from braidmq.benchmarks.stomp_plan import OURS
+
+
+def test_who_is_not_installed_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(stomp_activemq, "_HOME", tmp_path)
+    monkeypatch.setattr(stomp_activemq, "_JARS", tmp_path)
+    monkeypatch.setattr(stomp_rabbitmq, "_HOME", tmp_path)
+    monkeypatch.setattr(stomp_rabbitmq, "_SCRIPT", tmp_path / "none")
+    assert not missing(OURS) and version_of(OURS)
+    for peer in PEERS:
+        assert "apt install" in missing(peer)
+        assert version_of(peer) == ""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_each_is_started_and_ended(tmp_path, system):
+    if reason := missing(system):
+        pytest.skip(reason)
+    with started([system], str(tmp_path), -1) as running:
+        where = running[system]
+        assert where.pid
+        disconnect(connect(where.host, where.port))
+    with pytest.raises(OSError, match="refused"):
+        connect(where.host, where.port)
+
+
+def test_ours_without_a_listener_is_told(tmp_path):
+    (tmp_path / "ready.json").write_text(json.dumps({"urls": ["braid://127.0.0.1:7450"]}))
+    with pytest.raises(ServerFailed, match="no STOMP listener"):
+        stomp_brokers._ours(ServerProcess(str(tmp_path)))
