@@ -30,7 +30,8 @@ _PLAN, _HEADERS = "plan", "headers"
 class Plan(msgspec.Struct, kw_only=True, frozen=True, gc=False, omit_defaults=True):
     """What there is to know of a schedule besides its message.
 
-    It is on disk, where a default is what is not there: none of them may ever change. The fields are those of ``Scheduled``, and ``user``: whose rights it has.
+    The fields are those of ``Scheduled``, and ``user``: whose rights it has. It is on disk, where
+    a default is what does not stand there: none of them may ever change.
     """
 
     kind: ScheduleKind
