@@ -22,18 +22,22 @@ what no consumer has or could have now.
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from ..storage.record import MessageContent
 from .dedup import group_hash
 from .index import LEASED, Lane
 from .lease import Consumer
 from .message import GROUP_ID, GROUP_SEQUENCE, Headers, unpack_headers
+from .selecting import selects
 from .state import LANE_SHIFT
 
 if TYPE_CHECKING:
     from .queue import Queue
 
 __all__ = ["Affinity"]
+
+_Found: TypeAlias = tuple[int, MessageContent, Headers]  # its sequence, and what was unpacked of it
 
 _GROUP_ID = GROUP_ID.encode()
 _CHOICES = 16  # of those next in turn are compared when a bucket is given away
@@ -140,29 +144,31 @@ class Affinity:
 
     # Deciding ---------------------------------------------------------------------------------
 
-    def admits(self, consumer: Consumer, lane: Lane, number: int, attributes: bytes) -> bool:
+    def admits(self, consumer: Consumer, lane: Lane, number: int, message: MessageContent) -> bool:
         """Whether the consumer gets a message that :meth:`find` found; else it is passed over."""
         if self._first_parked(consumer, lane) == number:
             heappop(self._parked[consumer][lane.base])
             self._unpark(1)
             return True
+        seq = lane.base | number
         headers: Headers | None = None
         if consumer.selector is not None:
-            headers = unpack_headers(attributes)
-            if not consumer.selector.matches(headers):
+            headers = unpack_headers(message.attributes)
+            if not selects(consumer.selector, self._queue, seq, message, headers):
                 consumer.positions[lane.base] = number + 1
                 return False
-        if _GROUP_ID not in attributes:
+        if _GROUP_ID not in message.attributes:
             return True
-        headers = unpack_headers(attributes) if headers is None else headers
+        headers = unpack_headers(message.attributes) if headers is None else headers
         group = headers.get(GROUP_ID)
         if not group:
             return True
         hashed = group_hash(group if isinstance(group, str) else group.decode("utf-8", "replace"))
         index = hashed % self._queue.host.limits.sticky_groups_max
-        bucket = self._bucket(index, hashed, consumer, headers)
+        found = (seq, message, headers)
+        bucket = self._bucket(index, hashed, consumer, found)
         owner = bucket.owner if bucket is not None else consumer
-        if bucket is None or not _takes(owner, consumer, headers):
+        if bucket is None or not self._takes(owner, consumer, found):
             return True
         if owner is not consumer and consumer.selector is not None:
             consumer.positions[lane.base] = number + 1
@@ -175,13 +181,11 @@ class Affinity:
             self._free(index)
         return owner is consumer
 
-    def _bucket(
-        self, index: int, hashed: int, consumer: Consumer, headers: Headers
-    ) -> _Bucket | None:
+    def _bucket(self, index: int, hashed: int, consumer: Consumer, found: _Found) -> _Bucket | None:
         """The bucket, somebody's from now on; None when there is nobody to give it to."""
         bucket = self._buckets.get(index)
         if bucket is None:
-            owner = self._choose(consumer, headers)
+            owner = self._choose(consumer, found)
             if owner is not None:
                 bucket = self._buckets[index] = _Bucket(owner, hashed)
                 self._counts[owner] = self._counts.get(owner, 0) + 1
@@ -189,15 +193,22 @@ class Affinity:
             bucket.group = 0
         return bucket
 
-    def _choose(self, consumer: Consumer, headers: Headers) -> Consumer | None:
+    def _choose(self, consumer: Consumer, found: _Found) -> Consumer | None:
         """Who gets a bucket: of the highest priority the one that has the fewest."""
         chosen = None if consumer.one_shot else consumer
         for each in islice(self._queue.hungry, _CHOICES):
-            if each.one_shot or not _takes(each, consumer, headers):
+            if each.one_shot or not self._takes(each, consumer, found):
                 continue
             if chosen is None or self._weight(each) < self._weight(chosen):
                 chosen = each
         return chosen
+
+    def _takes(self, owner: Consumer, asking: Consumer, found: _Found) -> bool:
+        """Whether the owner's selector lets a message through that passed the asking one's."""
+        if owner is asking or owner.selector is None:
+            return True
+        seq, message, headers = found
+        return selects(owner.selector, self._queue, seq, message, headers)
 
     def _weight(self, consumer: Consumer) -> tuple[int, int]:
         return -consumer.priority, self._counts.get(consumer, 0)
@@ -249,11 +260,6 @@ class Affinity:
         """All messages are gone."""
         self._parked.clear()
         self._unpark(self._passed)
-
-
-def _takes(owner: Consumer, asking: Consumer, headers: Headers) -> bool:
-    """Whether the owner's selector lets a message through that passed the asking one's."""
-    return owner is asking or owner.selector is None or owner.selector.matches(headers)
 
 
 def _closes(headers: Headers) -> bool:

@@ -27,7 +27,7 @@ from .index_keys import IndexKeys
 from .message import HeaderMap
 from .queue import Queue
 from .router import FilterTree
-from .selectors import Selector
+from .selectors import MessageFields, Selector
 from .stream import Stream
 
 __all__ = [
@@ -109,10 +109,13 @@ class Condition:
         found = self._selector or self._policy
         return found.index_keys() if found is not None else None
 
-    def matches_headers(self, headers: HeaderMap) -> bool:
-        """Whether headers fulfil it, which must be about headers."""
-        if self._selector is not None:
-            return self._selector.matches(headers)
+    def matches_headers(self, headers: HeaderMap, time_ms: int) -> bool:
+        """Whether headers of what was published then fulfil it, which must be about headers."""
+        selector = self._selector
+        if selector is not None:
+            if selector.asks_fields:  # an id it has once it is written, a priority never
+                return selector.matches(headers, MessageFields(time_ms=time_ms))
+            return selector.matches(headers)
         return self._policy is None or self._policy.matches_attributes(headers)
 
     def matches_body(self, document: Mapping[str, Any] | None) -> bool:

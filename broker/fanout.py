@@ -155,14 +155,14 @@ class Fanout:
 
     # Who --------------------------------------------------------------------------------------
 
-    def plan(self, bundles: Sequence[Bundle], publication: Publication) -> Plan:
+    def plan(self, bundles: Sequence[Bundle], publication: Publication, now_ms: int) -> Plan:
         """Who takes the messages of a publication."""
         plan = Plan(publication)
         version = self._access.version
         for bundle in bundles:
             if bundle.version != version:
                 self._refresh(bundle, version)
-            self._choose(plan, bundle)
+            self._choose(plan, bundle, now_ms)
         several = len(bundles) > 1
         if several:
             plan.plain = list(dict.fromkeys(plan.plain))
@@ -184,14 +184,15 @@ class Fanout:
             return False
         return self.may(user, send_action(target), target.name)
 
-    def _choose(self, plan: Plan, bundle: Bundle) -> None:
+    def _choose(self, plan: Plan, bundle: Bundle, now_ms: int) -> None:
         plain, streams, special = bundle.plain, bundle.streams, bundle.special
         if len(bundle.by_headers):
             headers = plan.headers
             plain, streams, special = plain[:], streams[:], special[:]
             for binding in bundle.by_headers.by_headers(headers):
                 assert binding.condition is not None
-                if not binding.allowed or not binding.condition.matches_headers(headers):
+                matches = binding.condition.matches_headers
+                if not binding.allowed or not matches(headers, now_ms):
                     continue
                 target = binding.target
                 if not binding.plain:

@@ -35,6 +35,7 @@ class Host(Protocol):
     """What a queue needs of the broker around it."""
 
     limits: Limits
+    instance: int  # names the log; with a message's id, the message
     on_fault: Callable[[Exception], None]  # what a sink has raised by mistake
     advising: "Advising"
 

@@ -35,10 +35,11 @@ def _check_ids(message: Outgoing, limits: Limits) -> None:
         raise InvalidArgument(f"a deduplication id has at most {limits.dedup_id_bytes_max} bytes")
 
 
-def check_for_standard(message: Outgoing, limits: Limits, sticky: bool = False) -> None:
-    """Raise TooLarge or InvalidArgument for a message that a standard queue cannot take.
+def check_for_standard(message: Outgoing, limits: Limits, sticky: bool = False) -> bytes:
+    """The headers that a standard queue keeps of a message.
 
-    ``sticky``: the queue has group affinity, so it knows groups.
+    ``sticky``: the queue has group affinity, so it knows groups. Raises TooLarge or
+    InvalidArgument when it cannot take the message.
     """
     if (
         len(message.body) <= limits.body_bytes_max
@@ -49,7 +50,7 @@ def check_for_standard(message: Outgoing, limits: Limits, sticky: bool = False) 
         and not message.group
         and not message.dedup_id
     ):
-        return  # a body and nothing else: the most common case first
+        return b""  # a body and nothing else: the most common case first
     _check(message, limits)
     if not -1 <= message.delay_ms <= DELAY_MS_MAX:
         raise InvalidArgument(f"a delay is between 0 and {DELAY_MS_MAX} ms")
@@ -59,6 +60,8 @@ def check_for_standard(message: Outgoing, limits: Limits, sticky: bool = False) 
         if not sticky or message.dedup_id:
             raise InvalidArgument("message groups and deduplication need a FIFO queue")
         _check_ids(message, limits)
+        return with_ids(message)
+    return message.attributes
 
 
 def check_for_fifo(message: Outgoing, limits: Limits) -> None:

@@ -24,12 +24,13 @@ from .affinity import Affinity
 from .errors import BraidError, InvalidArgument, LeaseLost
 from .host import ACKED, EXPIRED, Counters, Host
 from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
-from .intake import check_for_standard, with_ids
+from .intake import check_for_standard
 from .lease import Consumer, Lease, WaitList, rewind
 from .limits import DELAY_MS_MAX
-from .message import Delivery, Outgoing, Receipt, Sent, unpack_headers
+from .message import Delivery, Outgoing, Receipt, Sent
 from .overflow import make_room
 from .reader import Reader
+from .selecting import selects
 from .settings import QueueSettings
 from .state import LANE_SHIFT, NUMBER_MASK, QueueState, lane_code
 from .ticking import do_what_is_due
@@ -109,12 +110,7 @@ class Queue(QueueState):
     def _send_one(self, message: Outgoing, now_ms: int, more: Sequence[tuple[int, int]]) -> Sent:
         settings = self.settings
         body = message.body
-        attributes = message.attributes
-        if message.group:
-            check_for_standard(message, self.host.limits, sticky=self.affinity is not None)
-            attributes = with_ids(message)
-        else:
-            check_for_standard(message, self.host.limits)
+        attributes = check_for_standard(message, self.host.limits, self.affinity is not None)
         size = len(body) + len(attributes)
         if settings.messages_max or settings.bytes_max:
             make_room(self, size, now_ms)
@@ -330,9 +326,9 @@ class Queue(QueueState):
         if not self.choosy:
             return True
         if self.affinity is not None:
-            return self.affinity.admits(consumer, lane, number, message.attributes)
-        if consumer.selector is not None and not consumer.selector.matches(
-            unpack_headers(message.attributes)
+            return self.affinity.admits(consumer, lane, number, message)
+        if consumer.selector is not None and not selects(
+            consumer.selector, self, lane.base | number, message
         ):
             consumer.positions[lane.base] = number + 1
             return False

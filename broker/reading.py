@@ -9,8 +9,9 @@ from ..storage.errors import StorageError
 from ..storage.record import MessageContent
 from .errors import BraidError, Unavailable
 from .index import HELD, LEASED, LSN_MASK
-from .message import Browsed, unpack_headers
+from .message import Browsed
 from .queue import Queue
+from .selecting import selects
 from .selectors import Selector
 
 __all__ = ["Answer", "Browse", "Later", "ReadMany"]
@@ -121,8 +122,7 @@ class Browse(ReadMany):
         super()._take(seq, slot, message)
         browsed = self.found[-1]
         if (self._state not in ("all", browsed.state)) or (
-            self._selector is not None
-            and not self._selector.matches(unpack_headers(browsed.attributes))
+            self._selector is not None and not selects(self._selector, self._queue, seq, message)
         ):
             self.found.pop()
         else:

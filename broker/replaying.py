@@ -285,7 +285,7 @@ class Replay:
         topic = headers.get(TOPIC)
         if not isinstance(topic, str) or not matches(binding.filter, topic):
             return None
-        if not who.allows("topic:Subscribe", topic) or not _holds(binding, headers, record.body):
+        if not who.allows("topic:Subscribe", topic) or not _holds(binding, headers, record):
             return None
         definition = self.definition
         origin: Headers = {
@@ -374,14 +374,14 @@ def _is_limited(queue: Queue) -> bool:
     return bool(queue.settings.messages_max or queue.settings.bytes_max)
 
 
-def _holds(binding: Binding, headers: Headers, body: bytes) -> bool:
+def _holds(binding: Binding, headers: Headers, record: Record) -> bool:
     """Whether the condition holds."""
     condition = binding.condition
     if condition is None:
         return True
     if condition.on_body:
-        return condition.matches_body(decode_body(body))
-    return condition.matches_headers(headers)
+        return condition.matches_body(decode_body(record.body))
+    return condition.matches_headers(headers, record.time_ms)
 
 
 def _address_queue(letter: Letter, queue: Queue, group: str, now_ms: int) -> None:

@@ -124,6 +124,10 @@ class QueueState:
         """The lane and number of a sequence; the lane is None when there is none such."""
         return self.by_code.get(seq >> LANE_SHIFT), seq & NUMBER_MASK
 
+    def priority(self, seq: int) -> int:
+        """The priority of a message."""
+        return lane_priority(seq)
+
     def unread(self) -> int:
         """How many messages there are besides the ``live`` ones: a view's, in its stream."""
         return 0

@@ -37,7 +37,7 @@ from .group import record_time_ms
 from .host import Host
 from .index import HELD, LEASED, LSN_MASK, Lane, Page
 from .lease import Consumer
-from .message import Delivery, Outgoing, Sent
+from .message import PRIORITY_DEFAULT, Delivery, Outgoing, Sent
 from .queue import Queue
 from .state import COUNTS, LANE_SHIFT, NUMBER_MASK, QUEUE, WHEEL
 from .stream import Stream
@@ -478,6 +478,9 @@ class StreamView(Queue):
         return min((due for due in times if due), default=None)
 
     # As it is ---------------------------------------------------------------------------------
+
+    def priority(self, seq: int) -> int:
+        return PRIORITY_DEFAULT
 
     def unread(self) -> int:
         """How many records stand in the stream that were not admitted yet."""

@@ -306,7 +306,7 @@ class Topics:
                 live.append((session, match))
         if publication.qos:
             queues.extend(share.target for share in route.shares)
-        plan = self._fanout.plan(route.bundles, publication) if route.bundles else None
+        plan = self._fanout.plan(route.bundles, publication, now_ms) if route.bundles else None
         try:
             level = self._keep(publication, queues, plan, now_ms)
         except Unavailable:

@@ -311,7 +311,7 @@ class _Transaction:
     ) -> None:
         """What a message comes to by bindings. A target that refuses it refuses nothing else."""
         fanout = self._core.fanout
-        plan = fanout.plan(route.bundles, batch)
+        plan = fanout.plan(route.bundles, batch, self._now_ms)
         bindings, size = fanout.weigh(plan, queues, body, self._now_ms)
         self._grow(0, size)
         content = len(batch.attributes) + len(body)

@@ -6,6 +6,7 @@ given what somebody has. What somebody could be given is never left lying, howev
 queue looks ahead: whenever all consumers have credit enough, nothing stays ready.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypothesis import settings
@@ -19,7 +20,14 @@ from tests.broker_harness import Collector, Harness, sent
 
 GROUPS = st.sampled_from(["", "a", "a", "b", "c", "d", "e"])
 PRIORITY = {"d": 9, "e": 0}  # of a group's messages: all have the same, or there is no order
-SELECTORS = st.sampled_from(["", "", "", "n = '1'", "n = '2'"])
+WANTED: dict[str, Callable[[str, int], bool]] = {  # selector -> of a header and a priority
+    "": lambda n, priority: True,
+    "n = '1'": lambda n, priority: n == "1",
+    "n = '2'": lambda n, priority: n == "2",
+    "JMSPriority < 9": lambda n, priority: priority < 9,
+    "n = '1' OR JMSPriority = 9": lambda n, priority: n == "1" or priority == 9,
+}
+SELECTORS = st.sampled_from(["", "", "", *WANTED])
 PICKS = st.integers(0, 1_000)
 
 
@@ -27,6 +35,7 @@ PICKS = st.integers(0, 1_000)
 class Message:
     """What was sent, and who got it first."""
 
+    n: str
     group: str
     life: int  # how often its group was closed before
     closes: bool
@@ -40,6 +49,7 @@ class Holder:
     consumer: Consumer
     sink: Collector
     credit: int
+    wants: Callable[[str, int], bool]
     held: list[Delivery] = field(default_factory=list)
 
 
@@ -75,6 +85,7 @@ class AffinityMachine(RuleBasedStateMachine):
                 held.add(delivery.seq)
                 message = self.messages[delivery.seq]
                 assert delivery.body == message.body
+                assert holder.wants(message.n, PRIORITY.get(message.group, 4))
                 if message.group and message.group not in self.tainted and self.plain:
                     self.check_group(holder, delivery.seq, message)
         if not any(holder.credit for holder in self.holders):
@@ -122,7 +133,7 @@ class AffinityMachine(RuleBasedStateMachine):
                 )
             )
             life = self.lives.get(group, 0)
-            self.messages[result.seq] = Message(group, life, last, body)
+            self.messages[result.seq] = Message(n, group, life, last, body)
             self.lives[group] = life + last
         self.check_pushed()
 
@@ -138,7 +149,7 @@ class AffinityMachine(RuleBasedStateMachine):
         consumer, sink = self.broker.consume(credit, "q", selector, priority, exclusive)
         self.plain = self.plain and not selector and exclusive is Exclusivity.SHARED
         assert preferred is None or not self.plain
-        self.holders.append(Holder(consumer, sink, credit))
+        self.holders.append(Holder(consumer, sink, credit, WANTED[selector]))
         self.check_pushed()
 
     @precondition(lambda self: self.holders)

@@ -93,9 +93,21 @@ def test_bindings_of_a_filter_and_a_user_are_one_bundle():
 def test_a_condition_is_one_of_three():
     with pytest.raises(InvalidArgument):
         Condition(BindingSettings(where="a = 'b'", policy="{}"))
-    assert Condition(BindingSettings(where="a = 'b'")).matches_headers({"a": "b"})
+    assert Condition(BindingSettings(where="a = 'b'")).matches_headers({"a": "b"}, 0)
     policy = Condition(BindingSettings(policy='{"a": ["b"]}', scope="body"))
     assert policy.on_body and policy.matches_body({"a": "b"}) and not policy.matches_body(None)
+
+
+def test_a_selector_is_told_the_time_of_a_publication_and_that_it_has_no_priority_and_no_id():
+    broker = Harness()
+    broker.declare("q")
+    now_ms = broker.clock.ms
+    where = f"JMSTimestamp > {now_ms} AND JMSPriority = 4 AND JMSMessageID IS NULL"
+    bind(broker, "t", "q", where=where)
+    publish(broker, "t", b"1")
+    broker.advance(1)
+    publish(broker, "t", b"2")
+    assert broker.bodies("q") == [b"2"]
 
 
 def test_a_changed_target_is_noticed():

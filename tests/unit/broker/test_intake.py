@@ -39,7 +39,8 @@ def test_standard_queue_refuses(fields):
 
 @pytest.mark.parametrize("group", ["12345", "ééé", "\ud800"])
 def test_queue_with_group_affinity_takes_groups_up_to_the_limit(group):
-    check_for_standard(Outgoing(b"", group="éé"), LIMITS, sticky=True)
+    kept = check_for_standard(Outgoing(b"", group="éé"), LIMITS, sticky=True)
+    assert unpack_headers(kept) == {"group-id": "éé"}
     for message in (Outgoing(b"", group=group), Outgoing(b"", group="g", dedup_id="d")):
         with pytest.raises(InvalidArgument):
             check_for_standard(message, LIMITS, sticky=True)

@@ -2,8 +2,9 @@
 
 The model predicts exactly: which messages a receive gets, in which order, with which count; what
 is ready, delayed, in flight, dead. Of what is pushed it says how much there is for all, and that
-nobody is served who has to stand behind somebody else. The one liberty: a message past its time to live may still
-stand in the queue (a restart forgets that it was due), as long as nobody is given it.
+nobody is served who has to stand behind somebody else. The one liberty: a message past its time to
+live may still stand in the queue (a restart forgets that it was due), as long as nobody is given
+it.
 """
 
 from dataclasses import dataclass, field
@@ -70,19 +71,18 @@ class Model:
     expired: set[int] = field(default_factory=set)
     spent: int = 0  # of the credit, by what was pushed and not attributed to a holder yet
 
-    def next_ready(self) -> Message | None:
+    def take(self, most: int, wanted: int = -1) -> list[Message]:
+        """What a consumer is given that may have ``most``, of one priority or of any."""
         ready = [m for m in self.messages.values() if not m.token and not m.due_ms]
-        return min(ready, key=lambda m: (-m.priority, m.seq), default=None)
-
-    def take(self, most: int) -> list[Message]:
-        """What a consumer is given that may have ``most``."""
         taken: list[Message] = []
-        while len(taken) < most and (message := self.next_ready()) is not None:
+        for message in sorted(ready, key=lambda m: (-m.priority, m.seq)):
+            if len(taken) == most:
+                break
             if message.is_expired(self.now_ms):
                 self.expire(message)
             elif message.receives >= MAX_RECEIVES:
                 self.bury(message)
-            else:
+            elif wanted in (-1, message.priority):
                 message.receives += 1
                 message.token = -1
                 taken.append(message)
@@ -207,15 +207,20 @@ class QueueMachine(RuleBasedStateMachine):
             self.model.messages[message.seq] = message
         self.check_pushed(self.model.push())
 
-    @rule(count=st.integers(1, 6), lease=st.sampled_from([100, 500, 5_000]))
-    def receive(self, count: int, lease: int) -> None:
+    @rule(
+        count=st.integers(1, 6),
+        lease=st.sampled_from([100, 500, 5_000]),
+        wanted=st.sampled_from([-1, -1, 0, 4, 9]),
+    )
+    def receive(self, count: int, lease: int, wanted: int) -> None:
         stands_by = self.model.served() is not self.model.holders
-        expected = [] if stands_by else self.model.take(count)
-        got = self.broker.receive(count, lease_ms=lease)
+        expected = [] if stands_by else self.model.take(count, wanted)
+        selector = f"JMSPriority = {wanted}" if wanted >= 0 else ""
+        got = self.broker.receive(count, lease_ms=lease, selector=selector)
         # What has to be read from disk may end a receive early: ask until nothing is left.
         more = got
         while more and len(got) < count:
-            more = self.broker.receive(count - len(got), lease_ms=lease)
+            more = self.broker.receive(count - len(got), lease_ms=lease, selector=selector)
             got = got + more
         for delivery, message in zip(got, expected, strict=True):
             self.check_delivery(delivery, message)

@@ -90,6 +90,19 @@ def test_the_condition_of_the_binding_holds(broker):
     assert broker.bodies("body") == [b'{"n": 1}'] * 2
 
 
+def test_a_selector_is_told_the_time_of_the_first_publication(broker):
+    archived(broker)
+    publish(broker, "t", b"old")
+    old_ms = broker.clock.ms
+    broker.advance(1_000)
+    publish(broker, "t", b"new")
+    queues(broker, "q")
+    bind(broker, "t", "q", where=f"JMSTimestamp = {old_ms}")
+    replay(broker, "t", "q")
+    assert run_replays(broker).examined == 2
+    assert broker.bodies("q") == [b"old"]
+
+
 def test_records_that_came_by_no_topic_are_left_out(broker):
     archived(broker)
     batch = Appending([b"x", b"y"], [b"t", b"t"], [b"", b"\x81\xa5topic\xc4\x01t"])

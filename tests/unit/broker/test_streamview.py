@@ -19,6 +19,7 @@ from braidmq.broker.message import pack_headers
 from braidmq.broker.passwords import hash_password
 from braidmq.broker.publishing import Posted
 from braidmq.broker.streams import Appending
+from braidmq.broker.values import message_id
 from braidmq.storage.log import Durability
 from braidmq.storage.memory import MemoryLog
 from tests.broker_disk import DiskBroker
@@ -193,6 +194,20 @@ def test_a_selector_chooses_by_headers_and_by_key():
     _, sink = views.broker.consume(10, "v", selector="n = '9'")
     views.client.try_append(Appending([b"x", b"y"], [b"", b""], [headers[0], b"\x81\xa1n\xa19"]))
     assert bodies(sink.deliveries) == [b"y"]
+
+
+@pytest.mark.parametrize("hash_key", [LOW, HIGH])
+def test_a_selector_is_asked_about_the_time_and_the_id_and_no_record_has_a_priority(hash_key):
+    views = Views(2)
+    before_ms = views.broker.clock.ms
+    views.append(b"1", hash_key=hash_key)
+    views.broker.advance(1_000)
+    views.append(b"2", hash_key=hash_key)
+    last = views.broker.browse("v")[1]
+    name = message_id(views.broker.core.instance, last.id)
+    assert bodies(views.receive(selector=f"JMSMessageID = 'ID:{name}'")) == [b"2"]
+    selector = f"JMSPriority = 4 AND JMSTimestamp = {before_ms}"
+    assert bodies(views.receive(selector=selector)) == [b"1"]
 
 
 def test_browsing_shows_all_that_is_left_and_changes_nothing():
