@@ -2,7 +2,8 @@
 
 1. What it is made of is read strictly, as ``config_reader.py`` tells; what goes together is checked
    here, once every value is right by itself.
-2. ``[mqtt]`` holds what MQTT listeners have in common; a listener's own ``mqtt`` goes over it.
+2. ``[mqtt]`` holds what MQTT listeners have in common; a listener's own ``mqtt`` goes over it. So
+   it is with ``[stomp]``.
    A configuration that was loaded has the whole of it at every listener.
 3. Nothing is read here. Whoever loads a configuration reads the file and passes text and
    environment in.
@@ -39,6 +40,7 @@ from .jwt import JwtSettings, JwtVerifier
 from .limits import ZERO_ALLOWED, Limits, SessionPolicy
 from .mqtt_options import MqttOptions
 from .settings import QueueSettings, check_name
+from .stomp_options import StompOptions
 from .stream_settings import StreamSettings
 from .webhook_policy import WebhookPolicy, webhook_policy_problems
 
@@ -132,6 +134,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     listeners: tuple[Listener, ...] = tuple(Listener(url=url) for url in LISTENERS_DEFAULT)
     drain_ms: int = 25_000
     mqtt: MqttOptions = MqttOptions()
+    stomp: StompOptions = StompOptions()
     log: Logging = Logging()
     storage: Storage = Storage()
     limits: Limits = Limits()
@@ -184,16 +187,21 @@ def _least_of(path: Path) -> int:
 
 
 def _with_common_options(config: Config, reader: Reader) -> Config:
-    """The same, with what is common to MQTT listeners at each of them."""
+    """The same, with what is common to MQTT or STOMP listeners at each of them."""
     listeners = []
     for number, listener in enumerate(config.listeners):
-        if listener.speaks_mqtt:
-            given = reader.keys.get(("listeners", str(number), "mqtt"), set())
-            own = {name: getattr(listener.mqtt, name) for name in given}
-            mqtt = msgspec.structs.replace(config.mqtt, **own)
-            listener = msgspec.structs.replace(listener, mqtt=mqtt)
+        for table in _spoken(listener):
+            given = reader.keys.get(("listeners", str(number), table), set())
+            own = {name: getattr(getattr(listener, table), name) for name in given}
+            options = msgspec.structs.replace(getattr(config, table), **own)
+            listener = msgspec.structs.replace(listener, **{table: options})
         listeners.append(listener)
     return msgspec.structs.replace(config, listeners=tuple(listeners))
+
+
+def _spoken(listener: Listener) -> list[str]:
+    """The tables of options that concern a listener."""
+    return ["mqtt"] * listener.speaks_mqtt + ["stomp"] * listener.speaks_stomp
 
 
 def holds_secrets(layer: Layer) -> bool:
@@ -299,7 +307,7 @@ def flat(config: Config) -> dict[Path, object]:
         elif isinstance(value, IntEnum):
             found[path] = value.name.lower()
         elif path == ("listeners",):
-            found[path] = [_shown(listener, config.mqtt) for listener in config.listeners]
+            found[path] = [_shown(listener, config) for listener in config.listeners]
         else:
             found[path] = json.loads(msgspec.json.encode(value))
 
@@ -307,16 +315,17 @@ def flat(config: Config) -> dict[Path, object]:
     return found
 
 
-def _shown(listener: Listener, common: MqttOptions) -> dict[str, object]:
-    """A listener, with those MQTT options that are its own."""
+def _shown(listener: Listener, config: Config) -> dict[str, object]:
+    """A listener, with those options of its dialects that are its own."""
     shown: dict[str, object] = json.loads(msgspec.json.encode(listener))
     shown.pop("mqtt", None)
-    if listener.speaks_mqtt:
-        options = msgspec.structs.asdict(common)
-        own = msgspec.structs.asdict(listener.mqtt)
+    shown.pop("stomp", None)
+    for table in _spoken(listener):
+        options = msgspec.structs.asdict(getattr(config, table))
+        own = msgspec.structs.asdict(getattr(listener, table))
         differing = {name: value for name, value in own.items() if value != options[name]}
         if differing:
-            shown["mqtt"] = differing
+            shown[table] = differing
     return shown
 
 
@@ -352,7 +361,8 @@ def _secrets(config: Config) -> dict[Path, str]:
 def _addresses(config: Config) -> list[Listener]:
     """The listeners without what can change while they are open."""
     return [
-        msgspec.structs.replace(each, mqtt=MqttOptions(), origins=()) for each in config.listeners
+        msgspec.structs.replace(each, mqtt=MqttOptions(), stomp=StompOptions(), origins=())
+        for each in config.listeners
     ]
 
 

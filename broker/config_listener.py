@@ -9,12 +9,18 @@ import msgspec
 
 from .certificates import CertificateName
 from .mqtt_options import MqttOptions
-from .schemes import MQTT_DIALECTS, SCHEMES, Scheme
+from .schemes import MQTT_DIALECTS, SCHEMES, STOMP_DIALECTS, Scheme
+from .stomp_options import StompOptions
 
 __all__ = ["LISTENERS_DEFAULT", "LISTEN_DEFAULT", "Listener", "listener_problems"]
 
 LISTEN_DEFAULT = "braid://127.0.0.1:7450"  # for clients, too
-LISTENERS_DEFAULT = (LISTEN_DEFAULT, "mqtt://127.0.0.1:1883", "http://127.0.0.1:8450")
+LISTENERS_DEFAULT = (
+    LISTEN_DEFAULT,
+    "mqtt://127.0.0.1:1883",
+    "stomp://127.0.0.1:61613",
+    "http://127.0.0.1:8450",
+)
 _EXAMPLE = f"write it like {LISTEN_DEFAULT}"
 
 
@@ -33,7 +39,7 @@ class Listener(
         certificate_name: which name: the common name, or an alternative name of a kind.
         origins: web sites whose pages may connect, beside the listener's own, as
             ``https://name`` or ``https://name:port``; ``*`` is every site.
-        mqtt: what MQTT clients get.
+        mqtt: what MQTT clients get. stomp: what STOMP clients get.
     """
 
     url: str
@@ -45,6 +51,7 @@ class Listener(
     certificate_name: CertificateName = "cn"
     origins: tuple[str, ...] = ()
     mqtt: MqttOptions = MqttOptions()
+    stomp: StompOptions = StompOptions()
 
     @property
     def parts(self) -> SplitResult:
@@ -61,6 +68,12 @@ class Listener(
         """Whether MQTT clients can come in by it, directly or over WebSocket."""
         scheme = self.scheme
         return scheme is not None and scheme.dialect in MQTT_DIALECTS
+
+    @property
+    def speaks_stomp(self) -> bool:
+        """Whether STOMP clients can come in by it, directly or over WebSocket."""
+        scheme = self.scheme
+        return scheme is not None and scheme.dialect in STOMP_DIALECTS
 
     @property
     def is_loopback(self) -> bool:
@@ -108,6 +121,8 @@ def listener_problems(listener: Listener, seen: set[tuple[str, int]], users: boo
         yield f"origins are web sites: they are for http:// and ws://, not for {parts.scheme}://"
     if listener.mqtt != MqttOptions() and not listener.speaks_mqtt:
         yield f"mqtt is for listeners that MQTT comes in by, not for {parts.scheme}://"
+    if listener.stomp != StompOptions() and not listener.speaks_stomp:
+        yield f"stomp is for listeners that STOMP comes in by, not for {parts.scheme}://"
 
 
 def _tls_problems(listener: Listener, name: str, tls: bool) -> Iterator[str]:

@@ -6,7 +6,7 @@ under the name by which MQTT clients know it. The server maps a dialect's name t
 
 import msgspec
 
-__all__ = ["MQTT_DIALECTS", "SCHEMES", "Scheme"]
+__all__ = ["MQTT_DIALECTS", "SCHEMES", "STOMP_DIALECTS", "Scheme"]
 
 
 class Scheme(msgspec.Struct, frozen=True):
@@ -22,10 +22,14 @@ SCHEMES: dict[str, Scheme] = {
     "braids": Scheme("native", 7450, True),
     "mqtt": Scheme("mqtt", 1883, False),
     "mqtts": Scheme("mqtt", 8883, True),
+    "stomp": Scheme("stomp", 61613, False),
+    "stomps": Scheme("stomp", 61614, True),
     "http": Scheme("http", 8450, False),
     "https": Scheme("http", 8443, True),
     "ws": Scheme("http", 8450, False),
     "wss": Scheme("http", 8443, True),
 }
 
-MQTT_DIALECTS = ("mqtt", "http")  # by which MQTT comes in: directly, and over WebSocket
+# By which MQTT and STOMP come in: directly, and over WebSocket.
+MQTT_DIALECTS = ("mqtt", "http")
+STOMP_DIALECTS = ("stomp", "http")

@@ -22,6 +22,8 @@ from .mqtt.server import MqttServer
 from .mqtt.session import MqttSession
 from .native.session import NativeSession
 from .session import SessionFactory
+from .stomp.server import StompServer
+from .stomp.session import StompSession
 from .webhooks.confirming import CONFIRM_PATH, confirming
 from .webhooks.service import WebhookService
 
@@ -29,7 +31,7 @@ __all__ = ["NATIVE_PORT", "Server", "serve"]
 
 NATIVE_PORT = SCHEMES["braid"].port
 
-_CLIENT_ID_BYTES = 12  # of chance in an identifier that the server chooses: 16 characters
+_ID_BYTES = 12  # of chance in an identifier that the server chooses: 16 characters
 _ENVELOPE_BYTES = 8 * 1024  # what a SEND takes beside a message's body and headers
 
 
@@ -122,7 +124,9 @@ class Server:
 
     def _dialects(self) -> dict[str, Dialect]:
         core = self._broker.core
-        mqtt_server = MqttServer(core, partial(secrets.token_urlsafe, _CLIENT_ID_BYTES))
+        new_id = partial(secrets.token_urlsafe, _ID_BYTES)
+        mqtt_server = MqttServer(core, new_id)
+        stomp_server = StompServer(core, new_id)
 
         def native(listener: Listener) -> SessionFactory:
             return lambda host, now_ms: NativeSession(core, host, now_ms)
@@ -131,13 +135,19 @@ class Server:
             options = listener.mqtt
             return lambda host, now_ms: MqttSession(core, host, now_ms, options, mqtt_server)
 
+        def stomp(listener: Listener) -> SessionFactory:
+            options = listener.stomp
+            return lambda host, now_ms: StompSession(core, host, now_ms, options, stomp_server)
+
         def http(listener: Listener) -> SessionFactory:
-            return _http_sessions(listener, mqtt(listener), core)
+            return _http_sessions(listener, mqtt(listener), stomp(listener), core)
 
-        return {"native": native, "mqtt": mqtt, "http": http}
+        return {"native": native, "mqtt": mqtt, "stomp": stomp, "http": http}
 
 
-def _http_sessions(listener: Listener, mqtt: SessionFactory, core: Core) -> SessionFactory:
+def _http_sessions(
+    listener: Listener, mqtt: SessionFactory, stomp: SessionFactory, core: Core
+) -> SessionFactory:
     """What the HTTP port has. Raises InvalidArgument without what a core installation lacks."""
     try:
         from .http.handshake import Subprotocol, WebSocketOffer
@@ -146,10 +156,17 @@ def _http_sessions(listener: Listener, mqtt: SessionFactory, core: Core) -> Sess
         text = f"{listener.url}: HTTP and WebSocket need httptools: pip install 'braidmq[server]'"
         raise InvalidArgument(text) from None
     # [MQTT-6.0.0-3] names the subprotocol; mqttv3.1 is what clients of 3.1 ask for.
-    offer = WebSocketOffer(dict.fromkeys(("mqtt", "mqttv3.1"), Subprotocol(mqtt)))
+    mqtts = dict.fromkeys(("mqtt", "mqttv3.1"), Subprotocol(mqtt))
+    # The versions are agreed on by CONNECT; the names say which the client would like best.
+    stomps = {
+        f"v1{minor}.stomp": Subprotocol(stomp, takes_text=True, rank=minor + 1)
+        for minor in range(3)
+    }
     routes = {
-        "/": Route(websocket=offer),
-        "/mqtt": Route(websocket=offer),
+        "/": Route(websocket=WebSocketOffer(mqtts | stomps)),
+        "/mqtt": Route(websocket=WebSocketOffer(mqtts)),
+        "/ws": Route(websocket=WebSocketOffer(stomps, Subprotocol(stomp, takes_text=True))),
+        "/stomp": Route(websocket=WebSocketOffer(stomps, Subprotocol(stomp, takes_text=True))),
         "/health": Route(answer=tell_health),
         CONFIRM_PATH: Route(answer=confirming(core)),
     }

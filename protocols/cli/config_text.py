@@ -12,6 +12,7 @@ from ...broker.jwt import JwtSettings
 from ...broker.limits import Limits, SessionPolicy
 from ...broker.mqtt_options import MqttOptions
 from ...broker.settings import QueueSettings
+from ...broker.stomp_options import StompOptions
 from ...broker.webhook_policy import WebhookPolicy
 from .output import readable_bytes, readable_ms
 
@@ -29,6 +30,7 @@ KEYS: dict[str, str] = {
     "listeners.certificate_name": "Which name: `cn`, `san-dns`, `san-uri` or `san-email`.",
     "listeners.origins": "Web sites whose pages may connect beside the host's own. `*`: all.",
     "listeners.mqtt": "The keys of `mqtt`, for this listener only.",
+    "listeners.stomp": "The keys of `stomp`, for this listener only.",
     "drain_ms": "How long connections may take to finish when the daemon stops.",
     "mqtt.receive_maximum": "QoS 1 and 2 messages a client may have unacknowledged.",
     "mqtt.receive_maximum_strict": "Close a client that exceeds it; `false` only counts.",
@@ -52,6 +54,8 @@ KEYS: dict[str, str] = {
     "mqtt.response_information": "Prefix of response topics, for MQTT 5 clients that ask.",
     "mqtt.user_properties_max": "User properties of one packet.",
     "mqtt.filters_per_subscribe_max": "Filters of one SUBSCRIBE.",
+    "stomp.dialect": "Whose conventions hold: `activemq` or `rabbitmq`.",
+    "stomp.heart_beat_ms_min": "Shortest time between heart-beats, either way. 0: none at all.",
     "log.level": "`debug`, `info`, `warning` or `error`.",
     "log.format": "`text`, `json`, or `auto`: text on a terminal, JSON lines otherwise.",
     "storage.segment_bytes": "Size of one file of the log.",
@@ -185,6 +189,7 @@ _STRUCTS: dict[str, Any] = {
     "": Config,
     "listeners": Listener,
     "mqtt": MqttOptions,
+    "stomp": StompOptions,
     "log": Logging,
     "storage": Storage,
     "limits": Limits,

@@ -61,6 +61,7 @@ class FrameReader:
         close: payload of the close frame to answer with; nothing is read any more. None before.
         ping: payload of the last ping that nobody answered yet. The caller sets it to None.
         more: whether frames wait that :meth:`read` did not get to.
+        is_text: whether the last message that began was text.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class FrameReader:
         "_utf8",
         "close",
         "frame_bytes_max",
+        "is_text",
         "more",
         "ping",
     )
@@ -81,6 +83,7 @@ class FrameReader:
         self.close: bytes | None = None
         self.ping: bytes | None = None
         self.more = False
+        self.is_text = False
         self._takes_text = takes_text
         self._rest = b""  # came, and could not be read yet
         self._left = 0  # so much of that payload is still to come
@@ -164,7 +167,8 @@ class FrameReader:
             self._control(first & 0x0F, unmask(data[body : body + length], mask))
             return body + length
         if first & 0x0F:
-            self._utf8 = _UTF8() if first & 0x0F == _TEXT else None
+            self.is_text = first & 0x0F == _TEXT
+            self._utf8 = _UTF8() if self.is_text else None
         self._in_message = first < 0x80
         self._left = length
         self._mask = mask
@@ -235,16 +239,27 @@ class FrameReader:
                 self.close = payload[:2]
 
 
-def append_data(out: bytearray, data: bytes | bytearray) -> None:
-    """Append ``data`` to ``out`` as one binary message of one frame."""
+def append_data(out: bytearray, data: bytes | bytearray, is_text: bool = False) -> None:
+    """Append ``data`` to ``out`` as one message of one frame, text only if it is UTF-8."""
     size = len(data)
+    opcode = 0x80 | (_TEXT if is_text and _is_utf8(data) else _BINARY)
     if size < 126:
-        out += bytes((0x82, size))
+        out += bytes((opcode, size))
     elif size < 0x1_0000:
-        out += b"\x82\x7e" + size.to_bytes(2, "big")
+        out += bytes((opcode, 0x7E)) + size.to_bytes(2, "big")
     else:
-        out += b"\x82\x7f" + size.to_bytes(8, "big")
+        out += bytes((opcode, 0x7F)) + size.to_bytes(8, "big")
     out += data
+
+
+def _is_utf8(data: bytes | bytearray) -> bool:
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def append_pong(out: bytearray, payload: bytes) -> None:

@@ -25,11 +25,13 @@ class Subprotocol(msgspec.Struct, frozen=True):
 
     Attributes:
         factory: makes the session inside.
-        takes_text: whether text frames are welcome beside binary ones.
+        takes_text: whether text frames are welcome beside binary ones, and answered with such.
+        rank: of several that have one, the highest that a client asks for is taken.
     """
 
     factory: SessionFactory
     takes_text: bool = False
+    rank: int = 0
 
 
 class WebSocketOffer(msgspec.Struct, frozen=True):
@@ -88,12 +90,16 @@ def _is_key(key: str) -> bool:
 
 
 def _choose(asked: str, offer: WebSocketOffer) -> tuple[str, Subprotocol]:
-    """The first of the client's list that is known. Raises Refused."""
-    for name in tokens(asked):
-        if name in offer.subprotocols:
-            return name, offer.subprotocols[name]
+    """The first of the client's list that is known, or what ranks above it. Raises Refused."""
+    known = [name for name in tokens(asked) if name in offer.subprotocols]
+    if known:
+        ranked = [name for name in known if offer.subprotocols[name].rank]
+        name = known[0]
+        if name in ranked:
+            name = max(ranked, key=lambda each: offer.subprotocols[each].rank)
+        return name, offer.subprotocols[name]
     if asked or offer.default is None:
         # [MQTT-6.0.0-3] a client of MQTT asks for "mqtt", and [MQTT-6.0.0-4] is told so.
-        known = ", ".join(offer.subprotocols)
-        raise Refused(text_response(400, f"Sec-WebSocket-Protocol is one of: {known}"))
+        names = ", ".join(offer.subprotocols)
+        raise Refused(text_response(400, f"Sec-WebSocket-Protocol is one of: {names}"))
     return "", offer.default

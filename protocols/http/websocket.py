@@ -3,7 +3,8 @@
 To the connection this is a session, to the session inside it is the host. Rules:
 
 1. Frame boundaries mean nothing: payload is handed in as it comes, [MQTT-6.0.0-2], and everything
-   the session inside says in a turn goes out as one binary message.
+   the session inside says in a turn goes out as one message: text if the client's last one was, and
+   it is UTF-8; else binary.
 2. What the session inside wants of its carrier (reading, backlog, deadlines, the end) is passed on;
    it does not learn that there is a WebSocket around it.
 3. After a close frame, ours or the client's, nothing more is read and the connection ends: the
@@ -91,7 +92,7 @@ class WebSocketSession:
         frames = self._frames
         data = inner.data_to_send(now_ms)
         if data:
-            append_data(out, data)
+            append_data(out, data, frames.is_text)
         if frames.ping is not None and not self._peer_is_slow:
             append_pong(out, frames.ping)
             frames.ping = None

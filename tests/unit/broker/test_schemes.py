@@ -1,13 +1,13 @@
 """The table of schemes."""
 
-from braidmq.broker.schemes import MQTT_DIALECTS, SCHEMES
+from braidmq.broker.schemes import MQTT_DIALECTS, SCHEMES, STOMP_DIALECTS
 
 
 def test_every_dialect_has_a_scheme_with_tls_and_one_without():
     for tls in (False, True):
         found = {scheme.dialect for scheme in SCHEMES.values() if scheme.tls is tls}
-        assert found == {"native", "mqtt", "http"}
-    assert {scheme.dialect for scheme in SCHEMES.values()} >= set(MQTT_DIALECTS)
+        assert found == {"native", "mqtt", "stomp", "http"}
+    assert {scheme.dialect for scheme in SCHEMES.values()} >= set(MQTT_DIALECTS) | set(STOMP_DIALECTS)
 
 
 def test_the_name_of_a_scheme_with_tls_ends_in_s():

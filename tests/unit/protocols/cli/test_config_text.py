@@ -21,6 +21,7 @@ from braidmq.broker.jwt import JwtSettings
 from braidmq.broker.limits import Limits, SessionPolicy
 from braidmq.broker.mqtt_options import MqttOptions
 from braidmq.broker.settings import QueueSettings
+from braidmq.broker.stomp_options import StompOptions
 from braidmq.broker.webhook_policy import WebhookPolicy
 from braidmq.protocols.cli.config_text import KEYS, default_of, example, reference, unit_of
 
@@ -31,6 +32,7 @@ def keys_of_the_structs() -> set[str]:
     tables = {
         "listeners.": Listener,
         "mqtt.": MqttOptions,
+        "stomp.": StompOptions,
         "log.": Logging,
         "storage.": Storage,
         "limits.": Limits,

@@ -1,0 +1,227 @@
+"""SEND: messages to queues, topics and streams, in batches.
+
+SENDs to one destination that follow each other are put together, as far as they were read at once,
+and go to the broker in one call when something else comes, or nothing more. A composite destination
+and a transaction are done as a whole, or not at all.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...broker import transaction
+from ...broker.errors import BraidError, InvalidArgument
+from ...broker.fifo import FifoQueue
+from ...broker.message import GROUP_ID, PARTITION_KEY, TOPIC, Outgoing, pack_headers
+from ...broker.publishing import Posted
+from ...broker.streams import Appending
+from ...storage.log import Durability
+from .declaring import ensure_queue
+from .destinations import (
+    Queue,
+    ReplyQueue,
+    ReplyTopic,
+    Stream,
+    Target,
+    TempQueue,
+    TempTopic,
+    Topic,
+)
+from .dialects import Refused
+from .frames import Frame
+from .headers import Sending
+
+if TYPE_CHECKING:
+    from .session import StompSession
+
+__all__ = ["Sender"]
+
+Plain = Queue | Topic | Stream
+_Item = Outgoing | Posted | tuple[bytes, bytes, bytes]  # of a stream: body, key, headers
+
+
+class Sender:
+    """What one client sends. Part of a session, which owns it."""
+
+    __slots__ = ("_destination", "_items", "_receipts", "_session", "_target")
+
+    def __init__(self, session: "StompSession") -> None:
+        self._session = session
+        self._destination = ""  # of the batch
+        self._target: Plain | None = None
+        self._items: list[_Item] = []
+        self._receipts: list[str | None] = []
+
+    def on_send(self, frame: Frame, now_ms: int) -> None:
+        """Take a message."""
+        session, headers = self._session, frame.headers
+        session.server.received += 1
+        destination = headers.get("destination", "")
+        if "transaction" in headers:
+            session.transactions.check_open(headers)
+            self.flush(now_ms)
+            steps = self._steps(destination, frame, now_ms)
+            session.transactions.add(headers, steps, len(frame.body))
+            session.answer(Durability.MEMORY, headers.get("receipt"))
+            return
+        target = self._target
+        if destination != self._destination or target is None:
+            self.flush(now_ms)
+            if not session.is_open:
+                return
+            targets = self._targets(destination, headers, now_ms)
+            if len(targets) != 1:
+                self._send_all(targets, frame, now_ms)
+                return
+            self._target = target = targets[0]
+            self._destination = destination
+        sending = session.headers.sending(headers, now_ms, session.temporary.reply_address)
+        if sending.schedule is not None or (sending.delay_ms >= 0 and type(target) is not Queue):
+            self.flush(now_ms)
+            if session.is_open:
+                level = self._schedule(target, sending, frame.body, now_ms)
+                session.answer(level, headers.get("receipt"))
+            return
+        self._items.append(self._item(target, sending, frame.body))
+        self._receipts.append(headers.get("receipt"))
+        if len(self._items) >= session.limits.batch_messages_max:
+            self.flush(now_ms)
+
+    def flush(self, now_ms: int) -> None:
+        """Do what was put together."""
+        target, items, receipts = self._target, self._items, self._receipts
+        self._target, self._destination = None, ""
+        if target is None or not items:
+            return
+        self._items, self._receipts = [], []
+        session = self._session
+        try:
+            level, results = self._hand_over(target, items, now_ms)
+        except BraidError as error:
+            session.fail_with(error, receipts[0] or "")
+            return
+        for receipt, result in zip(receipts, results, strict=True):
+            if isinstance(result, BraidError):
+                session.fail_with(result, receipt or "")
+                return
+            if receipt is not None:
+                session.answer(level, receipt)
+        session.check_congestion()
+
+    def _hand_over(
+        self, target: Plain, items: list[_Item], now_ms: int
+    ) -> tuple[Durability, Sequence[object]]:
+        session = self._session
+        core, who = session.core, session.who
+        if isinstance(target, Queue):
+            return core.send(who, target.name, items, now_ms)  # type: ignore[arg-type]
+        if isinstance(target, Stream):
+            bodies, keys, packed = zip(*items, strict=True)
+            return core.append(who, target.name, Appending(bodies, keys, packed), now_ms)
+        slow = core.topics.slow
+        slow.clear()  # what others, who do not wait, have left there
+        answer = core.publish(who, target.name, items, 1, now_ms)  # type: ignore[arg-type]
+        if slow and session.pause.begin(slow, None, now_ms):
+            session.host.hurry()
+        return answer
+
+    # --- where to ---
+
+    def _targets(self, destination: str, headers: dict[str, str], now_ms: int) -> list[Plain]:
+        """Where a message goes; nowhere, if it is an answer to who is gone. Raises BraidError."""
+        session = self._session
+        if not destination:
+            raise Refused("SEND without a destination", "A SEND has the header destination.\n")
+        found: list[Plain] = []
+        for target in session.server.targets(destination, session.dialect):
+            plain = self._plain(target)
+            if isinstance(plain, Queue):
+                ensure_queue(session, plain, headers, now_ms)
+            if plain is not None:
+                found.append(plain)
+        return found
+
+    def _plain(self, target: Target) -> Plain | None:
+        session = self._session
+        match target:
+            case TempQueue() | TempTopic():
+                return session.temporary.resolve(target)
+            case ReplyTopic(name=name):
+                return Topic(name)
+            case ReplyQueue(name=name):
+                if name in session.core.queues:
+                    return Queue(name, existing=True)
+                session.server.unanswerable += 1
+                return None
+            case _:
+                return target
+
+    # --- what is sent ---
+
+    def _item(self, target: Plain, sending: Sending, body: bytes) -> _Item:
+        session = self._session
+        headers = sending.headers
+        if isinstance(target, Stream):
+            key = headers.pop(PARTITION_KEY, "") or headers.get(GROUP_ID, "")
+            packed = pack_headers(headers, session.limits)
+            return body, key if isinstance(key, bytes) else key.encode(), packed
+        attributes = pack_headers(headers, session.limits)
+        if isinstance(target, Topic):
+            return Posted(body, attributes, sending.retain, sending.ttl_ms)
+        queue = session.core.queues.get(target.name)
+        return sending.outgoing(body, attributes, isinstance(queue, FifoQueue))
+
+    def _steps(
+        self, destination: str, frame: Frame, now_ms: int, targets: list[Plain] | None = None
+    ) -> list[transaction.Step]:
+        """The same as steps of a transaction."""
+        session = self._session
+        if targets is None:
+            targets = self._targets(destination, frame.headers, now_ms)
+        steps: list[transaction.Step] = []
+        for target in targets:
+            sending = session.headers.sending(
+                frame.headers, now_ms, session.temporary.reply_address
+            )
+            if sending.schedule is not None or (
+                sending.delay_ms >= 0 and type(target) is not Queue
+            ):
+                raise InvalidArgument(
+                    "only messages to queues can be delayed, and none repeated, in a transaction"
+                    " or by a composite destination"
+                )
+            item = self._item(target, sending, frame.body)
+            if isinstance(item, Outgoing):
+                steps.append(transaction.Send(target.name, item))
+            elif isinstance(item, Posted):
+                steps.append(transaction.Publish(target.name, item))
+            else:
+                body, key, packed = item
+                steps.append(transaction.Append(target.name, Appending([body], [key], [packed])))
+        return steps
+
+    def _send_all(self, targets: list[Plain], frame: Frame, now_ms: int) -> None:
+        """Send to all, or to none."""
+        session = self._session
+        level = Durability.MEMORY
+        if targets:
+            steps = self._steps("", frame, now_ms, targets)
+            level, _ = session.core.transact(session.who, steps, now_ms)
+            session.check_congestion()
+        session.answer(level, frame.headers.get("receipt"))
+
+    def _schedule(self, target: Plain, sending: Sending, body: bytes, now_ms: int) -> Durability:
+        """Have a message sent later."""
+        session = self._session
+        if sending.schedule is not None or not isinstance(target, Topic):
+            raise InvalidArgument("this cannot be sent later")
+        attributes = pack_headers({TOPIC: target.name, **sending.headers}, session.limits)
+        return session.core.delaying.publish(
+            session.who,
+            target.name,
+            body,
+            attributes,
+            sending.delay_ms,
+            sending.ttl_ms,
+            now_ms,
+            (),
+        )

@@ -1,0 +1,58 @@
+"""How much a source sends ahead, and what bounds it."""
+
+from braidmq.protocols.stomp.sources import WINDOW_BYTES, WINDOW_FIRST_MESSAGES
+from tests.stomp_peer import World
+
+
+def test_large_messages_are_sent_a_window_at_a_time():
+    world = World()
+    world.harness.declare("a")
+    world.harness.send(*[b"x" * 200_000] * 40, name="a")
+    peer = world.peer()
+    peer.write("SUBSCRIBE", {"destination": "/queue/a", "id": "s"})
+    most = 0
+    came = 0
+    for _ in range(200):
+        world.harness.settle()
+        most = max(most, len(peer.session.out))
+        peer.step()
+        while (frame := peer.frames.next_frame()) is not None:
+            came += frame.command == "MESSAGE"
+    assert came == 40
+    assert most <= WINDOW_FIRST_MESSAGES * 201_000
+
+
+def test_a_topic_of_large_messages_is_sent_a_window_at_a_time():
+    world = World()
+    peer, sender = world.peer(), world.peer()
+    peer.subscribe("/topic/a")
+    for _ in range(100):
+        sender.write("SEND", {"destination": "/topic/a"}, b"x" * 50_000)
+    peer.session.data_to_send(world.harness.clock.ms)
+    assert len(peer.session.out) <= WINDOW_BYTES + WINDOW_FIRST_MESSAGES * 51_000
+
+
+def test_live_messages_beyond_the_limit_are_dropped_and_counted():
+    world = World(live_queue_messages_max=10)
+    peer, sender = world.peer(), world.peer()
+    peer.subscribe("/topic/a")
+    peer.session.pause_writing()
+    for number in range(20):
+        sender.send("/topic/a", b"%d" % number)
+    assert world.harness.core.topics.dropped == 10
+    peer.session.resume_writing()
+    assert len(peer.bodies()) == 10
+
+
+def test_a_selector_of_a_durable_subscription_settles_what_it_does_not_want():
+    world = World()
+    peer = world.peer(connect=False)
+    peer.ask("CONNECT", {"accept-version": "1.2", "client-id": "ann"})
+    headers = {"activemq.subscriptionName": "d", "selector": "x = 'y'", "ack": "client"}
+    peer.subscribe("/topic/t", **headers)
+    sender = world.peer()
+    sender.send("/topic/t", b"1")
+    sender.send("/topic/t", b"2", x="y")
+    assert peer.bodies() == [b"2"]
+    queue = world.harness.core.sessions["ann:d"].queue
+    assert queue is not None and queue.live == 1

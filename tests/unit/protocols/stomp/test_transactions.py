@@ -1,0 +1,147 @@
+"""BEGIN, COMMIT, ABORT."""
+
+import pytest
+
+from braidmq.protocols.stomp.transactions import TRANSACTIONS_MAX
+from tests.stomp_peer import World
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_what_is_sent_comes_with_the_commit(world):
+    peer = world.peer()
+    peer.subscribe("/topic/t")
+    peer.sure("BEGIN", {"transaction": "x"})
+    assert peer.send("/queue/a", b"1", transaction="x") == []
+    assert peer.send("/topic/t", b"2", transaction="x") == []
+    assert world.harness.bodies("a") == []
+    (message,) = peer.sure("COMMIT", {"transaction": "x"}) + peer.read()
+    assert message.body == b"2"
+    assert world.harness.bodies("a") == [b"1"]
+
+
+def test_nothing_comes_with_an_abort(world):
+    peer = world.peer()
+    peer.ask("BEGIN", {"transaction": "x"})
+    peer.send("/queue/a", b"1", transaction="x")
+    peer.sure("ABORT", {"transaction": "x"})
+    assert world.harness.bodies("a") == []
+    error = peer.error("COMMIT", {"transaction": "x"})
+    assert error.headers["message"] == "Transaction 'x' is not open"
+
+
+def test_an_acknowledgement_counts_with_the_commit(world):
+    peer = world.peer()
+    peer.subscribe("/queue/a", ack="client")
+    (message,) = peer.send("/queue/a", b"1")
+    peer.ask("BEGIN", {"transaction": "x"})
+    peer.sure("ACK", {**peer.ack_of(message), "transaction": "x"})
+    assert world.harness.info("a").in_flight == 1
+    peer.send("/queue/b", b"2", transaction="x")
+    peer.sure("COMMIT", {"transaction": "x"})
+    assert world.harness.info("a").in_flight == 0
+    assert world.harness.bodies("b") == [b"2"]
+
+
+def test_after_an_abort_it_is_held_as_before(world):
+    peer = world.peer("1.1")
+    peer.subscribe("/queue/a", ack="client")
+    found = peer.send("/queue/a", b"1") + peer.send("/queue/a", b"2")
+    peer.ask("BEGIN", {"transaction": "x"})
+    peer.sure("ACK", {**peer.ack_of(found[0]), "transaction": "x"})
+    peer.sure("ABORT", {"transaction": "x"})
+    peer.sure("ACK", peer.ack_of(found[1]))
+    assert world.harness.info("a").acknowledged == 2
+
+
+@pytest.mark.parametrize(("dialect", "dead"), [("activemq", [b"1"]), ("rabbitmq", [])])
+def test_a_nack_counts_with_the_commit(world, dialect, dead):
+    world.harness.declare("dead")
+    world.harness.declare("a", dead_letter="dead", max_receives=9)
+    peer = world.peer(dialect=dialect)
+    peer.subscribe("/queue/a", ack="client")
+    (message,) = peer.send("/queue/a", b"1")
+    peer.ask("BEGIN", {"transaction": "x"})
+    assert peer.sure("NACK", {**peer.ack_of(message), "transaction": "x"}) == []
+    assert world.harness.bodies("dead") == []
+    again = peer.sure("COMMIT", {"transaction": "x"}) + peer.read()
+    assert world.harness.bodies("dead") == dead
+    assert [each.body for each in again] == ([] if dead else [b"1"])
+
+
+def test_a_commit_is_all_or_nothing(world):
+    world.harness.declare("full", messages_max=1)
+    peer = world.peer()
+    peer.ask("BEGIN", {"transaction": "x"})
+    for queue in ("a", "full", "full"):
+        peer.send(f"/queue/{queue}", b"1", transaction="x")
+    error = peer.error("COMMIT", {"transaction": "x", "receipt": "r"})
+    assert error.headers["receipt-id"] == "r"
+    assert "step 3, send 'full'" in error.headers["message"]
+    assert world.harness.bodies("a") == world.harness.bodies("full") == []
+
+
+def test_a_transaction_ends_with_the_connection(world):
+    peer = world.peer()
+    peer.ask("BEGIN", {"transaction": "x"})
+    peer.send("/queue/a", b"1", transaction="x")
+    peer.lose()
+    assert world.harness.bodies("a") == []
+
+
+@pytest.mark.parametrize("command", ["BEGIN", "COMMIT", "ABORT"])
+def test_a_transaction_has_a_name(world, command):
+    assert world.peer().error(command, {}).headers["message"] == "No transaction"
+
+
+@pytest.mark.parametrize("command", ["SEND", "ACK", "NACK", "COMMIT", "ABORT"])
+def test_a_transaction_must_be_open(world, command):
+    error = world.peer().error(command, {"transaction": "x", "destination": "/queue/a"})
+    assert error.headers["message"] == "Transaction 'x' is not open"
+
+
+def test_a_transaction_is_begun_once(world):
+    peer = world.peer()
+    peer.ask("BEGIN", {"transaction": "x"})
+    assert "open already" in peer.error("BEGIN", {"transaction": "x"}).headers["message"]
+
+
+def test_so_many_transactions_are_open(world):
+    peer = world.peer()
+    for number in range(TRANSACTIONS_MAX):
+        peer.ask("BEGIN", {"transaction": str(number)})
+    error = peer.error("BEGIN", {"transaction": "x"})
+    assert f"at most {TRANSACTIONS_MAX} open transactions" in error.headers["message"]
+
+
+def test_a_transaction_has_so_many_messages():
+    peer = World(transaction_steps_max=2).peer()
+    peer.ask("BEGIN", {"transaction": "x"})
+    for _ in range(2):
+        peer.send("/queue/a", b"1", transaction="x")
+    error = peer.error("SEND", {"destination": "/queue/a", "transaction": "x"}, b"1")
+    assert "at most 2 messages" in error.headers["message"]
+
+
+def test_transactions_hold_so_many_bytes_and_give_them_back():
+    peer = World(transaction_bytes_max=2_000).peer()
+    for _ in range(3):
+        peer.ask("BEGIN", {"transaction": "x"})
+        peer.send("/queue/a", b"1" * 1_500, transaction="x")
+        peer.sure("ABORT", {"transaction": "x"})
+    peer.ask("BEGIN", {"transaction": "x"})
+    peer.send("/queue/a", b"1" * 1_500, transaction="x")
+    error = peer.error("SEND", {"destination": "/queue/a", "transaction": "x"}, b"1" * 1_000)
+    assert "at most 2000 bytes" in error.headers["message"]
+
+
+def test_nothing_with_a_time_of_its_own_is_in_a_transaction(world):
+    peer = world.peer(dialect="rabbitmq")
+    peer.ask("BEGIN", {"transaction": "x"})
+    error = peer.error(
+        "SEND", {"destination": "/topic/a", "transaction": "x", "x-delay": "5"}, b"1"
+    )
+    assert "delayed" in error.headers["message"]
