@@ -6,8 +6,9 @@ Rules name resources by these patterns, selectors use the same matchers for ``LI
 2. As in MQTT, ``+`` is one level, also an empty one, and ``#`` at the end is all levels from there
    on, and the level above: ``a/#`` matches ``a``, ``a/`` and ``a/b/c``. A ``+`` that is not a whole
    level, or a ``#`` that is not the whole last one, is refused: in a deny it would match nothing.
-3. As in MQTT, a pattern that begins with ``+`` or ``#`` matches no name that begins with ``$``. One
-   that begins with ``*`` or ``?`` does: whoever writes ``*`` means everything.
+3. As in MQTT, a pattern that begins with ``+`` or ``#`` matches no name that begins with ``$``, nor
+   another topic of the broker's own. One that begins with ``*`` or ``?`` does: whoever writes ``*``
+   means everything.
 4. ``%u`` and ``%c`` are variables, ``%%`` is a percent sign. What is filled in is text and never
    becomes a wildcard. See ``access.py`` for whose text is let in.
 5. A pattern covers a filter if each name that matches the filter certainly matches the pattern.
@@ -20,6 +21,8 @@ Rules name resources by these patterns, selectors use the same matchers for ``LI
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TypeAlias
+
+from .topic import is_reserved, may_be_reserved
 
 __all__ = [
     "Filter",
@@ -211,15 +214,15 @@ class NameMatcher:
 
     def __init__(self, parts: Sequence[Part], hides: bool) -> None:
         self._parts = parts
-        self._hides = hides  # what begins with $: rule 3
+        self._hides = hides  # what is the broker's own: rule 3
         matches = wildcard_matcher(parts)
         self.matches: Matcher = (
-            (lambda name: not name.startswith("$") and matches(name)) if hides else matches
+            (lambda name: not is_reserved(name) and matches(name)) if hides else matches
         )
 
     def covers(self, wanted: Filter) -> bool:
         """Whether each name that matches the filter certainly matches this pattern."""
-        if self._hides and wanted.text.startswith("$"):
+        if self._hides and may_be_reserved(wanted.text):
             return False
         automata = [_automaton(parts) for parts in _alternatives(self._parts)]
         return all(any(accepts(form) for accepts in automata) for form in wanted.forms)

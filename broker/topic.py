@@ -25,11 +25,13 @@ __all__ = [
     "has_wildcards",
     "is_reserved",
     "matches",
+    "may_be_reserved",
     "parse_shared",
 ]
 
 SHARED_PREFIX = "$share/"
 ADVISORY_PREFIX = "ActiveMQ/Advisory/"  # what the broker says under ActiveMQ's names: advising.py
+_ADVISORY_LEVELS = ADVISORY_PREFIX.split("/")
 QUEUE_PREFIX = "$queue/"  # then the name of a queue, for dialects that only know topics
 
 # Control characters, surrogates, and what Unicode calls non-characters: U+FDD0 to U+FDEF and the
@@ -106,6 +108,14 @@ def is_reserved(topic: str) -> bool:
     It is hidden from filters that begin with a wildcard, and cannot be bound.
     """
     return topic.startswith(("$", ADVISORY_PREFIX))
+
+
+def may_be_reserved(filter: str) -> bool:
+    """Whether some topic that is the broker's own matches the filter."""
+    root, *below = filter.split("/", 2)
+    if root != _ADVISORY_LEVELS[0]:
+        return filter.startswith("$")
+    return bool(below) and below[0] in (_ADVISORY_LEVELS[1], "+", "#")
 
 
 def parse_shared(filter: str) -> tuple[str, str] | None:

@@ -95,6 +95,8 @@ def test_whole_levels_agree_with_the_textbook(
         ("sport/tennis/player1/#", ["sport/tennis/player1", "sport/tennis/player1/score/x"], ["s"]),
         ("sport/#", ["sport", "sport/", "sport/a/b"], ["sports", "a/sport"]),
         ("#", ["", "a", "/a/b"], ["$SYS", "$SYS/a"]),
+        ("#", ["ActiveMQ", "ActiveMQ/a", "ActiveMQ/Advisory"], ["ActiveMQ/Advisory/Queue"]),
+        ("ActiveMQ/#", ["ActiveMQ/Advisory/Queue"], []),
         ("sport/+", ["sport/", "sport/a"], ["sport", "sport/a/b"]),
         ("+", ["", "a"], ["/", "a/", "$SYS"]),
         ("+/+", ["/finance", "a/b", "/"], ["a", "a/b/c", "$SYS/x"]),
@@ -162,6 +164,9 @@ def test_no_pattern_makes_a_match_slow(parts: list[Part]) -> None:
     [
         ("*", ["#", "+", "a/#", "$SYS/#", "a", "+/+"], []),
         ("#", ["#", "+", "a/#", "a", "+/a/#"], ["$SYS/#", "$SYS/a"]),
+        ("#", ["ActiveMQ", "ActiveMQ/a/#", "+/Advisory/#"], ["ActiveMQ/#", "ActiveMQ/+/Queue"]),
+        ("#", ["ActiveMQ/Advisor/+"], ["ActiveMQ/Advisory/#", "ActiveMQ/Advisory/Queue"]),
+        ("ActiveMQ/#", ["ActiveMQ/#", "ActiveMQ/Advisory/#"], []),
         ("a/#", ["a/#", "a", "a/+", "a/b/#", "a/+/c"], ["#", "+", "+/b", "ab/#", "b"]),
         ("a/*", ["a/+", "a/b/#", "a/+/c"], ["a/#", "a"]),
         ("a*", ["a/#", "a/+", "ab"], ["#", "+"]),
