@@ -11,6 +11,7 @@ from braidmq.broker.message import MQTT_QOS, MQTT_RETAIN, TOPIC
 from braidmq.storage.errors import DiskFull
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
+from tests.simdisk import PowerCut
 from tests.topic_client import Client
 
 HASH = "$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA"
@@ -73,6 +74,31 @@ def test_it_outlives_the_process(broker):
     broker = broker.restarted()
     broker.advance(100_000)
     assert connected(broker).bodies() == [] and waiting(broker) == 0
+
+
+def test_what_is_published_hurries_to_the_disk(broker):
+    client = connected(broker)
+    later(broker, "t/1", b"1", 1_000)
+    broker.auto_commit = False  # nobody else asks for anything to be kept
+    broker.advance(1_000)
+    assert client.bodies() == [b"1"]
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_power_may_be_cut_at_every_call_of_the_disk(broker, call):
+    connected(broker)
+    for body in (b"1", b"2"):
+        later(broker, "t", body * 2_000, 1_000)
+    broker.disk.crash_at = broker.disk.calls + call
+    try:
+        broker.advance(1_000)
+    except PowerCut:
+        pass
+    again = broker.restarted()
+    client = connected(again)
+    again.advance(2_000)
+    assert sorted(client.bodies()) == [b"1" * 2_000, b"2" * 2_000]
+    assert waiting(again) == 0
 
 
 def test_quality_and_retaining_are_those_it_was_published_with(broker):
