@@ -28,6 +28,7 @@ from .streamface import StreamFace
 from .topicface import TopicFace
 from .values import (
     BrowsedMessage,
+    ExclusivityName,
     NewMessage,
     QueueChanges,
     QueueOptions,
@@ -201,9 +202,26 @@ class Queue:
         found = await self.receive(1, wait, lease, where)
         return found[0] if found else None
 
-    def consume(self, prefetch: int = 32, where: str = "") -> MessageConsumer:
-        """Messages as they come, at most ``prefetch`` held. See :class:`MessageConsumer`."""
-        return MessageConsumer(self, prefetch, where)
+    def consume(
+        self,
+        prefetch: int = 32,
+        where: str = "",
+        *,
+        priority: int = 0,
+        exclusive: ExclusivityName = "shared",
+    ) -> MessageConsumer:
+        """Messages as they come, at most ``prefetch`` held. See :class:`MessageConsumer`.
+
+        Args:
+            where: as in :meth:`receive`.
+            priority: consumers with a higher one are served first, as long as they have room.
+            exclusive: "preferred": it alone is served while it is there; of several such the one
+                with the highest priority, then the oldest. "sole": there may be no other.
+
+        Raises Conflict, when it begins, where one is or wants to be the sole consumer; NotFound,
+        InvalidArgument, LimitExceeded, PermissionDenied.
+        """
+        return MessageConsumer(self, prefetch, where, priority, exclusive)
 
     async def ack_many(self, messages: Sequence[Message]) -> None:
         """Acknowledge messages of this queue in one commit.

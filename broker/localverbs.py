@@ -12,7 +12,7 @@ from .access import Principal
 from .core import Core
 from .errors import BraidError, Unavailable
 from .feed import Feed
-from .lease import Consumer
+from .lease import Consumer, Exclusivity
 from .localgroups import LocalGroups
 from .localschedules import LocalSchedules
 from .localwebhooks import LocalWebhooks
@@ -317,11 +317,26 @@ class LocalVerbs(LocalSchedules, LocalGroups, LocalWebhooks):
         finally:
             self._waiting.discard(waiter)
 
-    async def consume(self, queue: str, credit: int, selector: str = "") -> Consumption:
+    async def consume(
+        self,
+        queue: str,
+        credit: int,
+        selector: str = "",
+        priority: int = 0,
+        exclusive: Exclusivity = Exclusivity.SHARED,
+    ) -> Consumption:
         core = self._check_open()
         consumption = _LocalConsumption(self, queue)
         consumption.consumer = core.consume(
-            self._who, queue, self, credit, selector, consumption, self._now_ms()
+            self._who,
+            queue,
+            self,
+            credit,
+            selector,
+            consumption,
+            self._now_ms(),
+            priority,
+            exclusive,
         )
         self._consumptions.add(consumption)
         return consumption

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from .errors import BraidError, InvalidArgument, LeaseLost
+from .lease import Exclusivity
 from .message import GROUP_ID, Delivery, Headers, Receipt, unpack_headers
-from .values import Seconds, message_id, milliseconds, moment
+from .values import ExclusivityName, Seconds, message_id, milliseconds, moment
 from .verbs import Consumption, Verbs
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ __all__ = ["Flow", "Message", "MessageConsumer", "Received", "Reception", "finis
 _T = TypeVar("_T")
 M = TypeVar("M", bound="Received")
 D = TypeVar("D", bound=Delivery)
+
+_EXCLUSIVITIES: dict[str, Exclusivity] = {each.name.lower(): each for each in Exclusivity}
 
 
 async def finish(task: "asyncio.Task[_T]") -> _T:
@@ -298,15 +301,24 @@ class Reception(Generic[M, D]):
 class MessageConsumer(Reception[Message, Delivery]):
     """The messages of a queue, as they come. See :class:`Reception`."""
 
-    def __init__(self, queue: "Queue", prefetch: int, where: str) -> None:
+    def __init__(
+        self,
+        queue: "Queue",
+        prefetch: int,
+        where: str,
+        priority: int,
+        exclusive: ExclusivityName,
+    ) -> None:
         super().__init__(prefetch)
+        if exclusive not in _EXCLUSIVITIES:
+            raise InvalidArgument(f"exclusive is one of {', '.join(_EXCLUSIVITIES)}")
         self._queue = queue
-        self._where = where
+        self._wishes = where, priority, _EXCLUSIVITIES[exclusive]
         self._consumption: Consumption | None = None
 
     async def _start(self) -> Consumption:
         verbs = self._queue.broker.verbs
-        self._consumption = await verbs.consume(self._queue.name, self._prefetch, self._where)
+        self._consumption = await verbs.consume(self._queue.name, self._prefetch, *self._wishes)
         return self._consumption
 
     async def _stop(self) -> None:

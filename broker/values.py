@@ -16,6 +16,7 @@ from .message import PRIORITY_DEFAULT, Browsed, HeaderMap, Headers, unpack_heade
 __all__ = [
     "BrowsedMessage",
     "DurabilityName",
+    "ExclusivityName",
     "NewMessage",
     "NewPublication",
     "OverflowName",
@@ -35,6 +36,7 @@ __all__ = [
 Seconds = float | timedelta
 DurabilityName = Literal["sync", "os", "memory"]
 OverflowName = Literal["reject", "drop-oldest", "dead-letter"]
+ExclusivityName = Literal["shared", "preferred", "sole"]
 ScopeName = Literal["queue", "group"]
 ViewStart = Literal["earliest", "latest"] | datetime
 StateName = Literal["all", "ready", "delayed", "in-flight"]

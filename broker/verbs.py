@@ -14,6 +14,7 @@ import msgspec
 from .bindingverbs import BindingVerbs
 from .errors import BraidError
 from .groupverbs import GroupVerbs
+from .lease import Exclusivity
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
 from .replayverbs import ReplayVerbs
@@ -223,8 +224,18 @@ class Verbs(
         ``lease_ms`` 0 means the queue's visibility timeout. A cancelled call holds nothing.
         """
 
-    async def consume(self, queue: str, credit: int, selector: str = "") -> Consumption:
-        """Have messages pushed; each is leased for as long as the consumer lives."""
+    async def consume(
+        self,
+        queue: str,
+        credit: int,
+        selector: str = "",
+        priority: int = 0,
+        exclusive: Exclusivity = Exclusivity.SHARED,
+    ) -> Consumption:
+        """Have messages pushed; each is leased for as long as the consumer lives.
+
+        Raises Conflict when it, or another one, is to be the queue's only one.
+        """
 
     async def ack(self, queue: str, receipts: Sequence[Receipt]) -> list[BraidError | None]:
         """Settle for good. LeaseLost for those that are no longer held."""

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...broker.errors import BraidError, Disconnected, InvalidArgument, error_from_code
 from ...broker.face import BrokerFace
+from ...broker.lease import Exclusivity
 from ...broker.limits import Limits
 from ...broker.message import Browsed, Delivery, Outgoing, Receipt, Sent
 from ...broker.settings import QueueSettings
@@ -444,9 +445,16 @@ class NativeClient(ScheduleCalls, TopicCalls, WebhookCalls, StreamCalls):
         wire = await self.connected()
         return await wire.receive(queue, max_messages, wait_ms, lease_ms, selector, attempt)
 
-    async def consume(self, queue: str, credit: int, selector: str = "") -> Consumption:
+    async def consume(
+        self,
+        queue: str,
+        credit: int,
+        selector: str = "",
+        priority: int = 0,
+        exclusive: Exclusivity = Exclusivity.SHARED,
+    ) -> Consumption:
         wire = await self.connected()
-        consumption = RemoteConsumption(self, queue, credit, selector)
+        consumption = RemoteConsumption(self, queue, credit, selector, priority, exclusive)
         self.flows[consumption] = None
         consumption.attach(wire)
         try:

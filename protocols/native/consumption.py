@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ...broker.errors import BraidError, Disconnected
+from ...broker.lease import Exclusivity
 from ...broker.message import Delivery, Receipt
 from ...broker.publishing import Published
 from ...broker.verbs import Interest
@@ -156,13 +157,21 @@ class RemoteFlow(Generic[D]):
 class RemoteConsumption(RemoteFlow[Delivery]):
     """A CONSUME that outlives the connection it is on. See ``Consumption``."""
 
-    def __init__(self, client: Holder, queue: str, credit: int, selector: str) -> None:
+    def __init__(
+        self,
+        client: Holder,
+        queue: str,
+        credit: int,
+        selector: str,
+        priority: int,
+        exclusive: Exclusivity,
+    ) -> None:
         super().__init__(client, credit)
         self.queue = queue
-        self._selector = selector
+        self._wishes = selector, priority, exclusive
 
     def _opening(self, credit: int) -> tuple[object, ...]:
-        return _CONSUME, self.queue, credit, self._selector
+        return _CONSUME, self.queue, credit, *self._wishes
 
     async def close(self, unprocessed: Sequence[Receipt] = ()) -> None:
         """Stop; what is held goes back."""

@@ -17,6 +17,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from ...broker.lease import Exclusivity
 from ...broker.message import Browsed, Delivery, Outgoing, Receipt, Sent
 from ...broker.publishing import Posted, Published
 from ...broker.settings import QueueSettings
@@ -182,6 +183,8 @@ class Consume(msgspec.Struct, array_like=True, tag=5):
     queue: str
     credit: Count
     selector: str = ""
+    priority: int = 0
+    exclusive: Exclusivity = Exclusivity.SHARED
 
 
 class Credit(msgspec.Struct, array_like=True, tag=6):
@@ -385,13 +388,7 @@ Request = (
     | replays.Replay
     | replays.ListReplays
     | schedules.Request
-    | webhooks.DeclareWebhook
-    | webhooks.UpdateWebhook
-    | webhooks.DeleteWebhook
-    | webhooks.WebhookInfoRequest
-    | webhooks.ListWebhooks
-    | webhooks.ConfirmWebhook
-    | webhooks.AskWebhookAgain
+    | webhooks.Request
     | streams.Request
 )
 
@@ -540,6 +537,7 @@ OPERATIONS: Final[dict[str, int]] = {
     **replays.OPERATIONS,
     **schedules.OPERATIONS,
     **streams.OPERATIONS,
+    **webhooks.OPERATIONS,
     "HELLO": 1,
     "PING": 2,
     "SEND": 3,
@@ -570,13 +568,6 @@ OPERATIONS: Final[dict[str, int]] = {
     "LIST_SESSIONS": 30,
     "SESSION_INFO": 31,
     "KICK_SESSION": 32,
-    "DECLARE_WEBHOOK": 56,
-    "UPDATE_WEBHOOK": 57,
-    "DELETE_WEBHOOK": 58,
-    "WEBHOOK_INFO": 59,
-    "LIST_WEBHOOKS": 60,
-    "CONFIRM_WEBHOOK": 61,
-    "ASK_WEBHOOK_AGAIN": 62,
     "WELCOME": 65,
     "PONG": 66,
     "ERROR": 67,
@@ -595,5 +586,4 @@ OPERATIONS: Final[dict[str, int]] = {
     "TOPICS": 80,
     "LEVELS": 81,
     "SESSIONS": 82,
-    "WEBHOOKS": 120,
 }

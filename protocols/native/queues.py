@@ -180,7 +180,15 @@ class QueueRequests:
             raise InvalidArgument(f"credit is at most {self._limits.credit_max}")
         push = Push(request.request, request.credit)
         push.consumer = self._core.consume(
-            self._who, request.queue, self, 0, request.selector, push, now_ms
+            self._who,
+            request.queue,
+            self,
+            0,
+            request.selector,
+            push,
+            now_ms,
+            request.priority,
+            request.exclusive,
         )
         self._open[request.request] = push.consumer
         self._hungry.append(push)

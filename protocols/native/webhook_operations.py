@@ -1,12 +1,13 @@
 """The operations about webhooks. Part of ``operations.py``, whose rules hold here."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from ...broker.webhook import WebhookInfo, WebhookSettings
 
 __all__ = [
+    "OPERATIONS",
     "AskWebhookAgain",
     "ConfirmWebhook",
     "DeclareWebhook",
@@ -68,3 +69,25 @@ class AskWebhookAgain(msgspec.Struct, array_like=True, tag=62):
 class WebhooksReply(msgspec.Struct, array_like=True, tag=120):
     request: int
     webhooks: list[WebhookInfo]
+
+
+Request = (
+    DeclareWebhook
+    | UpdateWebhook
+    | DeleteWebhook
+    | WebhookInfoRequest
+    | ListWebhooks
+    | ConfirmWebhook
+    | AskWebhookAgain
+)
+
+OPERATIONS: Final[dict[str, int]] = {
+    "DECLARE_WEBHOOK": 56,
+    "UPDATE_WEBHOOK": 57,
+    "DELETE_WEBHOOK": 58,
+    "WEBHOOK_INFO": 59,
+    "LIST_WEBHOOKS": 60,
+    "CONFIRM_WEBHOOK": 61,
+    "ASK_WEBHOOK_AGAIN": 62,
+    "WEBHOOKS": 120,
+}

@@ -403,6 +403,42 @@ async def test_a_consumer_ends_with_its_queue(queue):
                 pass
 
 
+async def test_the_consumer_of_the_highest_priority_is_served_first(queue):
+    async with queue.consume() as low, queue.consume(prefetch=2, priority=5) as high:
+        await queue.send_many([b"1", b"2", b"3"])
+        first = aiter(high)
+        assert [(await anext(first)).body for _ in range(2)] == [b"1", b"2"]
+        assert (await anext(aiter(low))).body == b"3"
+
+
+async def test_who_is_preferred_is_served_alone(queue):
+    async with queue.consume() as other:
+        async with queue.consume(prefetch=1, exclusive="preferred") as preferred:
+            await queue.send_many([b"1", b"2"])
+            assert (await anext(aiter(preferred))).body == b"1"
+            assert (await queue.info()).in_flight == 1
+        again = aiter(other)
+        assert [(await anext(again)).body for _ in range(2)] == [b"1", b"2"]
+
+
+async def test_who_is_sole_lets_nobody_in_and_comes_to_nobody(queue):
+    async with queue.consume(exclusive="sole") as sole:
+        with pytest.raises(Conflict):
+            await anext(aiter(queue.consume()))
+        await queue.send(b"x")
+        assert (await anext(aiter(sole))).body == b"x"
+    async with queue.consume():
+        with pytest.raises(Conflict):
+            await anext(aiter(queue.consume(exclusive="sole")))
+
+
+async def test_how_a_consumer_is_to_be_served_is_checked(queue):
+    with pytest.raises(InvalidArgument, match="shared, preferred, sole"):
+        queue.consume(exclusive="yes")
+    with pytest.raises(InvalidArgument):
+        await anext(aiter(queue.consume(priority=2**31)))
+
+
 async def test_prefetch_is_at_least_one(queue):
     with pytest.raises(InvalidArgument):
         queue.consume(prefetch=0)

@@ -10,6 +10,7 @@ import pytest
 
 from braidmq.broker import (
     Broker,
+    Conflict,
     Disconnected,
     InvalidArgument,
     LeaseLost,
@@ -18,6 +19,7 @@ from braidmq.broker import (
     TooLarge,
     Unauthenticated,
 )
+from braidmq.broker.lease import Exclusivity
 from braidmq.broker.message import Outgoing, Sent
 from braidmq.protocols import RemoteBroker, connect, serve
 from braidmq.protocols.native import client as native
@@ -222,6 +224,21 @@ async def test_consumers_resume_and_old_leases_are_lost(door, broker):
             await queue.send(b"c")
             assert (await anext(stream)).body == b"c"
         assert (await queue.info()).consumers == 0
+
+
+async def test_a_consumer_is_preferred_and_first_on_every_connection(door, broker):
+    async with connect(door.url) as remote:
+        queue = remote.queue("q")
+        async with queue.consume(priority=7, exclusive="preferred") as messages:
+            for _ in range(2):
+                (consumer,) = broker.core.queue("q").consumers
+                assert (consumer.priority, consumer.exclusive) == (7, Exclusivity.PREFERRED)
+                await door.restart()
+                await queue.send(b"x")
+                await (await anext(aiter(messages))).ack()
+        async with broker.queue("q").consume(exclusive="sole"):
+            with pytest.raises(Conflict):
+                await anext(aiter(queue.consume()))
 
 
 async def test_a_consumer_whose_queue_is_gone_ends(door, broker):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from braidmq.broker.errors import Disconnected, NotFound
+from braidmq.broker.lease import Exclusivity
 from braidmq.broker.message import Delivery
 from braidmq.protocols.native.consumption import RemoteConsumption
 
@@ -62,13 +63,13 @@ async def wire(client):
 
 @pytest.fixture
 async def consumption(client, wire):
-    consumption = RemoteConsumption(client, "q", 10, "a = 1")
+    consumption = RemoteConsumption(client, "q", 10, "a = 1", 5, Exclusivity.PREFERRED)
     consumption.attach(wire)
     return consumption
 
 
 async def test_it_asks_for_its_credit(consumption, wire):
-    assert wire.sent == [(5, 1, "q", 10, "a = 1")]
+    assert wire.sent == [(5, 1, "q", 10, "a = 1", 5, 1)]
     consumption.credit(3)
     assert wire.sent[1:] == [(6, 1, 3)]
 
@@ -91,7 +92,7 @@ async def test_on_a_new_connection_it_asks_for_what_nobody_will_use(consumption,
     wire = Wire(client.loop)
     consumption.attach(wire)
     # 10 at first, 1 in somebody's hands, 2 more allowed meanwhile.
-    assert wire.sent == [(5, 1, "q", 11, "a = 1")]
+    assert wire.sent == [(5, 1, "q", 11, "a = 1", 5, 1)]
     assert not client.forgotten
 
 

@@ -1,7 +1,9 @@
-"""How much credit of a consumer the core knows of. All else about queues is in test_session.py."""
+"""Consumers: what credit the core knows of, how they are served. The rest is in test_session.py."""
 
 import pytest
 
+from braidmq.broker.lease import Exclusivity
+from braidmq.protocols.native import operations as op
 from braidmq.protocols.native import queues
 from tests.unit.protocols.native.test_session import O, Peer
 
@@ -24,6 +26,17 @@ def test_credit_reaches_the_core_in_small_parts(peer):
     peer.harness.settle()
     in_flight = peer.harness.info().in_flight
     assert queues.WINDOW_FIRST_MESSAGES < in_flight <= queues.WINDOW_FIRST_MESSAGES + 11
+
+
+def test_a_consumer_says_how_it_is_to_be_served(peer):
+    assert peer.ask(O["CONSUME"], 5, "q", 10, "", -1, 2) == [op.DoneReply(5)]
+    (consumer,) = peer.harness.core.queue("q").consumers
+    assert (consumer.priority, consumer.exclusive) == (-1, Exclusivity.SOLE)
+    assert peer.error(O["CONSUME"], 6, "q", 10) == (6, "conflict")
+    peer.ask(O["CANCEL"], 7, 5)
+    assert peer.error(O["CONSUME"], 8, "q", 10, "", 2**31) == (8, "invalid-argument")
+    assert peer.error(O["CONSUME"], 8, "q", 10, "", 0, 3) == (8, "invalid-argument")
+    assert peer.ask(O["CONSUME"], 8, "q", 10, "", 0, 1, "of a later version") == [op.DoneReply(8)]
 
 
 def test_a_client_that_does_not_read_gets_no_more(peer):
