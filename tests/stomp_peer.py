@@ -153,12 +153,12 @@ class Peer:
 
     def send(self, destination: str, body: bytes = b"x", **headers: str) -> list[Frame]:
         """SEND with a receipt; what came besides."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {_spelt(name): value for name, value in headers.items()}
         return self.sure("SEND", {"destination": destination, **named}, body)
 
     def subscribe(self, destination: str, id: str = "s", **headers: str) -> list[Frame]:
         """SUBSCRIBE with a receipt; what came besides."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {_spelt(name): value for name, value in headers.items()}
         return self.sure("SUBSCRIBE", {"destination": destination, "id": id, **named})
 
     def error(self, command: str, headers: dict[str, str], body: bytes = b"") -> Frame:
@@ -178,3 +178,7 @@ class Peer:
     def bodies(self) -> list[bytes]:
         """The bodies of the messages that come now."""
         return [frame.body for frame in self.read() if frame.command == "MESSAGE"]
+
+
+def _spelt(keyword: str) -> str:
+    return keyword.replace("_", "-") if keyword.islower() else keyword

@@ -65,7 +65,7 @@ HOT = {
         " shard stream streams streamreading streamwaiting rates streamview viewlane viewreader",
         "protocols/native": "frames session queues streams",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
-        "protocols/stomp": "frames",
+        "protocols/stomp": "frames session sending messages sources acknowledging",
         "protocols/http": "frames websocket",
     }.items()
     for name in names.split()

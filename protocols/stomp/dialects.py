@@ -237,7 +237,10 @@ ACTIVEMQ: Final = Dialect(
     receives_counts_this=True,
     retained_header="ActiveMQ.Retained",
     origin_header="original-destination",
-    dead_letter_headers={"dead-letter-reason": "dlqDeliveryFailureCause"},
+    dead_letter_headers={
+        "dead-letter-reason": "dlqDeliveryFailureCause",
+        "schedule-id": "scheduledJobId",
+    },
     nack="dead-letter",
     nack_requeue_header="",
     dead_letter="ActiveMQ.DLQ",

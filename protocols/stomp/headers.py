@@ -39,6 +39,7 @@ from ...broker.message import (
     REPLAYED_FROM,
     REPLAYED_TIME,
     REPLY_TO,
+    SCHEDULE_ID,
     TOPIC,
     Headers,
     Outgoing,
@@ -88,7 +89,7 @@ _OF_FRAMES: Final = (
 _OF_BROKER: Final = (
     *(TOPIC, MQTT_QOS, MQTT_RETAIN, REPLAYED, REPLAYED_FROM, REPLAYED_TIME),
     *(DEAD_LETTER_QUEUE, DEAD_LETTER_REASON, DEAD_LETTER_RECEIVES, DEAD_LETTER_TIME),
-    *("JMSXUserID", "scheduledJobId", STOMP_REPLY_TO),
+    *("JMSXUserID", "scheduledJobId", SCHEDULE_ID, STOMP_REPLY_TO),
 )
 NOT_SENT: Final = frozenset([*_OF_FRAMES, *_OF_BROKER])  # and the dialect's own: see HeaderTable
 _NOT_SHOWN: Final = frozenset([*_OF_FRAMES, TOPIC, MQTT_QOS, MQTT_RETAIN])

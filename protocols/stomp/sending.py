@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 from ...broker import transaction
 from ...broker.errors import BraidError, InvalidArgument
 from ...broker.fifo import FifoQueue
-from ...broker.message import GROUP_ID, PARTITION_KEY, TOPIC, Outgoing, pack_headers
+from ...broker.message import (
+    GROUP_ID,
+    PARTITION_KEY,
+    PRIORITY_DEFAULT,
+    Outgoing,
+    pack_headers,
+)
 from ...broker.publishing import Posted
+from ...broker.schedule import Timing
+from ...broker.scheduleverbs import Scheduled, ScheduleKind
 from ...broker.streams import Appending
 from ...storage.log import Durability
 from .declaring import ensure_queue
@@ -28,7 +36,7 @@ from .destinations import (
 )
 from .dialects import Refused
 from .frames import Frame
-from .headers import Sending
+from .headers import Schedule, Sending
 
 if TYPE_CHECKING:
     from .session import StompSession
@@ -75,7 +83,7 @@ class Sender:
             self._target = target = targets[0]
             self._destination = destination
         sending = session.headers.sending(headers, now_ms, session.temporary.reply_address)
-        if sending.schedule is not None or (sending.delay_ms >= 0 and type(target) is not Queue):
+        if self._is_for_later(target, sending):
             self.flush(now_ms)
             if session.is_open:
                 level = self._schedule(target, sending, frame.body, now_ms)
@@ -182,12 +190,9 @@ class Sender:
             sending = session.headers.sending(
                 frame.headers, now_ms, session.temporary.reply_address
             )
-            if sending.schedule is not None or (
-                sending.delay_ms >= 0 and type(target) is not Queue
-            ):
+            if self._is_for_later(target, sending):
                 raise InvalidArgument(
-                    "only messages to queues can be delayed, and none repeated, in a transaction"
-                    " or by a composite destination"
+                    "nothing can be scheduled in a transaction, or by a composite destination"
                 )
             item = self._item(target, sending, frame.body)
             if isinstance(item, Outgoing):
@@ -209,19 +214,43 @@ class Sender:
             session.check_congestion()
         session.answer(level, frame.headers.get("receipt"))
 
+    def _is_for_later(self, target: Plain, sending: Sending) -> bool:
+        """Whether a message is a schedule, rather than one that waits in its queue."""
+        if sending.schedule is not None:
+            return True
+        if self._session.dialect.period_header:  # there even a delay is something to list
+            return sending.delay_ms > 0
+        return sending.delay_ms >= 0 and not isinstance(target, Queue)
+
     def _schedule(self, target: Plain, sending: Sending, body: bytes, now_ms: int) -> Durability:
-        """Have a message sent later."""
+        """Have a message sent later, once or often; what to wait for."""
         session = self._session
-        if sending.schedule is not None or not isinstance(target, Topic):
-            raise InvalidArgument("this cannot be sent later")
-        attributes = pack_headers({TOPIC: target.name, **sending.headers}, session.limits)
-        return session.core.delaying.publish(
-            session.who,
-            target.name,
-            body,
-            attributes,
-            sending.delay_ms,
-            sending.ttl_ms,
-            now_ms,
-            (),
+        asked = sending.schedule or Schedule()
+        timing = Timing(max(sending.delay_ms, 0), asked.period_ms, asked.repeat, asked.cron)
+        sending.delay_ms = -1
+        item = self._item(target, sending, body)
+        kind: ScheduleKind
+        attributes, key = b"", b""
+        if isinstance(item, Outgoing):
+            kind, attributes = "queue", item.attributes
+        elif isinstance(item, Posted):
+            kind, attributes = "topic", item.attributes
+        else:
+            kind = "stream"
+            _, key, attributes = item
+        message = Scheduled(
+            kind=kind,
+            name=target.name,
+            timing=timing,
+            body=body,
+            attributes=attributes,
+            ttl_ms=sending.ttl_ms,
+            priority=item.priority if isinstance(item, Outgoing) else PRIORITY_DEFAULT,
+            group=item.group if isinstance(item, Outgoing) else "",
+            dedup_id=item.dedup_id if isinstance(item, Outgoing) else "",
+            retain=sending.retain,
+            key=key,
         )
+        session.core.schedule(session.who, message, now_ms)
+        session.check_congestion()
+        return Durability.SYNC

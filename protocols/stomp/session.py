@@ -29,7 +29,7 @@ from .acknowledging import Acknowledging
 from .connecting import Connecting
 from .dialects import DIALECTS, Refused
 from .errors import words_of
-from .frames import EOL, V10, Frame, FrameBuffer, Malformed, Version, encode
+from .frames import EOL, V10, Frame, FrameBuffer, Malformed, Version, encode, escape
 from .sending import Sender
 from .subscribing import Subscribing
 from .temporary import Temporary
@@ -107,6 +107,7 @@ class StompSession:
         self._last_words = b""  # an ERROR, once all else is answered
         self._begun_ms = self._heard_ms = self._sent_ms = now_ms
         self._beats_in_ms = self._beats_out_ms = 0
+        self._number = 0  # of the connection, for those who watch them
         self._more = False
         self._congested = False  # too much waits to be written
         self._pending_bytes_high = limits.pending_bytes_max // 2
@@ -130,7 +131,7 @@ class StompSession:
         """Send a RECEIPT, if one was asked for, once ``level`` is reached."""
         if receipt is None:
             return
-        frame = encode("RECEIPT", (("receipt-id", receipt),), b"", self.version)
+        frame = b"RECEIPT\nreceipt-id:%b\n\n\0" % escape(receipt, self.version).encode()
         if level is _SYNC:
             self._asked += 1
             self._kept_sync += frame
@@ -177,6 +178,9 @@ class StompSession:
         self._state = OPEN
         self._connecting = None
         self.core.access.watch(self._on_users_changed)
+        self._number = self.core.advising.connected(
+            self.client_id or self.id, who.name, "stomp", self.host.peer
+        )
         self.out += connected
         self._more = len(self._frames) > 0
         self.host.authenticated()
@@ -319,6 +323,7 @@ class StompSession:
     def connection_lost(self, now_ms: int) -> None:
         """Give back what subscriptions hold; what is temporary ends."""
         self.finished = True
+        self.core.advising.disconnected(self._number)
         self._let_go(now_ms)
 
     # --- what the core calls ---

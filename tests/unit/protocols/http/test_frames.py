@@ -16,7 +16,7 @@ from braidmq.protocols.http.frames import (
     append_pong,
     unmask,
 )
-from tests.unit.protocols.http.carrier import MASK, close, frame
+from tests.unit.protocols.http.carrier import MASK, close, frame, frames_of
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -298,3 +298,29 @@ def test_the_control_frames_that_the_server_writes():
     append_pong(out, b"hi")
     append_close(out, b"\x03\xe8")
     assert out == b"\x8a\x02hi\x88\x02\x03\xe8"
+
+
+@pytest.mark.parametrize(
+    ("data", "is_text", "first"),
+    [
+        (b"abc", True, 0x81),
+        ("é".encode() * 200, True, 0x81),
+        (b"\xff", True, 0x82),
+        (b"abc", False, 0x82),
+    ],
+)
+def test_text_is_written_as_text_if_it_is_some(data, is_text, first):
+    out = bytearray()
+    append_data(out, data, is_text)
+    assert frames_of(bytes(out)) == [(first, data)]
+
+
+def test_a_reader_knows_whether_the_client_writes_text():
+    frames = reader(takes_text=True)
+    assert not frames.is_text
+    frames.read(frame(TEXT, b"abc"))
+    assert frames.is_text
+    frames.read(frame(PING))
+    assert frames.is_text
+    frames.read(frame(BINARY, b"abc"))
+    assert not frames.is_text

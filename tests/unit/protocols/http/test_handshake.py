@@ -103,3 +103,16 @@ def test_only_get_opens_one():
 def test_no_extension_is_negotiated():
     data = upgrade(sec_websocket_extensions="permessage-deflate; client_max_window_bits")
     assert b"Extensions" not in accept(parse_request(data), OFFER)[0]
+
+
+def test_of_what_has_ranks_the_highest_that_is_asked_for_is_taken():
+    ranked = {f"v1{n}.stomp": Subprotocol(Inner, rank=n + 1) for n in range(3)}
+    offer = WebSocketOffer({"mqtt": MQTT, **ranked})
+    for asked, chosen in [
+        ("v10.stomp, v12.stomp, v11.stomp", b"v12.stomp"),
+        ("v11.stomp, v10.stomp, mqtt", b"v11.stomp"),
+        ("mqtt, v12.stomp", b"mqtt"),
+        ("v99.stomp, v10.stomp", b"v10.stomp"),
+    ]:
+        answer, _ = accept(parse_request(upgrade(sec_websocket_protocol=asked)), offer)
+        assert b"Protocol: " + chosen + b"\r\n" in answer

@@ -1,5 +1,7 @@
 """SEND: to queues, topics and streams, to several at once, and what of it is refused."""
 
+from typing import Any
+
 import pytest
 
 from braidmq.broker.access import SYSTEM
@@ -92,7 +94,6 @@ def test_priority_expiry_and_delay_are_those_of_the_queue(world):
     peer.send("/queue/a", b"low", priority="1")
     peer.send("/queue/a", b"high", priority="9")
     assert world.harness.drain("a") == [b"high", b"low"]
-    peer.send("/queue/a", b"later", AMQ_SCHEDULED_DELAY="1000", amq="1")
 
 
 def test_a_delay_in_a_queue(world):
@@ -128,3 +129,40 @@ def test_a_batch_is_no_larger_than_the_limit():
 def test_a_body_with_nuls_and_its_length(world):
     world.peer().send("/queue/a", b"a\0b")
     assert world.harness.bodies("a") == [b"a\0b"]
+
+
+class TestScheduled:
+    def schedules(self, world) -> list[Any]:
+        found: list[Any] = []
+        core = world.harness.core
+        core.list_schedules(SYSTEM, 0, 2**53, 0, 10, lambda _, answer: found.append(answer), None)
+        world.harness.settle()
+        assert isinstance(found[0], list), found
+        return found[0]
+
+    @pytest.mark.parametrize("kind", ["queue", "topic", "stream"])
+    def test_a_message_comes_when_it_is_time(self, world, kind):
+        core = world.harness.core
+        core.declare_stream(SYSTEM, "a", StreamSettings(), 1, world.harness.clock.ms)
+        peer = world.peer()
+        peer.subscribe(f"/{kind}/a")
+        assert peer.send(f"/{kind}/a", b"later", AMQ_SCHEDULED_DELAY="1000", x="y") == []
+        (info,) = self.schedules(world)
+        assert (info.kind, info.name) == (kind, "a")
+        assert peer.read() == []
+        world.harness.advance(1_000)
+        (message,) = peer.read()
+        assert (message.body, message.headers["x"]) == (b"later", "y")
+        assert message.headers["scheduledJobId"] == str(info.id)
+
+    def test_it_is_repeated(self, world):
+        peer = world.peer()
+        peer.subscribe("/queue/a")
+        headers = {"AMQ_SCHEDULED_PERIOD": "500", "AMQ_SCHEDULED_REPEAT": "2"}
+        assert peer.send("/queue/a", b"x", **headers) == []
+        world.harness.advance(10_000)
+        assert peer.bodies() == [b"x"] * 3
+
+    def test_times_of_cron_must_be_some(self, world):
+        headers = {"destination": "/queue/a", "AMQ_SCHEDULED_CRON": "never"}
+        assert world.peer().error("SEND", headers).command == "ERROR"

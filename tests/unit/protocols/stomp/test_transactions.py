@@ -144,4 +144,4 @@ def test_nothing_with_a_time_of_its_own_is_in_a_transaction(world):
     error = peer.error(
         "SEND", {"destination": "/topic/a", "transaction": "x", "x-delay": "5"}, b"1"
     )
-    assert "delayed" in error.headers["message"]
+    assert "scheduled" in error.headers["message"]
