@@ -1,8 +1,9 @@
 """A run of STOMP over sockets: pairs of a producer and a consumer, at full speed or on a schedule.
 
-One loop serves all connections. What is measured begins when the warm-up is over. Then producers
-stop, consumers read what is there, and the queues have to be empty: what was confirmed and did not
-come is lost, what comes again after it was acknowledged is a duplicate.
+One loop serves all connections. What is measured begins when the warm-up is over; both last so long
+that every window was answered once. Then producers stop, consumers read what is there, and the
+queues have to be empty: what was confirmed and did not come is lost, what comes again after it was
+acknowledged is a duplicate.
 """
 
 import os
@@ -102,7 +103,7 @@ class _Run:
         plan = self.plan
         for link in self.producers:
             self.send(link, plan.window)
-        self._warm_up()
+        self._serve(plan.warmup)
         self.receipt.clear()
         confirmed, received = self.confirmed, self.received
         self.window.open()
@@ -134,21 +135,20 @@ class _Run:
         if self.sending:
             self.send(link, records)
 
-    def _warm_up(self) -> None:
-        """So long, and until the first windows were answered: they were sent all at once."""
-        self._serve(self.plan.warmup)
-        first = self.plan.pairs * self.plan.window
-        while min(self.confirmed, self.received) < first and not self._is_stuck():
+    def _serve(self, seconds: float) -> None:
+        """So long, and until as much as all windows hold was answered: they come in waves."""
+        end = time.monotonic() + seconds
+        confirmed, received = self.confirmed, self.received
+        windows = self.plan.pairs * self.plan.window
+        while not self._is_stuck():
+            answered = min(self.confirmed - confirmed, self.received - received)
+            if answered >= windows and time.monotonic() >= end:
+                break
             self.loop.turn(_TURN_SECONDS)
 
     def _is_stuck(self) -> bool:
         """Whether nothing came for too long."""
         return time.monotonic() - self.moved > self.plan.patience
-
-    def _serve(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.loop.turn(_TURN_SECONDS)
 
     def finish(self) -> None:
         """Read what was sent, and see that nothing else is there."""

@@ -20,7 +20,7 @@ def test_it_syncs_below_its_directory_and_listens_on_loopback():
         "journalDiskSyncStrategy": "always",
     }
     connectors = [each.get("uri") for each in found.iterfind(".//a:transportConnector", _NAMES)]
-    assert connectors == ["stomp+nio://127.0.0.1:61999"]
+    assert connectors == ["stomp://127.0.0.1:61999"]
 
 
 def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
