@@ -6,6 +6,7 @@ from pathlib import Path
 from .campaign import Campaign
 from .mqtt_campaign import MqttCampaign
 from .queue_campaign import QueueCampaign
+from .stomp_campaign import StompCampaign
 from .stream_campaign import StreamCampaign
 
 __all__ = ["DIALECTS"]
@@ -14,4 +15,5 @@ DIALECTS: dict[str, Callable[[Path, Path, int], Campaign]] = {
     "queues": QueueCampaign,
     "mqtt": MqttCampaign,
     "streams": StreamCampaign,
+    "stomp": StompCampaign,
 }

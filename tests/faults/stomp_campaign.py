@@ -1,0 +1,118 @@
+"""A campaign for STOMP: transactions that move messages from a queue to two others and a topic.
+
+Nobody takes from ``c`` under load: whatever transactions did has to outlast every fault there.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from .campaign import Campaign, Fault
+from .daemon import Daemon
+from .stomp_audit import PLACES, StompJournal
+from .stomp_load import Client, Consumer, Mover, Producer
+from .stomp_wire import Gone
+from .waiting import until
+
+__all__ = ["LISTEN", "StompCampaign"]
+
+LISTEN = ("--listen", "stomp://127.0.0.1:0")
+DRAIN_PREFETCH = 200
+AWAY_SHARE = 0.5  # of the runs in which the durable subscriber does not come
+
+
+class StompCampaign(Campaign):
+    """See :class:`Campaign`."""
+
+    FLAGS = LISTEN
+    GONE = (Gone,)
+    BUSY_ACKED_MAX = 500
+    journal: StompJournal
+
+    def __init__(self, data: Path, scratch: Path, seed: int) -> None:
+        super().__init__(data, scratch, seed, StompJournal())
+        journal, rng = self.journal, self.rng
+        self._told = Consumer(journal, rng, "told", "topic", hang_up_share=0.05)
+        self._last = Producer(journal, rng, "last")
+        self._clients: list[Client] = [
+            Producer(journal, rng, "one"),
+            Producer(journal, rng, "two"),
+            *(Mover(journal, rng, f"mover-{number}") for number in range(3)),
+            Consumer(journal, rng, "steady", "b"),
+            Consumer(journal, rng, "leaving", "b", cumulative=True, hang_up_share=0.1),
+        ]
+        self._drains = [
+            Consumer(journal, rng, f"drain-{place}", place, prefetch=DRAIN_PREFETCH)
+            for place in PLACES
+        ]
+
+    def expect_write_errors(self) -> None:
+        self.journal.expects_errors = True
+
+    async def look(self, daemon: Daemon) -> None:
+        """Make the durable subscription, once; what else is there is seen when it is drained."""
+        if not self.journal.subscribed:
+            await self._told.subscribe(daemon.ports[1])
+            self.journal.subscribed = True
+            self._told.hang_up()
+
+    async def under_load(self, daemon: Daemon, fault: Fault) -> None:
+        port = daemon.ports[1]
+        clients = list(self._clients)
+        if self.rng.random() >= AWAY_SHARE:
+            clients.append(self._told)
+        actors = [asyncio.ensure_future(_act(client.run(port))) for client in clients]
+        try:
+            await fault(daemon)
+        finally:
+            for actor in actors:
+                actor.cancel()
+            ended = await asyncio.gather(*actors, return_exceptions=True)
+            for client in clients:
+                client.hang_up()
+        for outcome in ended:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def drain(self, daemon: Daemon) -> None:
+        """See :meth:`Campaign.drain`: what was sent last comes last, to each place."""
+        port = daemon.ports[1]
+        everybody: list[Client] = [self._last, *self._drains]
+        try:
+            wire = await self._last.connect(port)
+            ends = [self._last.send(wire, place) for place in PLACES]
+            for consumer in self._drains:
+                await consumer.subscribe(port)
+
+            def all_came() -> bool:
+                for consumer in self._drains:
+                    consumer.settle()
+                waiting = any(each.wire and each.wire.unanswered for each in everybody)
+                return all(end.came for end in ends) and not waiting
+
+            await self._until(all_came, everybody)
+            self.journal.emptied()
+        finally:
+            for client in everybody:
+                client.hang_up()
+
+    async def _until(self, done: Callable[[], bool], clients: Sequence[Client]) -> None:
+        """Wait until something is so, or nothing comes any more. Raises Gone."""
+
+        def over() -> bool:
+            for client in clients:
+                if client.wire is None or client.wire.gone:
+                    raise Gone(client.name)
+            return done()
+
+        heard = self.journal.counts.total()
+        while not await until(over, self.guard_seconds):
+            before, heard = heard, self.journal.counts.total()
+            if heard == before:
+                break
+
+
+async def _act(behaviour: Awaitable[None]) -> None:
+    with suppress(Gone):
+        await behaviour
