@@ -36,9 +36,11 @@ Key = tuple[str, str, int]  # place, producer, number
 
 @dataclass(slots=True, eq=False)
 class Move:
-    """A transaction: what it takes, and what comes of that.
+    """A transaction.
 
     Attributes:
+        takes: what it acknowledges. buries: what it refuses: dead letters come of that.
+        gives: what it sends.
         outcome: OPEN until COMMIT is sent, then INVOKE, and OK, FAIL or INFO; or ABORTED.
         proof, denial: what showed that it happened, and that it did not.
     """
@@ -48,6 +50,7 @@ class Move:
     sequence: int = 0  # of its COMMIT, among all
     outcome: str = OPEN
     takes: list["Posting"] = field(default_factory=list)
+    buries: list["Posting"] = field(default_factory=list)
     gives: list["Posting"] = field(default_factory=list)
     proof: str = ""
     denial: str = ""
@@ -66,6 +69,7 @@ class Posting:
         owed: the place was certainly there before.
         connection: that has it, or had it last. given_back: it was, by NACK.
         settlements: the outcomes of its ACKs and NACKs. moves: the transactions that took it.
+        burials: those that refused it.
         is_dead: it came as a dead letter.
     """
 
@@ -84,6 +88,7 @@ class Posting:
     acks: list[str] = field(default_factory=list)
     nacks: list[str] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
+    burials: list[Move] = field(default_factory=list)
 
     @property
     def key(self) -> Key:
@@ -177,6 +182,8 @@ class StompJournal(Journal):
         move.sequence = self._commit_count
         for posting in move.takes:
             posting.moves.append(move)
+        for posting in move.buries:
+            posting.burials.append(move)
 
     def committed(self, move: Move, outcome: str) -> None:
         """What became of a COMMIT."""
@@ -227,14 +234,16 @@ class StompJournal(Journal):
         if place == DEAD != posting.place:
             self.counts["dead letters"] += not posting.is_dead
             posting.is_dead = True
-        elif posting.is_dead or OK in posting.nacks:
-            self.find("resurrected", f"{name} is a dead letter")
+        else:
+            if posting.is_dead or OK in posting.nacks:
+                self.find("resurrected", f"{name} is a dead letter")
+            for move in posting.burials:
+                self._denied(move, f"{name} came again")
         if not posting.came:
             return
         self.counts["redelivered"] += 1
         for move in posting.moves:
-            if move.outcome != FAIL:
-                self._denied(move, f"{name} came again")
+            self._denied(move, f"{name} came again")
         if posting.is_settled:
             self.find("resurrected", name)
         elif (
@@ -255,8 +264,9 @@ class StompJournal(Journal):
 
     def _denied(self, move: Move, text: str) -> None:
         move.denial = text
-        if move.proof:
-            self.find("torn", f"transaction {move.id}: {text}, but {move.proof} came")
+        if move.proof or move.outcome == OK:
+            proof = f"{move.proof} came" if move.proof else "it was confirmed"
+            self.find("torn", f"transaction {move.id}: {text}, but {proof}")
 
     # Settling ---------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ __all__ = ["SUBSCRIPTION", "Client", "Consumer", "Mover", "Producer", "Taken"]
 WINDOW = 20
 MOVES_OPEN_MAX = 4  # COMMITs without an answer
 TAKEN_MAX = 5  # messages that one transaction takes
+BURIED_SHARE = 0.08  # of these are refused, by the same transaction
 SIZES = (40, 300, 1_500)
 SUBSCRIPTION = {"client-id": "stomp-teller", "activemq.subscriptionName": "told"}
 
@@ -222,10 +223,11 @@ class Mover(Consumer):
         name = {"transaction": f"t:{move.id}"}
         count = min(rng.randint(0, TAKEN_MAX), len(self.waiting))
         taken = [self.waiting.popleft() for _ in range(count)]
-        move.takes = [each.posting for each in taken]
         wire.post("BEGIN", name)
         for each in taken:
-            wire.post("ACK", name | {"id": each.ack})
+            buries = rng.random() < BURIED_SHARE
+            (move.buries if buries else move.takes).append(each.posting)
+            wire.post("NACK" if buries else "ACK", name | {"id": each.ack})
         for number in range(rng.randint(max(count, 1), max(count, 2))):
             for place, destination in TARGETS.items():
                 producer = f"{self.name}/{move.id}"

@@ -1,0 +1,101 @@
+"""The harness for STOMP against a daemon with a bug in it: kills show every one of them.
+
+As ``test_mqtt_seeded.py``: the daemon is ours, and a module that Python runs first replaces one
+method of it by one that is wrong.
+"""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.figures import figures
+
+from .daemon import Daemon
+from .stomp_campaign import StompCampaign
+from .stomp_wire import Gone
+from .stream_planting import SLOW_DISK, planted
+
+pytestmark = [pytest.mark.slow]
+
+CYCLES_MAX = 40
+
+# What is wrong, and what of it the audit has to notice, beside whatever else it does.
+BUGS = {
+    "commits one step and later the others": (
+        "import asyncio\n"
+        "from braidmq.broker.transaction import _Transaction\n"
+        "apply = _Transaction.apply\n"
+        "def torn(self):\n"
+        "    steps, self._steps = self._steps, self._steps[:1]\n"
+        "    done = apply(self)\n"
+        "    self._steps = steps[1:]\n"
+        "    asyncio.get_running_loop().call_later(0.03, apply, self)\n"
+        "    return done\n"
+        "_Transaction.apply = torn\n",
+        {"torn"},
+    ),
+    "answers a COMMIT before it is kept": (
+        "from braidmq.protocols.stomp.session import StompSession\n"
+        "from braidmq.storage.log import Durability\n"
+        "def hasty(self, frame, now_ms):\n"
+        "    self.transactions.commit(frame.headers, now_ms)\n"
+        "    self.answer(Durability.MEMORY, frame.headers.get('receipt'))\n"
+        "import braidmq.protocols.stomp.session as session\n"
+        "session._HANDLERS['COMMIT'] = hasty\n",
+        {"lost", "torn"},
+    ),
+    "acknowledges at once what a transaction acknowledges": (
+        "from braidmq.protocols.stomp.acknowledging import Acknowledging\n"
+        "on_ack = Acknowledging.on_ack\n"
+        "def at_once(self, headers, now_ms):\n"
+        "    headers.pop('transaction', None)\n"
+        "    on_ack(self, headers, now_ms)\n"
+        "Acknowledging.on_ack = at_once\n",
+        {"vanished", "torn"},
+    ),
+    "commits what was left open when its client goes": (
+        "from braidmq.protocols.stomp.transactions import Transactions\n"
+        "def done(self):\n"
+        "    for name in list(self._open):\n"
+        "        self.commit({'transaction': name}, self._session.core.now_ms)\n"
+        "Transactions.forget = done\n",
+        {"phantom"},
+    ),
+    "takes a cumulative ACK for one message": (
+        "from braidmq.protocols.stomp.subscribing import Subscription\n"
+        "def one(self, tag):\n"
+        "    return {tag: self.held.pop(tag)}\n"
+        "Subscription.take = one\n",
+        {"resurrected"},
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.replace(" ", "-"))
+async def test_a_daemon_with_a_bug_is_caught(tmp_path: Path, request, bug: str) -> None:
+    code, kinds = BUGS[bug]
+    environment = planted(tmp_path, SLOW_DISK + code)
+    campaign = StompCampaign(tmp_path / "data", tmp_path, seed=41)
+    campaign.guard_seconds = 1.0  # something is missing: there is nothing to wait for
+    rng, journal = campaign.rng, campaign.journal
+
+    async def kill(daemon: Daemon) -> None:
+        await asyncio.sleep(rng.uniform(0.2, 0.6))
+        await daemon.kill()
+
+    def noticed() -> bool:
+        return bool(journal.found().keys() & kinds)
+
+    cycle = 0
+    while not noticed() and cycle < CYCLES_MAX:
+        cycle += 1
+        await campaign.cycle(kill, campaign.daemon((), environment))
+        async with campaign.daemon((), environment) as daemon:
+            with suppress(Gone):  # some bugs show themselves by an error
+                await campaign.begun(daemon)
+                if not noticed():
+                    await campaign.drain(daemon)
+    figures(request, f"noticed in cycle {cycle}: {', '.join(journal.found())}")
+    assert noticed(), "\n".join([campaign.line, *journal.findings])
