@@ -22,11 +22,12 @@ from tests.broker_harness import Collector, sent
 MAX_RECEIVES = 3
 LEASE_BUCKET_MS = 64
 
-PRIORITIES = st.sampled_from([4, 4, 4, 0, 9])
+PRIORITIES = st.sampled_from([4, 4, 0, 9])
 DELAYS = st.sampled_from([-1, 0, 700, 5_000])
 TTLS = st.sampled_from([0, 0, 0, 1_000, 6_000])
 STEPS = st.sampled_from([1, 63, 64, 500, 701, 3_000, 20_000])
 PICKS = st.integers(0, 1_000)
+LEASES = st.sampled_from([100, 500, 5_000])
 
 
 @dataclass
@@ -188,6 +189,21 @@ class QueueMachine(RuleBasedStateMachine):
     def receipts(self, messages: list[Message]) -> list[Delivery]:
         return [Delivery(m.seq, m.token, 0, 0, 0, b"", b"") for m in messages]
 
+    def receive_of(self, wanted: int, count: int, lease: int) -> None:
+        stands_by = self.model.served() is not self.model.holders
+        expected = [] if stands_by else self.model.take(count, wanted)
+        selector = f"JMSPriority = {wanted}" if wanted >= 0 else ""
+        got = self.broker.receive(count, lease_ms=lease, selector=selector)
+        # What has to be read from disk may end a receive early: ask until nothing is left.
+        more = got
+        while more and len(got) < count:
+            more = self.broker.receive(count - len(got), lease_ms=lease, selector=selector)
+            got = got + more
+        for delivery, message in zip(got, expected, strict=True):
+            self.check_delivery(delivery, message)
+            end = self.model.now_ms + lease
+            message.lease_end_ms = (end // LEASE_BUCKET_MS + 1) * LEASE_BUCKET_MS
+
     # --- rules ---
 
     @rule(count=st.integers(1, 4), priority=PRIORITIES, delay=DELAYS, ttl=TTLS)
@@ -207,26 +223,18 @@ class QueueMachine(RuleBasedStateMachine):
             self.model.messages[message.seq] = message
         self.check_pushed(self.model.push())
 
-    @rule(
-        count=st.integers(1, 6),
-        lease=st.sampled_from([100, 500, 5_000]),
-        wanted=st.sampled_from([-1, -1, 0, 4, 9]),
-    )
-    def receive(self, count: int, lease: int, wanted: int) -> None:
-        stands_by = self.model.served() is not self.model.holders
-        expected = [] if stands_by else self.model.take(count, wanted)
-        selector = f"JMSPriority = {wanted}" if wanted >= 0 else ""
-        got = self.broker.receive(count, lease_ms=lease, selector=selector)
-        # What has to be read from disk may end a receive early: ask until nothing is left.
-        more = got
-        while more and len(got) < count:
-            more = self.broker.receive(count - len(got), lease_ms=lease, selector=selector)
-            got = got + more
-        for delivery, message in zip(got, expected, strict=True):
-            self.check_delivery(delivery, message)
-            end = self.model.now_ms + lease
-            message.lease_end_ms = (end // LEASE_BUCKET_MS + 1) * LEASE_BUCKET_MS
+    @precondition(lambda self: self.model.messages)
+    @rule(count=st.integers(1, 6), lease=LEASES)
+    def receive(self, count: int, lease: int) -> None:
+        self.receive_of(-1, count, lease)
 
+    @precondition(lambda self: self.model.messages)
+    @rule(pick=PICKS, count=st.integers(1, 3), lease=LEASES)
+    def receive_selected(self, pick: int, count: int, lease: int) -> None:
+        messages = list(self.model.messages.values())
+        self.receive_of(messages[pick % len(messages)].priority, count, lease)
+
+    @precondition(lambda self: self.pick_leased(0))
     @rule(pick=PICKS, count=st.integers(1, 5))
     def ack(self, pick: int, count: int) -> None:
         chosen = self.pick_leased(pick, count)
@@ -235,6 +243,7 @@ class QueueMachine(RuleBasedStateMachine):
             del self.model.messages[message.seq]
         self.check_pushed(self.model.push())
 
+    @precondition(lambda self: self.pick_leased(0))
     @rule(pick=PICKS, count=st.integers(1, 3), delay=st.sampled_from([0, 0, 300, 4_000]))
     def nack(self, pick: int, count: int, delay: int) -> None:
         chosen = self.pick_leased(pick, count)
@@ -244,6 +253,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.broker.nack(*receipts, delay_ms=delay) == [None] * len(chosen)
         self.check_pushed(self.model.push())
 
+    @precondition(lambda self: self.pick_leased(0))
     @rule(pick=PICKS)
     def nack_uncounted(self, pick: int) -> None:
         chosen = self.pick_leased(pick)
@@ -253,6 +263,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.broker.nack(*receipts, counted=False) == [None] * len(chosen)
         self.check_pushed(self.model.push())
 
+    @precondition(lambda self: self.pick_leased(0))
     @rule(pick=PICKS, lease=st.sampled_from([0, 200, 8_000]))
     def extend(self, pick: int, lease: int) -> None:
         chosen = self.pick_leased(pick)
@@ -266,6 +277,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.broker.extend(*receipts, lease_ms=lease) == [None] * len(chosen)
         self.check_pushed(self.model.push())
 
+    @precondition(lambda self: self.pick_leased(0))
     @rule(pick=PICKS)
     def refuse(self, pick: int) -> None:
         chosen = self.pick_leased(pick)
