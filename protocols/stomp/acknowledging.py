@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Acknowledging", "Held", "by_queue"]
 
 Held = tuple["Source", str, Receipt, str]  # whose, of which queue ("": none), receipt, message-id
-_TAG_DIGITS_MAX = 18
 
 
 class Acknowledging:
@@ -70,7 +69,6 @@ class Acknowledging:
     def on_ack(self, headers: dict[str, str], now_ms: int) -> None:
         """Settle messages, when the batch ends or the transaction is committed."""
         session = self._session
-        session.sending.flush(now_ms)
         if "transaction" in headers:
             session.transactions.check_open(headers)
         subscription, tag = self._find(headers, "ACK")
@@ -153,12 +151,14 @@ class Acknowledging:
         subscriptions = session.subscribing
         if session.version is V12:
             name = headers.get("id", "")
-            number, dash, digits = name.partition("-")
-            if dash and number.isdecimal() and digits.isdecimal():
-                if len(number) + len(digits) <= _TAG_DIGITS_MAX:
-                    by_number = subscriptions.by_number.get(int(number))
-                    if by_number is not None and int(digits) in by_number.held:
-                        return by_number, int(digits)
+            number, _, digits = name.partition("-")
+            try:
+                subscription = subscriptions.by_number[int(number)]
+                tag = int(digits)
+                if tag in subscription.held:
+                    return subscription, tag
+            except (KeyError, ValueError):
+                pass  # it was never given out
             if not name:
                 raise Refused(
                     f"{command} without an id", "In STOMP 1.2 id is the ack of a MESSAGE.\n"
@@ -171,11 +171,11 @@ class Acknowledging:
             text = "In STOMP 1.1 the header subscription is the id of the subscription.\n"
             raise Refused(f"{command} without a subscription", text)
         id = headers.get("subscription", "")
-        found = [subscriptions.by_id[id]] if id in subscriptions.by_id else []
-        for subscription in found if id else subscriptions.by_id.values():
-            tag = subscription.tag_of(name)
-            if tag is not None:
-                return subscription, tag
+        named = [subscriptions.by_id[id]] if id in subscriptions.by_id else []
+        for subscription in named if id else subscriptions.by_id.values():
+            found = subscription.tag_of(name)
+            if found is not None:
+                return subscription, found
         raise _not_held(command, name)
 
 

@@ -8,6 +8,8 @@ and a transaction are done as a whole, or not at all.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ...broker import transaction
 from ...broker.errors import BraidError, InvalidArgument
 from ...broker.fifo import FifoQueue
@@ -47,10 +49,19 @@ Plain = Queue | Topic | Stream
 _Item = Outgoing | Posted | tuple[bytes, bytes, bytes]  # of a stream: body, key, headers
 
 
+class _Pattern(msgspec.Struct, frozen=True):
+    """A message that was sent, for those that have the same headers."""
+
+    headers: dict[str, str]
+    target: Plain
+    queue: object  # that the target was; another one of its name may be of another kind
+    item: _Item
+
+
 class Sender:
     """What one client sends. Part of a session, which owns it."""
 
-    __slots__ = ("_destination", "_items", "_receipts", "_session", "_target")
+    __slots__ = ("_destination", "_items", "_pattern", "_receipts", "_session", "_target")
 
     def __init__(self, session: "StompSession") -> None:
         self._session = session
@@ -58,41 +69,76 @@ class Sender:
         self._target: Plain | None = None
         self._items: list[_Item] = []
         self._receipts: list[str | None] = []
+        self._pattern: _Pattern | None = None
 
     def on_send(self, frame: Frame, now_ms: int) -> None:
         """Take a message."""
         session, headers = self._session, frame.headers
         session.server.received += 1
-        destination = headers.get("destination", "")
-        if "transaction" in headers:
-            session.transactions.check_open(headers)
-            self.flush(now_ms)
-            steps = self._steps(destination, frame, now_ms)
-            session.transactions.add(headers, steps, len(frame.body))
-            session.answer(Durability.MEMORY, headers.get("receipt"))
+        receipt = headers.pop("receipt", None)
+        if "content-length" in headers:
+            headers["content-length"] = ""  # that it is there may say something; its value is used
+        pattern = self._pattern
+        if pattern is not None and headers == pattern.headers and self._begin(pattern, now_ms):
+            item: _Item = _copy(pattern.item, frame.body)
+        elif "transaction" in headers:
+            self._send_in_transaction(frame, receipt, now_ms)
             return
-        target = self._target
-        if destination != self._destination or target is None:
-            self.flush(now_ms)
-            if not session.is_open:
+        else:
+            target = self._target_of(frame, receipt, now_ms)
+            if target is None:
                 return
-            targets = self._targets(destination, headers, now_ms)
-            if len(targets) != 1:
-                self._send_all(targets, frame, now_ms)
+            sending = session.headers.sending(headers, now_ms, session.temporary.reply_address)
+            if self._is_for_later(target, sending):
+                self.flush(now_ms)
+                if session.is_open:
+                    level = self._schedule(target, sending, frame.body, now_ms)
+                    session.answer(level, receipt)
                 return
-            self._target = target = targets[0]
-            self._destination = destination
-        sending = session.headers.sending(headers, now_ms, session.temporary.reply_address)
-        if self._is_for_later(target, sending):
-            self.flush(now_ms)
-            if session.is_open:
-                level = self._schedule(target, sending, frame.body, now_ms)
-                session.answer(level, headers.get("receipt"))
-            return
-        self._items.append(self._item(target, sending, frame.body))
-        self._receipts.append(headers.get("receipt"))
+            item = self._item(target, sending, frame.body)
+            self._pattern = None
+            if not sending.ttl_ms:  # the time that is left differs from one to the next
+                self._pattern = _Pattern(headers, target, self._queue_of(target), item)
+        self._items.append(item)
+        self._receipts.append(receipt)
         if len(self._items) >= session.limits.batch_messages_max:
             self.flush(now_ms)
+
+    def _begin(self, pattern: _Pattern, now_ms: int) -> bool:
+        """Go on with a batch, or begin one, to the target of a pattern; False: that has changed."""
+        target = pattern.target
+        if self._target is not target:
+            self.flush(now_ms)
+            if not self._session.is_open or self._queue_of(target) is not pattern.queue:
+                return False
+            self._target, self._destination = target, pattern.headers["destination"]
+        return True
+
+    def _queue_of(self, target: Plain) -> object:
+        return self._session.core.queues.get(target.name) if isinstance(target, Queue) else None
+
+    def _target_of(self, frame: Frame, receipt: str | None, now_ms: int) -> Plain | None:
+        """The target of the batch that goes on or begins; None: the message was dealt with."""
+        destination = frame.headers.get("destination", "")
+        if self._target is None or destination != self._destination:
+            self.flush(now_ms)
+            if not self._session.is_open:
+                return None
+            targets = self._targets(destination, frame.headers, now_ms)
+            if len(targets) != 1:
+                self._send_all(targets, frame, receipt, now_ms)
+                return None
+            self._target, self._destination = targets[0], destination
+        return self._target
+
+    def _send_in_transaction(self, frame: Frame, receipt: str | None, now_ms: int) -> None:
+        session, headers = self._session, frame.headers
+        session.transactions.check_open(headers)
+        self.flush(now_ms)
+        if session.is_open:
+            steps = self._steps(headers.get("destination", ""), frame, now_ms)
+            session.transactions.add(headers, steps, len(frame.body))
+            session.answer(Durability.MEMORY, receipt)
 
     def flush(self, now_ms: int) -> None:
         """Do what was put together."""
@@ -204,7 +250,9 @@ class Sender:
                 steps.append(transaction.Append(target.name, Appending([body], [key], [packed])))
         return steps
 
-    def _send_all(self, targets: list[Plain], frame: Frame, now_ms: int) -> None:
+    def _send_all(
+        self, targets: list[Plain], frame: Frame, receipt: str | None, now_ms: int
+    ) -> None:
         """Send to all, or to none."""
         session = self._session
         level = Durability.MEMORY
@@ -212,7 +260,7 @@ class Sender:
             steps = self._steps("", frame, now_ms, targets)
             level, _ = session.core.transact(session.who, steps, now_ms)
             session.check_congestion()
-        session.answer(level, frame.headers.get("receipt"))
+        session.answer(level, receipt)
 
     def _is_for_later(self, target: Plain, sending: Sending) -> bool:
         """Whether a message is a schedule, rather than one that waits in its queue."""
@@ -254,3 +302,20 @@ class Sender:
         session.core.schedule(session.who, message, now_ms)
         session.check_congestion()
         return Durability.SYNC
+
+
+def _copy(item: _Item, body: bytes) -> _Item:
+    """The same with another body."""
+    if isinstance(item, Outgoing):
+        return Outgoing(
+            body,
+            item.attributes,
+            item.delay_ms,
+            item.ttl_ms,
+            item.priority,
+            item.group,
+            item.dedup_id,
+        )
+    if isinstance(item, Posted):
+        return Posted(body, item.attributes, item.retain, item.ttl_ms)
+    return body, item[1], item[2]

@@ -362,7 +362,7 @@ class StompSession:
             self._connecting = Connecting(self, frame)
             self._connecting.begin()
             return
-        command, headers = frame.command, frame.headers
+        command, receipt = frame.command, frame.headers.get("receipt", "")
         handler = _HANDLERS.get(command)
         try:
             if command not in _BATCHED:
@@ -379,7 +379,7 @@ class StompSession:
             handler(self, frame, now_ms)
         except BraidError as error:
             self._flush(now_ms)
-            self.fail_with(error, headers.get("receipt", ""))
+            self.fail_with(error, receipt)
 
     def _flush(self, now_ms: int) -> None:
         """End the batches: do what was put together."""

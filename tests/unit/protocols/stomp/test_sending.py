@@ -166,3 +166,56 @@ class TestScheduled:
     def test_times_of_cron_must_be_some(self, world):
         headers = {"destination": "/queue/a", "AMQ_SCHEDULED_CRON": "never"}
         assert world.peer().error("SEND", headers).command == "ERROR"
+
+
+class TestAlike:
+    """Messages with the headers of the one before are sent without looking at these again."""
+
+    def test_they_have_their_own_bodies(self, world):
+        peer = world.peer()
+        for destination in ("/queue/a", "/topic/a", "/queue/a"):
+            peer.subscribe(destination, destination + str(world.ids))
+            world.ids += 1
+            for body in (b"1", b"22", b"333"):
+                found = peer.send(destination, body, x="y")
+                assert found and all(message.body == body for message in found)
+                assert all(message.headers["x"] == "y" for message in found)
+
+    def test_destinations_in_turn_get_their_own(self, world):
+        peer = world.peer()
+        for number in range(3):
+            peer.write("SEND", {"destination": "/queue/a", "x": "a"}, b"a%d" % number)
+            peer.write("SEND", {"destination": "/queue/b", "x": "b"}, b"b%d" % number)
+        peer.read()
+        assert world.harness.bodies("a") == [b"a0", b"a1", b"a2"]
+        assert world.harness.bodies("b") == [b"b0", b"b1", b"b2"]
+
+    def test_another_queue_of_the_name_is_looked_at(self, world):
+        peer = world.peer()
+        peer.send("/queue/a", b"1", group_id="g")
+        world.harness.delete("a")
+        world.harness.declare("a", fifo=True, content_dedup=True)
+        peer.send("/queue/a", b"1", group_id="g")
+        (delivery,) = world.harness.receive(name="a")
+        assert unpack_headers(delivery.attributes)["group-id"] == "g"
+        world.harness.delete("a")
+        peer.send("/queue/a", b"2", group_id="g")
+        assert world.harness.bodies("a") == [b"2"]
+
+    def test_a_stream_and_text_without_length(self, world):
+        core = world.harness.core
+        core.declare_stream(SYSTEM, "s", StreamSettings(), 1, world.harness.clock.ms)
+        peer = world.peer()
+        peer.subscribe("/stream/s")
+        for body in (b"1", b"2"):
+            (message,) = peer.send("/stream/s", body, partition_key="k")
+            assert (message.body, message.headers["partition-key"]) == (body, "k")
+
+    def test_what_expires_does_so_in_its_own_time(self, world):
+        peer = world.peer()
+        end_ms = world.harness.clock.ms + 1_000
+        peer.send("/queue/a", b"1", expires=str(end_ms))
+        world.harness.advance(500)
+        peer.send("/queue/a", b"2", expires=str(end_ms))
+        world.harness.advance(501)
+        assert world.harness.bodies("a") == []
