@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import stomp
 import trustme
+import websockets
 from paho.mqtt.client import Client as MqttClient
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from websockets.typing import Subprotocol
 
 from braidmq.broker import Broker
 from braidmq.broker.config import Listener
@@ -325,3 +327,28 @@ async def test_an_id_is_the_same_for_all_dialects():
         message = await asyncio.to_thread(client.next)
         assert message.headers["message-id"] == f"ID:{browsed.id}"
         await asyncio.to_thread(client.leave)
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+async def test_over_websocket_it_is_answered_as_it_speaks(is_text):
+    async with (
+        Broker() as broker,
+        serve_broker(broker, "ws://127.0.0.1:0") as server,
+        websockets.connect(
+            server.urls[0] + "/ws",
+            subprotocols=[Subprotocol("v11.stomp"), Subprotocol("v12.stomp")],
+        ) as socket,
+    ):
+        assert socket.subprotocol == "v12.stomp"
+
+        async def ask(frame: str) -> str:
+            await socket.send(frame if is_text else frame.encode())
+            async with asyncio.timeout(SECONDS):
+                answer = await socket.recv()
+            assert isinstance(answer, str) is is_text
+            return answer if isinstance(answer, str) else answer.decode()
+
+        assert (await ask("CONNECT\naccept-version:1.2\nhost:h\n\n\0")).startswith("CONNECTED\n")
+        await ask("SUBSCRIBE\nid:1\ndestination:/queue/a\nreceipt:1\n\n\0")
+        answers = await ask("SEND\ndestination:/queue/a\n\nhell\u00f6\0")
+        assert "MESSAGE\n" in answers and "hell\u00f6" in answers

@@ -259,3 +259,28 @@ async def test_only_http_needs_what_the_core_does_not_bring(monkeypatch):
         with pytest.raises(InvalidArgument, match=r"ws://.*pip install 'braidmq\[server\]'"):
             async with serve(broker, "ws://127.0.0.1:0"):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "answered"),
+    [
+        ("/", "v10.stomp, v12.stomp, v11.stomp", "v12.stomp"),
+        ("/ws", "v11.stomp", "v11.stomp"),
+        ("/stomp", "v12.stomp", "v12.stomp"),
+        ("/ws", "", ""),
+        ("/stomp", "", ""),
+        ("/", "", None),
+        ("/mqtt", "v12.stomp", None),
+        ("/ws", "mqtt", None),
+    ],
+)
+async def test_stomp_comes_in_by_websocket(broker, path, asked, answered):
+    request = UPGRADE.format(path=path, name=asked, more="")
+    if not asked:
+        request = request.replace("Sec-WebSocket-Protocol: \r\n", "")
+    async with serve(broker, "ws://127.0.0.1:0", grace=0) as server:
+        head = (await exchange(server.urls[0], request.encode())).decode().lower()
+        status = "400" if answered is None else "101"
+        assert head.startswith(f"http/1.1 {status} ")
+        if answered is not None:
+            assert (f"sec-websocket-protocol: {answered}\r\n" in head) is bool(answered)
