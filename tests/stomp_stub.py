@@ -68,6 +68,7 @@ class _Client:
         self.sock = sock
         self.queue = None
         self.prefetch = 0
+        self.holds = True
         self.held = {}
         self.data = b""
 
@@ -103,7 +104,7 @@ class _Client:
         if command == b"CONNECT":
             self.sock.sendall(b"CONNECTED\nversion:1.2\n\n\0\n")
         elif command == b"SUBSCRIBE":
-            assert headers[b"ack"] == b"client-individual"
+            self.holds = {b"client-individual": True, b"auto": False}[headers[b"ack"]]
             self.queue, self.prefetch = headers[b"destination"], int(headers[b"prefetch-count"])
             self.broker.readers.setdefault(self.queue, []).append(self)
         elif command == b"SEND":
@@ -125,7 +126,8 @@ class _Client:
         self.sock.sendall(b"RECEIPT\nreceipt-id:%b\n\n\0\n" % receipt)
 
     def deliver(self, name, body):
-        self.held[name] = body
+        if self.holds:
+            self.held[name] = body
         head = b"MESSAGE\nack:%b\nsubscription:0\nmessage-id:%b\n" % (name, name)
         self.sock.sendall(b"%bcontent-length:%d\n\n%b\0\n" % (head, len(body), body))
 

@@ -2,11 +2,12 @@
 
 import contextlib
 
+import msgspec
 import pytest
 
 from braidmq.benchmarks import stomp_scenarios
 from braidmq.benchmarks.histogram import Histogram
-from braidmq.benchmarks.stomp_brokers import Running
+from braidmq.benchmarks.stomp_brokers import SYSTEMS, Running, missing
 from braidmq.benchmarks.stomp_load import StompLoadFailed
 from braidmq.benchmarks.stomp_plan import StompPlan, StompSide, problems_of
 from braidmq.benchmarks.stomp_scenarios import (
@@ -82,6 +83,24 @@ def test_a_load_that_fails_is_a_problem_of_its_row(monkeypatch):
 
     monkeypatch.setattr(stomp_scenarios, "start", fail)
     assert run_once(StompPlan(), "a", WHERE).problems == ["no room"]
+
+
+def test_no_system_loses_anything(tmp_path):
+    """Those that are installed; their own tests say who is not."""
+    systems = [each for each in SYSTEMS if not missing(each)]
+    pairs = StompPlan(pairs=3, seconds=0.2, warmup=0.0, window=20)
+    scenarios = [
+        StompScenario("pairs", pairs),
+        StompScenario("one queue", msgspec.structs.replace(pairs, shared=True)),
+        StompScenario("paced", msgspec.structs.replace(pairs, pairs=1, shape="paced")),
+    ]
+    found = run_rounds(scenarios, systems, 1, 0.2, False, str(tmp_path), print)
+    for outcomes in found.values():
+        assert list(outcomes) == systems
+        for (outcome,) in outcomes.values():
+            assert outcome.problems == []
+            assert outcome.side.per_second > 0 and outcome.side.memory_bytes > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def judged(plan, **changes):
