@@ -21,6 +21,7 @@ from braidmq.broker.groupcore import GroupCore
 from braidmq.broker.limits import CONSUMER_PRIORITY_MAX, VISIBILITY_TIMEOUT_MS_MAX, Limits
 from braidmq.broker.message import Outgoing, unpack_headers
 from braidmq.broker.replaycore import ReplayCore
+from braidmq.broker.schedulecore import ScheduleCore
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.streamcore import StreamCore
 from braidmq.broker.topiccore import TopicCore
@@ -79,7 +80,15 @@ GATED: dict[str, tuple[str, Callable[[Core, Principal], object]]] = {
     "broker_info": ("broker:Describe", lambda c, p: c.broker_info(p, 0, 0)),
 }
 # Parts of the core whose gates have tables of their own: test_topiccore.py and so on.
-WITH_TABLES = (TopicCore, StreamCore, GroupCore, BindingCore, WebhookCore, ReplayCore)
+WITH_TABLES = (
+    TopicCore,
+    StreamCore,
+    ScheduleCore,
+    GroupCore,
+    BindingCore,
+    WebhookCore,
+    ReplayCore,
+)
 # Those that show what the principal may see, and refuse nothing.
 FILTERED = {"list_queues", "list_redrives"}
 
