@@ -579,9 +579,14 @@ def test_answers_after_the_end_go_nowhere(peer):
 
 def test_who_watches_connections_is_told_of_it_from_welcome_to_the_end(monkeypatch):
     harness = Harness()
-    told = []
+    told: list[object] = []
     advising = harness.core.advising
-    monkeypatch.setattr(advising, "connected", lambda *facts: told.append(facts) or 7)
+
+    def connected(*facts: object) -> int:
+        told.append(facts)
+        return 7
+
+    monkeypatch.setattr(advising, "connected", connected)
     monkeypatch.setattr(advising, "disconnected", told.append)
     Peer(harness, hello=False).session.connection_lost(harness.clock.ms)
     peer = Peer(harness)
