@@ -45,7 +45,7 @@ SECTIONS = {
 }
 LINE = re.compile(r"(\w) ([<>x])(?: ([A-Z]+)(?: (\{.*?\}))?(?: (.*))?)?")
 
-Step = tuple[str, str, str, str, str]  # who, sign, command, headers, body
+Step = tuple[str, ...]  # who, sign, command, headers, body
 
 
 def read_cases(text: str) -> Iterator[tuple[str, list[Step]]]:
