@@ -57,6 +57,7 @@ class Feed:
     Attributes:
         session: known once it was opened. resumed: whether the session was there before.
         credit: how many messages more may be taken. dropped: how many found no room.
+        muted: live messages are not for it now: its owner publishes what it does not want back.
         tag: whatever the owner wants to find here.
     """
 
@@ -72,6 +73,7 @@ class Feed:
         "_searches",
         "credit",
         "dropped",
+        "muted",
         "resumed",
         "session",
         "tag",
@@ -82,6 +84,7 @@ class Feed:
         self.resumed = False
         self.credit = 0
         self.dropped = 0
+        self.muted = False
         self.tag = tag
         self._core = core
         self._owner = owner
@@ -97,6 +100,8 @@ class Feed:
 
     def publish(self, publication: Publication, match: Match) -> None:
         """Take live messages, as far as there is room."""
+        if self.muted:
+            return
         limits = self._core.limits
         live = self._live
         for message in live_messages(publication, self._core.now_ms):

@@ -1,7 +1,7 @@
 """The handshake: which version is spoken, how often hearts beat, who the client is.
 
 CONNECT and STOMP are one. Who it is says, in this order: the name in its certificate, where the
-listener asks for that; ``login`` and ``passcode``; or nobody, on a loopback address without users.
+listener asks for that; nobody, on a loopback address without users; ``login`` and ``passcode``.
 Before the answer nothing is known of the client, so an ERROR is written as 1.0 has it, which all
 versions can read.
 """
@@ -9,7 +9,7 @@ versions can read.
 from typing import TYPE_CHECKING, Final
 
 from ...broker.access import Principal
-from ...broker.errors import BraidError
+from ...broker.errors import BraidError, Unauthenticated
 from .frames import V10, V11, V12, Frame, Version, encode
 
 if TYPE_CHECKING:
@@ -87,11 +87,14 @@ class Connecting:
         host, access = session.host, session.core.access
         if host.certificate_user:
             self._admit(access.principal(host.certificate_user))
+        elif access.anonymous_allowed(host.loopback):
+            # Clients of both brokers log in as guest unless they are told not to.
+            self._admit(access.anonymous(host.loopback))
         elif headers.get("login") or headers.get("passcode"):
             session.wait_for_proof()
             self._try(headers.get("login", ""), headers.get("passcode", ""))
         else:
-            self._admit(access.anonymous(host.loopback))
+            raise Unauthenticated("this listener needs a user and a password")
 
     def _try(self, login: str, passcode: str) -> None:
         self._session.host.authenticate(login, passcode.encode(), self._on_authenticated)

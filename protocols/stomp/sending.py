@@ -173,7 +173,8 @@ class Sender:
             return core.append(who, target.name, Appending(bodies, keys, packed), now_ms)
         slow = core.topics.slow
         slow.clear()  # what others, who do not wait, have left there
-        answer = core.publish(who, target.name, items, 1, now_ms)  # type: ignore[arg-type]
+        with session.subscribing.not_local():
+            answer = core.publish(who, target.name, items, 1, now_ms)  # type: ignore[arg-type]
         if slow and session.pause.begin(slow, None, now_ms):
             session.host.hurry()
         return answer
@@ -258,7 +259,8 @@ class Sender:
         level = Durability.MEMORY
         if targets:
             steps = self._steps("", frame, now_ms, targets)
-            level, _ = session.core.transact(session.who, steps, now_ms)
+            with session.subscribing.not_local():
+                level, _ = session.core.transact(session.who, steps, now_ms)
             session.check_congestion()
         session.answer(level, receipt)
 

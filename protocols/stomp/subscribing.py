@@ -6,9 +6,11 @@ subscription is to topics only: it is a session of the broker, which stays when 
 and goes by an UNSUBSCRIBE that names it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
-from ...broker.errors import Conflict, LimitExceeded
+from ...broker.errors import BraidError, Conflict, LimitExceeded
 from ...broker.lease import Exclusivity
 from ...broker.selectors import Selector
 from ...broker.verbs import Interest
@@ -24,6 +26,7 @@ from .sources import QueueSource, Source, TopicSource
 from .streaming import StreamSource, start_of
 
 if TYPE_CHECKING:
+    from ...broker.feed import Feed
     from .session import StompSession
 
 __all__ = ["Subscribing", "Subscription"]
@@ -111,7 +114,7 @@ class Subscribing:
         by_id: by id, or by destination for those that have none. by_number: the same.
     """
 
-    __slots__ = ("_count", "_hungry", "_session", "by_id", "by_number")
+    __slots__ = ("_count", "_hungry", "_not_local", "_session", "by_id", "by_number")
 
     def __init__(self, session: "StompSession") -> None:
         self._session = session
@@ -119,6 +122,7 @@ class Subscribing:
         self.by_number: dict[int, Subscription] = {}
         self._count = 0
         self._hungry: list[Source] = []
+        self._not_local: dict[int, Feed] = {}  # by number: feeds that the client's own do not reach
 
     # --- what sources ask ---
 
@@ -145,6 +149,7 @@ class Subscribing:
         subscriptions = list(self.by_number.values())
         self.by_number.clear()
         self.by_id.clear()
+        self._not_local.clear()
         self._hungry.clear()
         for subscription in subscriptions:
             self._close(subscription, now_ms)
@@ -154,6 +159,18 @@ class Subscribing:
         for source in subscription.sources:
             source.close(now_ms)
         subscription.sources.clear()
+
+    @contextmanager
+    def not_local(self) -> Iterator[None]:
+        """What is published meanwhile is the client's own."""
+        feeds = self._not_local.values()
+        for feed in feeds:
+            feed.muted = True
+        try:
+            yield
+        finally:
+            for feed in feeds:
+                feed.muted = False
 
     # --- frames ---
 
@@ -177,7 +194,16 @@ class Subscribing:
             self._forget(subscription)
             self._close(subscription, now_ms)
             raise
+        if level is Durability.MEMORY:
+            self._begin(subscription, None)
+        else:  # so that the RECEIPT comes before the first message
+            session.core.when_kept(level, self._begin, subscription)
         return level
+
+    def _begin(self, subscription: object, error: BraidError | None) -> None:
+        assert isinstance(subscription, Subscription)
+        for source in subscription.sources:
+            self.look_at(source)
 
     def _new(self, id: str, key: str, mode: str) -> Subscription:
         session = self._session
@@ -194,6 +220,7 @@ class Subscribing:
     def _forget(self, subscription: Subscription) -> None:
         self.by_id.pop(subscription.key, None)
         self.by_number.pop(subscription.number, None)
+        self._not_local.pop(subscription.number, None)
 
     def _open(
         self,
@@ -269,7 +296,6 @@ class Subscribing:
             exclusive,
         )
         subscription.sources.append(source)
-        self.look_at(source)
 
     def _priority(self, headers: dict[str, str]) -> int:
         dialect = self._session.dialect
@@ -293,7 +319,6 @@ class Subscribing:
         source = BrowseSource(session, subscription, writer, queue.name, selector)
         subscription.acknowledges = False
         subscription.sources.append(source)
-        self.look_at(source)
 
     def _tail(self, subscription: Subscription, stream: Stream, headers: dict[str, str]) -> None:
         session = self._session
@@ -332,9 +357,17 @@ class Subscribing:
         interest = Interest(
             tuple(filters), subscription.session_name, "", 0, bool(dialect.retained_header)
         )
-        level, source.feed = session.core.subscribe(session.who, interest, source, None, now_ms)
+        local = headers.get(dialect.no_local_header) != "true" or not dialect.no_local_header
+        if not local and subscription.session_name:
+            raise dialect.bad_header(
+                dialect.no_local_header,
+                "what a durable subscription keeps is all that is published",
+            )
+        level, feed = session.core.subscribe(session.who, interest, source, None, now_ms)
+        source.feed = feed
+        if not local:
+            self._not_local[subscription.number] = feed
         subscription.sources.append(source)
-        self.look_at(source)
         return level
 
     def receive_replies(self, id: str, queue: Queue) -> None:
@@ -346,6 +379,7 @@ class Subscribing:
         subscription.prefetch = session.limits.credit_max
         destination = show(queue, session.dialect)
         self._consume(subscription, queue, destination, {}, session.core.now_ms)
+        self._begin(subscription, None)
 
     def on_unsubscribe(self, headers: dict[str, str], now_ms: int) -> Durability:
         """End a subscription, and a durable one for good if it is named; what to wait for."""

@@ -102,7 +102,8 @@ class Transactions:
         session = self._session
         level = Durability.MEMORY
         if found.steps:
-            level, _ = session.core.transact(session.who, found.steps, now_ms)
+            with session.subscribing.not_local():
+                level, _ = session.core.transact(session.who, found.steps, now_ms)
         if found.dead:
             kept = session.acknowledging.refuse(found.dead, "dead-letter", now_ms)
             level = max(level, kept)

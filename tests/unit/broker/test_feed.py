@@ -327,3 +327,14 @@ def test_a_feed_ends_with_a_consumer_that_the_broker_had_to_end(broker):
     publish(broker, "t", b"1")
     assert len(faults) == 1 and type(reader.error) is BraidError
     assert not broker.core.sessions
+
+
+def test_what_is_published_while_it_is_muted_is_not_for_it():
+    broker = Harness()
+    muted, other = Reader(broker, "t"), Reader(broker, "t")
+    for is_muted, body in ((True, b"1"), (False, b"2")):
+        muted.feed.muted = is_muted
+        broker.core.publish(SYSTEM, "t", [Posted(body)], 1, broker.clock.ms)
+    assert muted.bodies(9) == [b"2"]
+    assert other.bodies(9) == [b"1", b"2"]
+    assert muted.feed.dropped == 0

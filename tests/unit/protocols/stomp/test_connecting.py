@@ -88,6 +88,13 @@ def test_from_elsewhere_nobody_comes_in_without_a_user():
     assert "user" in error.headers["message"]
 
 
+def test_as_long_as_there_is_no_user_nobody_asks_who_a_guest_is():
+    peer = World().peer(connect=False)
+    (told,) = peer.ask("CONNECT", {"login": "guest", "passcode": "guest"})
+    assert (told.command, told.headers["user-name"]) == ("CONNECTED", "$anonymous")
+    assert World().peer(connect=False, loopback=False).error("CONNECT", {"login": "guest"})
+
+
 def test_a_password_is_checked_and_the_client_waits():
     world = World(users=(User("ann", SECRET, ()),))
     peer = world.peer(connect=False)

@@ -218,3 +218,51 @@ def test_consumers_of_higher_priority_come_first(world):
     high.subscribe("/queue/a", **{"activemq.priority": "5"})
     world.peer().send("/queue/a", b"x")
     assert (low.bodies(), high.bodies()) == ([], [b"x"])
+
+
+class TestNotLocal:
+    HEADERS = {"activemq.noLocal": "true"}
+
+    def test_what_the_connection_publishes_itself_does_not_come(self, world):
+        peer, other = world.peer(), world.peer()
+        peer.subscribe("/topic/t", **self.HEADERS)
+        other.subscribe("/topic/t")
+        assert peer.send("/topic/t", b"1") == []
+        assert peer.send("/queue/q,/topic/t", b"2") == []
+        peer.sure("BEGIN", {"transaction": "x"})
+        peer.send("/topic/t", b"3", transaction="x")
+        assert peer.sure("COMMIT", {"transaction": "x"}) == []
+        other.send("/topic/t", b"4")
+        assert peer.bodies() == [b"4"]
+
+    def test_others_of_the_connection_get_it(self, world):
+        peer = world.peer()
+        peer.subscribe("/topic/t", "1", **self.HEADERS)
+        peer.subscribe("/topic/t", "2")
+        (message,) = peer.send("/topic/t", b"1")
+        assert message.headers["subscription"] == "2"
+
+    def test_it_is_an_ordinary_header_for_rabbitmq(self, world):
+        peer = world.peer(dialect="rabbitmq")
+        peer.subscribe("/topic/t", **self.HEADERS)
+        assert len(peer.send("/topic/t", b"1")) == 1
+
+    def test_a_durable_one_cannot_have_it(self, world):
+        peer = world.peer(connect=False)
+        peer.ask("CONNECT", {"accept-version": "1.2", "client-id": "ann"})
+        headers = {"destination": "/topic/t", "id": "1", "activemq.subscriptionName": "d"}
+        error = peer.error("SUBSCRIBE", {**headers, **self.HEADERS})
+        assert "activemq.noLocal" in error.headers["message"]
+        assert "ann:d" not in world.harness.core.sessions
+
+
+def test_the_receipt_of_a_durable_subscription_comes_before_its_messages(world):
+    for _ in range(2):
+        peer = world.peer(connect=False)
+        peer.ask("CONNECT", {"accept-version": "1.2", "client-id": "ann"})
+        headers = {"destination": "/topic/t", "id": "1", "activemq.subscriptionName": "d"}
+        found = peer.ask("SUBSCRIBE", {**headers, "ack": "client", "receipt": "r"})
+        assert found[0].command == "RECEIPT"
+        world.peer().send("/topic/t", b"1")
+        peer.lose()
+    assert [frame.command for frame in found] == ["RECEIPT", "MESSAGE"]
