@@ -39,6 +39,7 @@ from .destinations import (
 from .dialects import Refused
 from .frames import Frame
 from .headers import Schedule, Sending
+from .scheduling import ACTION, MANAGEMENT, manage
 
 if TYPE_CHECKING:
     from .session import StompSession
@@ -125,11 +126,18 @@ class Sender:
             if not self._session.is_open:
                 return None
             targets = self._targets(destination, frame.headers, now_ms)
+            if targets == [MANAGEMENT] and self._manages(frame.headers):
+                manage(self._session, frame.headers, receipt, now_ms)
+                return None
             if len(targets) != 1:
                 self._send_all(targets, frame, receipt, now_ms)
                 return None
             self._target, self._destination = targets[0], destination
         return self._target
+
+    def _manages(self, headers: dict[str, str]) -> bool:
+        """Whether a message to the topic for it manages schedules."""
+        return ACTION in headers and bool(self._session.dialect.period_header)
 
     def _send_in_transaction(self, frame: Frame, receipt: str | None, now_ms: int) -> None:
         session, headers = self._session, frame.headers
