@@ -11,15 +11,15 @@ from braidmq.broker import Broker
 from braidmq.protocols import serve
 
 from .facade import Client, Kind
-from .mqttjs_client import stop_node
+from .remote import stop_all
 
 Join = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture(autouse=True, scope="session")
-def node_process() -> Iterator[None]:
+def processes() -> Iterator[None]:
     yield
-    stop_node()
+    stop_all()
 
 
 class Served:

@@ -1,19 +1,15 @@
 """mqtt.js: clients in a node process, driven by JSON lines (node/clients.js)."""
 
-import asyncio
 import base64
-import itertools
-import json
 import shutil
-import subprocess
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .facade import GUARD_SECONDS, NONE, V5, V31, Client, Login, Message, Properties, Refused
+from .facade import NONE, V5, V31, Client, Login, Message, Properties, Refused
+from .remote import Remote
 
-__all__ = ["MqttjsClient", "missing", "stop_node"]
+__all__ = ["MqttjsClient", "missing"]
 
 FOLDER = Path(__file__).parent / "node"
 INSTALLED = FOLDER / "node_modules" / "mqtt"
@@ -28,77 +24,9 @@ def missing() -> str:
     return ""
 
 
-class Node:
-    """The process; its answers are read by a thread, since tests have a loop each."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            ["node", str(FOLDER / "clients.js")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.clients: dict[int, MqttjsClient] = {}
-        self.waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
-        self.numbers = itertools.count(1)
-        self.thread = threading.Thread(target=self.read, daemon=True)
-        self.thread.start()
-
-    def read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            told = json.loads(line)
-            if "id" not in told:
-                client = self.clients.get(told["client"])
-                if client is not None and "message" in told:
-                    client.put(unpacked(told["message"]))
-                elif client is not None:
-                    client.end(told["ended"])
-                continue
-            loop, future = self.waiting.pop(told["id"])
-            loop.call_soon_threadsafe(self.settle, future, told)
-
-    @staticmethod
-    def settle(future: asyncio.Future[Any], told: dict[str, Any]) -> None:
-        if not future.done():
-            future.set_result(told)
-
-    async def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        number = next(self.numbers)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[dict[str, Any]] = loop.create_future()
-        self.waiting[number] = (loop, future)
-        self.process.stdin.write(json.dumps({"id": number, **request}) + "\n")
-        self.process.stdin.flush()
-        return await asyncio.wait_for(future, GUARD_SECONDS)
-
-    def stop(self) -> None:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.kill()
-        self.process.wait()
-        self.thread.join()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-_node: Node | None = None
-
-
-def node() -> Node:
+def node() -> Remote:
     """The process, started when the first client needs it."""
-    global _node
-    if _node is None:
-        _node = Node()
-    return _node
-
-
-def stop_node() -> None:
-    """End the process, at the end of the tests."""
-    global _node
-    if _node is not None:
-        _node.stop()
-        _node = None
+    return Remote.of("node", str(FOLDER / "clients.js"))
 
 
 def text_of(data: bytes) -> str:
@@ -158,9 +86,15 @@ class MqttjsClient(Client):
             }
         scheme = "mqtts" if self.tls else "mqtt"
         url = self.ws_url if self.websocket else f"{scheme}://{self.host}:{self.port}"
-        node().clients[self.number] = self
+        node().on_event[self.number] = self._on_event
         told = await self._ask("connect", url=url, options=wanted, scram=self.scram)
         return bool(told["present"])
+
+    def _on_event(self, told: dict[str, Any]) -> None:
+        if "message" in told:
+            self.put(unpacked(told["message"]))
+        else:
+            self.end(told["ended"])
 
     async def _ask(self, op: str, **request: Any) -> dict[str, Any]:
         told = await node().ask(client=self.number, op=op, **request)
@@ -192,4 +126,4 @@ class MqttjsClient(Client):
 
     async def _end(self, how: str) -> None:
         await self._ask(how)
-        del node().clients[self.number]
+        del node().on_event[self.number]
