@@ -136,7 +136,10 @@ class Subscribing:
     def pump(self, now_ms: int) -> None:
         """Let sources ask for more, if the client takes more."""
         session = self._session
-        if not self._hungry or session.slow or len(session.out) > session.limits.outbound_bytes_max:
+        if not self._hungry or session.slow:
+            return
+        if len(session.out) > session.limits.outbound_bytes_max:
+            session.wake()  # what is there goes first
             return
         hungry, self._hungry = self._hungry, []
         for source in hungry:

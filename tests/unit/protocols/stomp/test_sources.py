@@ -56,3 +56,22 @@ def test_a_selector_of_a_durable_subscription_settles_what_it_does_not_want():
     assert peer.bodies() == [b"2"]
     queue = world.harness.core.sessions["ann:d"].queue
     assert queue is not None and queue.live == 1
+
+
+def test_who_was_sent_all_at_once_is_sent_the_rest():
+    world = World(outbound_bytes_max=1_000)
+    world.harness.declare("a")
+    world.harness.send(*[b"x" * 900] * 100, name="a")
+    peer = world.peer()
+    woken: list[bool] = []
+    peer.host.wake = lambda: woken.append(True)  # type: ignore[method-assign]
+    peer.write("SUBSCRIBE", {"destination": "/queue/a", "id": "s"})
+    came = 0
+    while woken:
+        woken.clear()
+        world.harness.settle()
+        peer.step()
+        while (frame := peer.frames.next_frame()) is not None:
+            came += frame.command == "MESSAGE"
+        world.harness.settle()
+    assert came == 100
