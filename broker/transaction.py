@@ -38,7 +38,17 @@ from .topics import Route
 if TYPE_CHECKING:
     from .core import Core
 
-__all__ = ["Ack", "Append", "Nack", "Publish", "Result", "Send", "Step", "transact"]
+__all__ = [
+    "Ack",
+    "Append",
+    "DeadLetter",
+    "Nack",
+    "Publish",
+    "Result",
+    "Send",
+    "Step",
+    "transact",
+]
 
 _IDS_BYTES = 32  # of the headers that say the group and the deduplication id, besides these
 _SETTLED_BYTES = 64  # of the record that says what became of a message, at most
@@ -83,7 +93,15 @@ class Nack(msgspec.Struct, frozen=True, gc=False):
     counted: bool = True
 
 
-Step = Send | Publish | Append | Ack | Nack
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """Move messages that are held to the dead-letter queue; the result is None."""
+
+    queue: str
+    receipts: Sequence[Receipt]
+    reason: str = ""
+
+
+Step = Send | Publish | Append | Ack | Nack | DeadLetter
 Result = Sent | int | list[Position] | None
 _Done = tuple[Durability, Result]
 
@@ -112,6 +130,8 @@ def _name(step: Step) -> str:
         return f"publish to {step.topic!r}"
     if isinstance(step, Append):
         return f"append to {step.stream!r}"
+    if isinstance(step, DeadLetter):
+        return f"dead-letter {step.queue!r}"
     return f"{type(step).__name__.lower()} {step.queue!r}"
 
 
@@ -219,7 +239,7 @@ class _Transaction:
             case Append():
                 self._grow(len(step.batch.bodies), 0)
                 self._check_append(step)
-            case Ack() | Nack():
+            case Ack() | Nack() | DeadLetter():
                 self._grow(len(step.receipts), RECORD_BYTES)
                 self._check_settle(step)
 
@@ -368,10 +388,12 @@ class _Transaction:
         self._grow(0, RECORD_BYTES * (len(batch.bodies) + len(placed.groups)) + size)
         self._steps.append(partial(self._append, placed))
 
-    def _check_settle(self, step: Ack | Nack) -> None:
+    def _check_settle(self, step: Ack | Nack | DeadLetter) -> None:
         queue = self._core.holder(self._who, step.queue)
         if isinstance(step, Nack):
             queue.nack((), step.delay_ms, step.counted, self._now_ms)  # raises what it would raise
+        elif isinstance(step, DeadLetter):
+            self._core.dead_letter(self._who, step.queue, (), step.reason, self._now_ms)  # as well
         room = self._room(queue)
         for seq, token in step.receipts:
             lease = queue.leases.holds(seq, token)
@@ -381,6 +403,10 @@ class _Transaction:
             self._grow(0, _SETTLED_BYTES)
             if isinstance(step, Ack):
                 room.end_lease(lease, stays=False)
+            elif isinstance(step, DeadLetter):
+                room.end_lease(lease, stays=False)
+                self._room(self._core.queues[queue.settings.dead_letter]).add(1, lease.size)
+                self._grow(0, _BURIED_BYTES)
             else:
                 self._check_return(room, lease, step.counted)
         self._steps.append(partial(self._settle, queue, step))
@@ -440,9 +466,13 @@ class _Transaction:
         level, results = self._core.streams.put(placed, self._now_ms)
         return level, [position for position in results if not isinstance(position, BraidError)]
 
-    def _settle(self, queue: Queue, step: Ack | Nack) -> _Done:
+    def _settle(self, queue: Queue, step: Ack | Nack | DeadLetter) -> _Done:
         if isinstance(step, Ack):
             results = queue.ack(step.receipts)
+        elif isinstance(step, DeadLetter):
+            _, results = self._core.dead_letter(
+                self._who, step.queue, step.receipts, step.reason, self._now_ms
+            )
         else:
             results = queue.nack(step.receipts, step.delay_ms, step.counted, self._now_ms)
         assert not any(results), results

@@ -9,7 +9,7 @@ is acknowledged when it goes to the carrier.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ...broker.errors import BraidError
 from ...broker.message import Receipt
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .sources import Source
     from .subscribing import Subscription
 
-__all__ = ["Acknowledging", "Held", "by_queue"]
+__all__ = ["REJECTED", "Acknowledging", "Held", "by_queue"]
+
+REJECTED: Final = "rejected"  # why a message is a dead letter
 
 Held = tuple["Source", str, Receipt, str]  # whose, of which queue ("": none), receipt, message-id
 
@@ -127,15 +129,19 @@ class Acknowledging:
         core, who = session.core, session.who
         level = Durability.MEMORY
         for name, settled in receipts.items():
-            queue = core.holder(who, name)
             if means == "requeue":
                 kept, _ = core.nack(who, name, settled, 0, True, now_ms)
-            elif queue.settings.dead_letter:
-                kept, _ = core.dead_letter(who, name, settled, "rejected", now_ms)
+            elif self.buries(name):
+                kept, _ = core.dead_letter(who, name, settled, REJECTED, now_ms)
             else:
                 kept, _ = core.ack(who, name, settled, now_ms)
             level = max(level, kept)
         return level
+
+    def buries(self, name: str) -> bool:
+        """Whether a queue has a dead-letter queue. Raises NotFound, PermissionDenied."""
+        queue = self._session.core.holder(self._session.who, name)
+        return bool(queue.settings.dead_letter)
 
     def _meaning(self, headers: dict[str, str]) -> str:
         """What a NACK does: "dead-letter" or "requeue"."""

@@ -179,13 +179,8 @@ class Sender:
         if isinstance(target, Stream):
             bodies, keys, packed = zip(*items, strict=True)
             return core.append(who, target.name, Appending(bodies, keys, packed), now_ms)
-        slow = core.topics.slow
-        slow.clear()  # what others, who do not wait, have left there
-        with session.subscribing.not_local():
-            answer = core.publish(who, target.name, items, 1, now_ms)  # type: ignore[arg-type]
-        if slow and session.pause.begin(slow, None, now_ms):
-            session.host.hurry()
-        return answer
+        with session.publishing(now_ms):
+            return core.publish(who, target.name, items, 1, now_ms)  # type: ignore[arg-type]
 
     # --- where to ---
 
@@ -267,7 +262,7 @@ class Sender:
         level = Durability.MEMORY
         if targets:
             steps = self._steps("", frame, now_ms, targets)
-            with session.subscribing.not_local():
+            with session.publishing(now_ms):
                 level, _ = session.core.transact(session.who, steps, now_ms)
             session.check_congestion()
         session.answer(level, receipt)

@@ -17,7 +17,8 @@ Rules:
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...broker.errors import BraidError, Unauthenticated, Unavailable
@@ -140,6 +141,16 @@ class StompSession:
             self._kept_os += frame
         else:
             self.out += frame
+
+    @contextmanager
+    def publishing(self, now_ms: int) -> Iterator[None]:
+        """Publish meanwhile: then wait for subscribers that are slow, if there are some."""
+        slow = self.core.topics.slow
+        slow.clear()  # what others, who do not wait, have left there
+        with self.subscribing.not_local():
+            yield
+        if slow and self.pause.begin(slow, None, now_ms):
+            self.host.hurry()
 
     def check_congestion(self) -> None:
         """Something was sent: read nothing more while too much waits to be written."""

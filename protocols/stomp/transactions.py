@@ -1,17 +1,16 @@
 """BEGIN, COMMIT, ABORT: what a transaction collects, and does at once or not at all.
 
 Steps are kept here until COMMIT; ``broker/transaction.py`` does them in one frame of the log. What
-is acknowledged in a transaction is held until then, and held as before after ABORT. A NACK that
-makes dead letters is done right after the rest. Transactions end with the connection: aborted.
+is acknowledged in a transaction is held until then, and held as before after ABORT. Transactions
+end with the connection: aborted.
 """
 
 from typing import TYPE_CHECKING, Final
 
 from ...broker import transaction
 from ...broker.errors import LimitExceeded, TooLarge
-from ...broker.message import Receipt
 from ...storage.log import Durability
-from .acknowledging import Held, by_queue
+from .acknowledging import REJECTED, Held, by_queue
 from .dialects import Refused
 
 if TYPE_CHECKING:
@@ -26,11 +25,10 @@ TRANSACTIONS_MAX: Final = 64  # of one connection that are open at a time
 class _Open:
     """A transaction that was begun."""
 
-    __slots__ = ("bytes", "count", "dead", "steps", "taken")
+    __slots__ = ("bytes", "count", "steps", "taken")
 
     def __init__(self) -> None:
         self.steps: list[transaction.Step] = []
-        self.dead: dict[str, list[Receipt]] = {}  # by queue: to become dead letters
         self.taken: list[tuple[Subscription, dict[int, Held]]] = []
         self.count = 0
         self.bytes = 0
@@ -82,12 +80,12 @@ class Transactions:
         found.taken.append((subscription, taken))
         self._count(found, len(taken))
         for queue, receipts in by_queue(taken).items():
-            if means == "ack":
-                found.steps.append(transaction.Ack(queue, receipts))
-            elif means == "requeue":
+            if means == "requeue":
                 found.steps.append(transaction.Nack(queue, receipts))
+            elif means == "ack" or not self._session.acknowledging.buries(queue):
+                found.steps.append(transaction.Ack(queue, receipts))
             else:
-                found.dead.setdefault(queue, []).extend(receipts)
+                found.steps.append(transaction.DeadLetter(queue, receipts, REJECTED))
 
     def _count(self, found: _Open, count: int) -> None:
         most = self._session.limits.transaction_steps_max
@@ -102,11 +100,8 @@ class Transactions:
         session = self._session
         level = Durability.MEMORY
         if found.steps:
-            with session.subscribing.not_local():
+            with session.publishing(now_ms):
                 level, _ = session.core.transact(session.who, found.steps, now_ms)
-        if found.dead:
-            kept = session.acknowledging.refuse(found.dead, "dead-letter", now_ms)
-            level = max(level, kept)
         for _, taken in found.taken:
             for source, *_ in taken.values():
                 source.settled(1)

@@ -21,7 +21,7 @@ from braidmq.broker.limits import Limits, SessionPolicy
 from braidmq.broker.message import Delivery, Outgoing, Sent
 from braidmq.broker.publishing import Posted
 from braidmq.broker.streams import Appending
-from braidmq.broker.transaction import Ack, Append, Nack, Publish, Send, Step
+from braidmq.broker.transaction import Ack, Append, DeadLetter, Nack, Publish, Send, Step
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
@@ -424,3 +424,54 @@ def test_rates_count_what_was_taken_and_nothing_else(broker):
     transact(broker, write("s", b"1", b"2"), write("s", b"3"))
     refused(broker, 0, Throttled, write("s", b"4"))
     assert records(broker, "s") == {0: [b"1", b"2", b"3"]}
+
+
+# Dead letters -------------------------------------------------------------------------------------
+
+
+def dead(queue: str, *deliveries: Delivery) -> DeadLetter:
+    return DeadLetter(queue, [each.receipt for each in deliveries], "bad")
+
+
+def test_a_dead_letter_stands_in_the_frame_of_the_rest():
+    broker = DiskBroker()
+    broker.declare("q", dead_letter="dlq", max_receives=9)
+    broker.declare("out")
+    broker.send(b"1", b"2")
+    one, two = broker.receive(2)
+    frames = broker.log.statistics().frames
+    assert transact(broker, dead("q", one), put("out", b"a"), done("q", two))[::2] == [None, None]
+    assert broker.log.statistics().frames == frames + 1
+    for restarted in (False, True):
+        if restarted:
+            broker = broker.restarted()
+        assert (broker.bodies("q"), broker.bodies("dlq"), broker.bodies("out")) == (
+            [],
+            [b"1"],
+            [b"a"],
+        )
+
+
+def test_a_dead_letter_is_refused_with_the_rest():
+    broker = DiskBroker()
+    broker.declare("q", dead_letter="dlq", max_receives=9)
+    broker.declare("plain")
+    broker.send(b"1", b"2")
+    broker.send(b"3", name="plain")
+    one, two = broker.receive(2)
+    (three,) = broker.receive(1, "plain")
+    assert "dead-letter 'plain'" in refused(
+        broker, 1, InvalidArgument, done("q", one), dead("plain", three)
+    )
+    refused(broker, 1, LeaseLost, dead("q", one), dead("q", one))
+    refused(broker, 0, InvalidArgument, DeadLetter("q", [two.receipt], "x" * 1_000))
+    assert (broker.bodies("dlq"), broker.info("q").in_flight) == ([], 2)
+
+
+def test_a_dead_letter_takes_room_that_later_steps_cannot_have():
+    broker = DiskBroker()
+    broker.declare("dlq", messages_max=1)
+    broker.declare("q", dead_letter="dlq", max_receives=9)
+    broker.send(b"1")
+    (one,) = broker.receive(1)
+    refused(broker, 1, QueueFull, dead("q", one), put("dlq", b"x"))

@@ -145,3 +145,31 @@ def test_nothing_with_a_time_of_its_own_is_in_a_transaction(world):
         "SEND", {"destination": "/topic/a", "transaction": "x", "x-delay": "5"}, b"1"
     )
     assert "scheduled" in error.headers["message"]
+
+
+def test_a_dead_letter_and_the_rest_are_all_or_nothing(world):
+    world.harness.declare("dead")
+    world.harness.declare("a", dead_letter="dead", max_receives=9)
+    world.harness.declare("full", messages_max=1)
+    world.harness.send(b"1", name="full")
+    peer = world.peer()
+    peer.subscribe("/queue/a", ack="client")
+    (message,) = peer.send("/queue/a", b"1")
+    peer.ask("BEGIN", {"transaction": "x"})
+    peer.sure("NACK", {**peer.ack_of(message), "transaction": "x"})
+    peer.send("/queue/full", b"2", transaction="x")
+    peer.error("COMMIT", {"transaction": "x"})
+    assert world.harness.bodies("dead") == []
+    assert world.harness.bodies("a") == [b"1"]
+
+
+def test_a_nack_where_there_is_no_dead_letter_queue_lets_it_go(world):
+    world.harness.declare("a")
+    peer = world.peer()
+    peer.subscribe("/queue/a", ack="client")
+    (message,) = peer.send("/queue/a", b"1")
+    peer.ask("BEGIN", {"transaction": "x"})
+    peer.sure("NACK", {**peer.ack_of(message), "transaction": "x"})
+    peer.sure("COMMIT", {"transaction": "x"})
+    peer.lose()
+    assert world.harness.bodies("a") == []
