@@ -6,6 +6,7 @@ subscription is to topics only: it is a session of the broker, which stays when 
 and goes by an UNSUBSCRIBE that names it.
 """
 
+from bisect import insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
@@ -45,6 +46,7 @@ class Subscription:
     """
 
     __slots__ = (
+        "_again",
         "_cumulative",
         "_names",
         "acknowledges",
@@ -69,13 +71,34 @@ class Subscription:
         self.session_name = ""
         self.next_tag = 1
         self.held: dict[int, Held] = {}
-        self._names: dict[str, int] = {}  # before 1.2: message-id -> tag
+        # Before 1.2: message-id -> tag. One that was published into several queues of a composite
+        # has one id in all of them; it names the first, and here are the others.
+        self._names: dict[str, int] = {}
+        self._again: dict[str, list[int]] = {}
 
     def hold(self, tag: int, held: Held) -> None:
         """A message was sent that is to be settled."""
         self.held[tag] = held
         if held[3]:
-            self._names[held[3]] = tag
+            self._name(tag, held[3])
+
+    def _name(self, tag: int, name: str) -> None:
+        first = self._names.setdefault(name, tag)
+        if first != tag:
+            self._names[name] = min(first, tag)
+            insort(self._again.setdefault(name, []), max(first, tag))
+
+    def _unname(self, tag: int, name: str) -> None:
+        again = self._again.get(name)
+        if again is None:
+            del self._names[name]
+            return
+        if self._names[name] == tag:
+            self._names[name] = again.pop(0)
+        else:
+            again.remove(tag)
+        if not again:
+            del self._again[name]
 
     def tag_of(self, message_id: str) -> int | None:
         """The tag of a message that is held; None: it is not."""
@@ -95,8 +118,8 @@ class Subscription:
             for each in taken:
                 del held[each]
         if self._names:
-            for *_, name in taken.values():
-                self._names.pop(name, None)
+            for each, (*_, name) in taken.items():
+                self._unname(each, name)
         return taken
 
     def put_back(self, taken: dict[int, Held]) -> None:
@@ -104,7 +127,7 @@ class Subscription:
         self.held = dict(sorted({**taken, **self.held}.items()))
         for tag, (*_, name) in taken.items():
             if name:
-                self._names[name] = tag
+                self._name(tag, name)
 
 
 class Subscribing:

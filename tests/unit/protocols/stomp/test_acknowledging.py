@@ -131,3 +131,21 @@ def test_acks_that_come_together_are_all_answered(world):
         peer.write("ACK", {**peer.ack_of(message), "receipt": str(number)})
     assert [frame.headers["receipt-id"] for frame in peer.read()] == list("012")
     assert world.harness.info("a").acknowledged == 3
+
+
+@pytest.mark.parametrize("mode", ["client", "client-individual"])
+def test_a_message_that_came_twice_by_a_composite_is_acknowledged_twice(world, mode):
+    queues = ["Consumer.A.VirtualTopic.X", "Consumer.B.VirtualTopic.X", "Consumer.C.VirtualTopic.X"]
+    peer = world.peer("1.1")
+    peer.subscribe("/queue/" + ",".join(queues), ack=mode)
+    world.peer().send("/topic/VirtualTopic.X", b"x")
+    found = peer.read()
+    assert len(found) == 3
+    assert len({message.headers["message-id"] for message in found}) == 1
+    peer.ask("BEGIN", {"transaction": "t"})
+    peer.sure("ACK", {**peer.ack_of(found[0]), "transaction": "t"})
+    peer.sure("ABORT", {"transaction": "t"})
+    for message in found:
+        peer.sure("ACK", peer.ack_of(message))
+    assert sum(world.harness.info(name).acknowledged for name in queues) == 3
+    assert "not held" in peer.error("ACK", peer.ack_of(found[0])).headers["message"]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.stream_settings import StreamSettings
-from tests.stomp_peer import World
+from tests.stomp_peer import Peer, World
 
 DESTINATIONS = [
     *("/queue/a", "/queue/b", "/topic/t", "/topic/*", "/topic/>", "/stream/s", "/temp-queue/x"),
@@ -72,7 +72,7 @@ def test_nothing_breaks_a_session_and_nothing_is_left_of_it(dialect, version, st
     core.declare_stream(SYSTEM, "s", StreamSettings(), 2, world.harness.clock.ms)
     faults: list[Exception] = []
     core.on_fault = faults.append
-    peers = {}
+    peers: dict[int, Peer] = {}
     for number, command, headers, body in steps:
         peer = peers.get(number)
         if peer is None or peer.is_lost:
