@@ -38,11 +38,13 @@ def open_one(number, wanted)
   connection = Stomp::Connection.new(
     hosts: [{ login: wanted["login"], passcode: wanted["passcode"],
               host: wanted["host"], port: wanted["port"] }],
-    reliable: false, connect_headers: wanted["headers"].transform_keys(&:to_sym), autoflush: true
+    reliable: false, connect_headers: wanted["headers"].transform_keys(&:to_sym), autoflush: true,
+    usecrlf: wanted["crlf"], stompconn: wanted["crlf"]
   )
   frame = connection.connection_frame
   if frame.command == "ERROR"
     say({ client: number, error: told(frame) })
+    connection.instance_variable_get(:@socket).close
     return
   end
   $connections[number] = connection
@@ -68,7 +70,11 @@ def act(request)
   when "begin", "commit", "abort" then connection.public_send(request["op"], request["transaction"], headers)
   when "leave"
     $connections.delete(number)
-    connection.disconnect
+    begin
+      connection.disconnect
+    rescue IOError
+      # The broker hung up, and the thread that receives closed the socket, before this returned.
+    end
   when "vanish"
     $connections.delete(number)
     connection&.instance_variable_get(:@socket)&.close

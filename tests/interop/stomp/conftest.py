@@ -45,6 +45,13 @@ async def activemq(start_stomp) -> Served:
     return served
 
 
+@pytest.fixture(params=["activemq", "rabbitmq"])
+async def served(request, start_stomp) -> Served:
+    """Each of the two in turn, for what both dialects have in common."""
+    found: Served = await start_stomp(request.param)
+    return found
+
+
 @pytest.fixture
 async def rabbitmq(start_stomp) -> Served:
     served: Served = await start_stomp("rabbitmq")

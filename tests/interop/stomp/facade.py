@@ -10,6 +10,7 @@ import asyncio
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,7 +165,9 @@ class Client(ABC):
     async def _confirmed(self, do: Callable[[dict[str, str]], Awaitable[Any]]) -> Any:
         receipt = f"r{next(_numbers)}"
         confirmed = self._receipts[receipt] = self.loop.create_future()
-        result = await do({"receipt": receipt})
+        result = None
+        with suppress(ConnectionError):  # the broker hung up while it was sent: an ERROR says why
+            result = await do({"receipt": receipt})
         await self._unless_failed(confirmed)
         return result
 
@@ -234,6 +237,8 @@ class Kind:
         sends-bytes, reads-bytes: bodies with NULs and what is no text
         escapes: headers with colons, line feeds and backslashes in their values
         exact: ... and what looks like an escape, blanks at the ends and, in 1.2, carriage returns
+        crlf: it ends lines by CRLF
+        tell-refusal: it shows the ERROR that answers a CONNECT
         nack: it has NACK
         transacted-acks: acknowledgements in transactions
         beats: heart-beats

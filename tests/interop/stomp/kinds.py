@@ -47,6 +47,7 @@ KINDS = [
     Kind("ruby-v10", RubyClient, "1.0", can=V10 | {"receipts"}, missing=no_ruby),
     Kind("ruby-v11", RubyClient, "1.1", can=V11 | {"receipts"}, missing=no_ruby),
     Kind("ruby-v12", RubyClient, "1.2", can=V11 | {"receipts"}, missing=no_ruby),
+    Kind("ruby-v12-crlf", RubyClient, "1.2", can=V11 | {"receipts", "crlf"}, missing=no_ruby),
 ]
 REFERENCE = KINDS[2]
 

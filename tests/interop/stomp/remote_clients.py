@@ -137,6 +137,8 @@ class StompjsClient(RemoteClient):
 
 
 class RubyClient(RemoteClient):
+    """It can also end lines by CRLF; then it says STOMP for CONNECT, too."""
+
     command = ("ruby", str(FOLDER / "ruby" / "stomp.rb"))
 
     def _options(self) -> dict[str, Any]:
@@ -150,6 +152,7 @@ class RubyClient(RemoteClient):
             "port": self.port,
             "login": options.login,
             "passcode": options.passcode,
+            "crlf": "crlf" in self.kind.can,
             "headers": {name: value for name, value in named.items() if value},
         }
 

@@ -55,6 +55,15 @@ class StomppyClient(Client):
         else:
             self.connection = _CLASSES[self.version](where, **more)
         self.connection.set_listener("", _Listener(self))
+        transport = self.connection.transport
+        attempt = transport.attempt_connection
+
+        def attempt_and_remember() -> None:
+            """It forgets its socket, unclosed, when the broker hangs up."""
+            attempt()
+            self.socket = getattr(transport.socket, "sock", transport.socket)
+
+        transport.attempt_connection = attempt_and_remember
         headers = {"client-id": self.options.client_id} if self.options.client_id else {}
         login, passcode = self.options.login or None, self.options.passcode or None
         await self._do(self.connection.connect, login, passcode, headers=headers)
@@ -97,10 +106,10 @@ class StomppyClient(Client):
 
     async def leave(self) -> None:
         await self._do(self.connection.disconnect)
+        self.socket.close()
 
     async def vanish(self) -> None:
-        transport = self.connection.transport
-        carrier = transport.socket.sock if self.kind.websocket else transport.socket
-        with suppress(OSError, AttributeError):  # the broker was faster
-            carrier.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # the broker was faster
+            self.socket.shutdown(socket.SHUT_RDWR)
         await self._do(self.connection.transport.stop)
+        self.socket.close()

@@ -48,8 +48,8 @@ async def test_a_wrong_password_is_refused(kind, start_stomp, enter):
 
 
 @every
-async def test_it_hears_itself_over_a_queue_and_a_topic(kind, activemq, enter):
-    client = await enter(kind, activemq)
+async def test_it_hears_itself_over_a_queue_and_a_topic(kind, served, enter):
+    client = await enter(kind, served)
     for destination in ("/queue/a.b", "/topic/a.b"):
         id = await client.subscribe(destination)
         await client.send(destination, "grüße".encode(), x="y", **{"content-type": "text/x"})
@@ -60,8 +60,8 @@ async def test_it_hears_itself_over_a_queue_and_a_topic(kind, activemq, enter):
 
 
 @every
-async def test_it_hears_no_more_once_it_unsubscribed(kind, activemq, enter):
-    client = await enter(kind, activemq)
+async def test_it_hears_no_more_once_it_unsubscribed(kind, served, enter):
+    client = await enter(kind, served)
     for destination in ("/queue/a", "/topic/a"):
         id = await client.subscribe(destination)
         await client.send(destination, b"1")
@@ -107,14 +107,14 @@ async def test_what_it_did_not_acknowledge_comes_again(kind, activemq, enter):
 
 
 @every
-async def test_an_acknowledgement_can_stand_for_all_before(kind, activemq, enter):
-    client = await enter(kind, activemq)
+async def test_an_acknowledgement_can_stand_for_all_before(kind, served, enter):
+    client = await enter(kind, served)
     await client.subscribe("/queue/a", ack="client")
     await client.send_all("/queue/a", [b"1", b"2", b"3", b"4"])
     found = await client.receive_all(4)
     await client.ack(found[2])
     await client.vanish()
-    other = await enter(REFERENCE, activemq)
+    other = await enter(REFERENCE, served)
     await other.subscribe("/queue/a")
     assert (await other.receive()).body == b"4"
 
@@ -145,8 +145,8 @@ async def test_what_it_refuses_comes_again_in_rabbitmq(kind, rabbitmq, enter):
 
 
 @every
-async def test_what_it_sends_in_a_transaction_comes_when_that_is_committed(kind, activemq, enter):
-    client = await enter(kind, activemq)
+async def test_what_it_sends_in_a_transaction_comes_when_that_is_committed(kind, served, enter):
+    client = await enter(kind, served)
     await client.subscribe("/queue/a")
     await client.subscribe("/topic/a")
     for commits in (False, True):
@@ -167,9 +167,9 @@ async def test_what_it_sends_in_a_transaction_comes_when_that_is_committed(kind,
 
 @those("transacted-acks")
 async def test_what_it_acknowledges_in_a_transaction_goes_when_that_is_committed(
-    kind, activemq, enter
+    kind, served, enter
 ):
-    client = await enter(kind, activemq)
+    client = await enter(kind, served)
     await client.subscribe("/queue/a", ack="client-individual")
     await client.send_all("/queue/a", [b"1", b"2"])
     found = await client.receive_all(2)
@@ -182,7 +182,7 @@ async def test_what_it_acknowledges_in_a_transaction_goes_when_that_is_committed
     await client.send("/queue/b", b"answer", transaction="done")
     await client.commit("done")
     await client.vanish()
-    other = await enter(REFERENCE, activemq)
+    other = await enter(REFERENCE, served)
     await other.subscribe("/queue/b")
     assert (await other.receive()).body == b"answer"
     await other.subscribe("/queue/a")
@@ -202,8 +202,8 @@ async def test_any_bytes(kind, activemq, enter):
 
 
 @those("escapes")
-async def test_headers_of_any_characters(kind, activemq, enter):
-    client = await enter(kind, activemq)
+async def test_headers_of_any_characters(kind, served, enter):
+    client = await enter(kind, served)
     headers = {
         "colon": "a:b::c:",
         "lines": "one\ntwo\n",
@@ -251,8 +251,8 @@ async def test_what_cannot_be_is_an_error_that_ends_the_connection(kind, activem
 
 
 @every
-async def test_it_selects(kind, activemq, enter):
-    client = await enter(kind, activemq)
+async def test_it_selects(kind, served, enter):
+    client = await enter(kind, served)
     await client.subscribe("/queue/a", selector="colour = 'red' AND size > 3")
     for colour, size in (("red", "3"), ("blue", "4"), ("red", "4")):
         await client.send("/queue/a", size.encode(), colour=colour, size=size)
@@ -261,8 +261,8 @@ async def test_it_selects(kind, activemq, enter):
 
 
 @every
-async def test_it_browses(kind, activemq, enter):
-    client = await enter(kind, activemq)
+async def test_it_browses(kind, served, enter):
+    client = await enter(kind, served)
     await client.send_all("/queue/a", [b"1", b"2"])
     await client.subscribe("/queue/a", browser="true")
     found = await client.receive_all(3)
@@ -286,6 +286,19 @@ async def test_a_durable_subscription_keeps_what_comes_meanwhile(kind, activemq,
     assert [each.body for each in found] == bodies
     assert {each.destination for each in found} == {"/topic/news.today"}
     await client.unsubscribe(id)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.version != "1.0"], ids=str)
+async def test_a_durable_subscription_of_rabbitmq_has_an_id(kind, rabbitmq, enter):
+    client = await enter(kind, rabbitmq)
+    id = await client.subscribe("/topic/news.#", durable="true", **{"auto-delete": "false"})
+    await client.vanish()
+    publisher = await enter(REFERENCE, rabbitmq)
+    await publisher.send_all("/topic/news.today", [b"1", b"2"])
+    # Not every library lets its user choose the id; it is what counts.
+    heir = await enter(REFERENCE, rabbitmq)
+    await heir.subscribe("/topic/news.#", id=id, durable="true", **{"auto-delete": "false"})
+    assert [each.body for each in await heir.receive_all(2)] == [b"1", b"2"]
 
 
 @those("beats")

@@ -8,6 +8,7 @@ import pytest
 from braidmq.broker.config import Listener
 from braidmq.broker.stomp_options import StompOptions
 
+from .kinds import KINDS
 from .parties import PARTIES, Letter
 
 PLAIN = Letter(
@@ -97,3 +98,24 @@ async def test_bytes_as_correlation_data_come_back_from_a_service_of_stomp(parti
     await service.publish(str(asked.headers["reply-to"]), Letter(b"!", known))
     answer = await client.see()
     assert answer == replace(answer, body=b"!", headers={"correlation-id": b"\xff\0\x01"})
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+async def test_of_every_client_of_stomp_and_mqtt(kind, parties, enter):
+    broker, found = parties
+    mqtt = found["mqtt"]
+    await broker.declare_queue("letters")
+    client = await enter(kind, mqtt.served)
+    own = {"content-type": "text/plain", "correlation-id": "7", "colour": "red"}
+    for destination, topic in (("/topic/a.b", "a/b"), ("/queue/letters", "$queue/letters")):
+        id = await client.subscribe(destination)
+        await mqtt.publish(topic, Letter(b"to stomp", own))
+        came = await client.receive()
+        assert (came.destination, came.body) == (destination, b"to stomp")
+        assert {name: came.headers[name] for name in own} == own
+        await client.unsubscribe(id)
+        await mqtt.watch(topic)
+        await client.send(destination, b"to mqtt", **own)
+        seen = await mqtt.see()
+        seen_headers = {name: seen.headers[name] for name in own}
+        assert (seen.body, seen_headers) == (b"to mqtt", own)
