@@ -105,6 +105,7 @@ class StompSession:
         self._kept_sync = bytearray()  # ... is on stable storage
         self._asked = 0  # receipts in those two
         self._unanswered = 0  # receipts that wait for the log
+        self._unanswered_bytes = 0
         self._last_words = b""  # an ERROR, once all else is answered
         self._begun_ms = self._heard_ms = self._sent_ms = now_ms
         self._beats_in_ms = self._beats_out_ms = 0
@@ -209,6 +210,7 @@ class StompSession:
             or self._state is CHECKING
             or self._state is CLOSING
             or self._unanswered > self.limits.requests_in_flight_max
+            or self._unanswered_bytes > self.limits.outbound_bytes_max
             or len(self.out) > self.limits.outbound_bytes_max
         )
 
@@ -321,6 +323,7 @@ class StompSession:
     def pause_writing(self) -> None:
         """The client does not read: no more messages, no more frames."""
         self.slow = True
+        self.subscribing.hold_back()
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -344,6 +347,7 @@ class StompSession:
         assert isinstance(answers, tuple)
         buffer, count = answers
         self._unanswered -= count
+        self._unanswered_bytes -= len(buffer)
         if self.finished:
             return
         if error is not None:
@@ -458,6 +462,7 @@ class StompSession:
         self._asked = 0
         self._unanswered += count
         written, synced = self._kept_os, self._kept_sync
+        self._unanswered_bytes += len(written) + len(synced)
         if written:
             self._kept_os = bytearray()
             self.core.when_kept(_OS, self._on_kept, (written, 0 if synced else count))

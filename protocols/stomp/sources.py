@@ -8,7 +8,8 @@
 1. At most ``prefetch`` messages of a source are sent and not acknowledged. With ``auto`` they count
    as acknowledged when they go to the carrier.
 2. The broker never knows of more credit than about ``WINDOW_BYTES`` worth of messages, and none is
-   passed on while the client does not read: that bounds what waits here.
+   passed on while the client does not read: that bounds what waits here. When it stops to read,
+   or much waits at once, the credit of all queues is taken back: subscriptions may be many.
 3. What the broker calls takes a note or writes frames; what asks the broker for more is done when
    the client is sent something (:meth:`Source.pump`).
 """
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["WINDOW_BYTES", "WINDOW_FIRST_MESSAGES", "QueueSource", "Source", "TopicSource"]
 
 WINDOW_BYTES: Final = 1024 * 1024
-WINDOW_FIRST_MESSAGES: Final = 16  # credit passed on before the size of the messages is known
+WINDOW_FIRST_MESSAGES: Final = 4  # credit passed on before the size of the messages is known
 
 
 class Source:
@@ -85,6 +86,9 @@ class Source:
         """Ask for more, or send what came."""
         raise NotImplementedError
 
+    def hold_back(self) -> None:
+        """Have nothing more sent until the next :meth:`pump`, if the broker sends by itself."""
+
     def close(self, now_ms: int) -> None:
         """Nobody wants more; what is held goes back."""
         raise NotImplementedError
@@ -110,6 +114,14 @@ class QueueSource(Source):
         self._granted -= len(deliveries)
         self.learn(len(deliveries), len(out) - before)
         self.session.subscribing.look_at(self)
+        if len(out) > self.session.limits.outbound_bytes_max:
+            self.session.subscribing.hold_back()
+
+    def hold_back(self) -> None:
+        if self.consumer is not None and self._granted:
+            self._granted = 0
+            self.consumer.limit(0)
+            self.session.subscribing.look_at(self)
 
     def closed(self, consumer: Consumer, error: BraidError) -> None:
         """The queue is gone, or cannot be read."""

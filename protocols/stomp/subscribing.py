@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from ...broker.feed import Feed
     from .session import StompSession
 
-__all__ = ["Subscribing", "Subscription"]
+__all__ = ["ID_BYTES_MAX", "Subscribing", "Subscription"]
 
+ID_BYTES_MAX: Final = 1_024  # of a subscription
 _MODES: Final = ("auto", "client", "client-individual")
 
 
@@ -170,6 +171,12 @@ class Subscribing:
             if session.is_open and source.subscription.number in self.by_number:
                 source.pump(now_ms)
 
+    def hold_back(self) -> None:
+        """Too much waits to be sent."""
+        for subscription in self.by_number.values():
+            for source in subscription.sources:
+                source.hold_back()
+
     def let_go(self, now_ms: int) -> None:
         """The connection ends."""
         subscriptions = list(self.by_number.values())
@@ -209,6 +216,8 @@ class Subscribing:
         id = headers.get("id", "")
         if not id and session.version is not V10:
             raise Refused("SUBSCRIBE without an id", "In STOMP 1.1 and 1.2 it has one.\n")
+        if len(id.encode()) > ID_BYTES_MAX:
+            raise session.dialect.bad_header("id", f"it has at most {ID_BYTES_MAX} bytes")
         mode = headers.get("ack", "auto")
         if mode not in _MODES:
             raise session.dialect.bad_header("ack", f"it is one of {', '.join(_MODES)}")

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from .session import StompSession
     from .subscribing import Subscription
 
-__all__ = ["TRANSACTIONS_MAX", "Transactions"]
+__all__ = ["NAME_BYTES_MAX", "TRANSACTIONS_MAX", "Transactions"]
 
+NAME_BYTES_MAX: Final = 1_024  # of a transaction
 TRANSACTIONS_MAX: Final = 64  # of one connection that are open at a time
+_STEP_BYTES = 512  # of memory, about, besides the body and the headers
 
 
 class _Open:
@@ -47,6 +49,8 @@ class Transactions:
     def begin(self, headers: dict[str, str]) -> None:
         """Begin one. Raises Refused, LimitExceeded."""
         name = _name(headers)
+        if len(name.encode()) > NAME_BYTES_MAX:
+            raise LimitExceeded(f"the name of a transaction has at most {NAME_BYTES_MAX} bytes")
         if name in self._open:
             raise Refused(f"Transaction {name!r} is open already", "COMMIT or ABORT it first.\n")
         if len(self._open) >= TRANSACTIONS_MAX:
@@ -58,9 +62,12 @@ class Transactions:
         self._get(headers)
 
     def add(self, headers: dict[str, str], steps: list[transaction.Step], size: int) -> None:
-        """Add what is to be sent. Raises LimitExceeded, TooLarge."""
+        """Add what is to be sent, with a body of ``size``. Raises LimitExceeded, TooLarge."""
         found = self._get(headers)
         self._count(found, len(steps))
+        size += len(steps) * (
+            _STEP_BYTES + sum(map(len, headers)) + sum(map(len, headers.values()))
+        )
         if self._bytes + size > self._session.limits.transaction_bytes_max:
             most = self._session.limits.transaction_bytes_max
             raise TooLarge(f"the open transactions of a connection hold at most {most} bytes")

@@ -74,6 +74,14 @@ REFUSED = {
         b"already",
     ),
     "no subscription": (after_connect(("UNSUBSCRIBE", {"id": "a"})), b"No subscription"),
+    "a name of a transaction without end": (
+        after_connect(("BEGIN", {"transaction": "t" * 50_000})),
+        b"transaction",
+    ),
+    "an id without end": (
+        after_connect(("SUBSCRIBE", {"id": "i" * 50_000, "destination": "/topic/a"})),
+        b"id",
+    ),
     "too many transactions": (
         after_connect(*[("BEGIN", {"transaction": str(n)}) for n in range(TRANSACTIONS_MAX + 1)]),
         b"open transactions",
@@ -84,7 +92,7 @@ REFUSED = {
     ),
     "a composite of thousands": (
         after_connect(("SEND", {"destination": ",".join(["/queue/many"] * 5_000)})),
-        b"",
+        b"Illegal destination name",
     ),
 }
 
@@ -176,7 +184,7 @@ async def test_a_flood_of_subscriptions(tmp_path, request, kind):
 # Transactions -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["bodies"])
+@pytest.mark.parametrize("what", ["bodies", "headers", "nothing"])
 async def test_transactions_that_hoard(tmp_path, request, what):
     """What a connection's open transactions hold is bounded, whatever it is that they hold."""
     limits = {"BRAIDMQ_LIMITS__TRANSACTION_BYTES_MAX": "2MiB"}
@@ -203,6 +211,7 @@ async def test_transactions_that_hoard(tmp_path, request, what):
                         for name in names:
                             wire.post("SEND", headers | {"transaction": name}, body)
                         sends += len(names)
+                        await asyncio.sleep(0)
                         await until(lambda: wire.gone or not wire.unsent_bytes)  # noqa: B023
                     await wire.ask("BEGIN", {"transaction": names[0]})  # it would be refused, too
                 pair.look()

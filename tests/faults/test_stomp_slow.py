@@ -6,6 +6,7 @@ for, and what must not is bounded in messages and bytes.
 """
 
 import asyncio
+import socket
 from contextlib import suppress
 
 import pytest
@@ -169,3 +170,62 @@ async def test_transactions_that_are_faster_than_the_disk(tmp_path, request):
             await taker.subscribe("/queue/fast")
             assert await until(lambda: len(taker.bodies) == count * clients * 4)
         figures(request, f"RSS {pair.grown_mib:+.1f} MiB")
+
+
+async def test_many_subscriptions_of_a_client_that_reads_none(tmp_path, request):
+    """What is on its way to a client is bounded for all of its subscriptions together."""
+    body, count, subscriptions = bytes(1_000_000), 120, 30
+    async with Daemon(tmp_path / "data", tmp_path, flags=LISTEN) as daemon:
+        port = daemon.ports[1]
+        sender = await StompWire.open(port)
+        for _ in range(count):
+            await sender.ask("SEND", {"destination": "/queue/large"}, body)
+        async with Beside(daemon, grows_mib_max=64) as pair:
+            headers = {"destination": "/queue/large", "ack": "client"}
+            frames = [
+                frame_bytes("SUBSCRIBE", headers | {"id": str(number), "receipt": str(number)})
+                for number in range(subscriptions)
+            ]
+            raw = dial(port, CONNECT + b"".join(frames), receive_bytes=4096)
+            await pair.exchange(200)
+            raw.close()
+            taker = Taker(sender, "all", "client")
+            await taker.subscribe("/queue/large")
+            assert await until(lambda: len(taker.bodies) == count)
+            sender.abort()
+        figures(request, f"RSS {pair.grown_mib:+.1f} MiB")
+        assert await daemon.stop() == 0, daemon.log
+
+
+async def test_receipts_that_wait_for_a_slow_disk(tmp_path, request):
+    """Their bytes are bounded, not only their number."""
+    if reason := why_no_strace():
+        pytest.skip(reason)
+    slow = inject("fdatasync", "delay_enter=50000", "1+")
+    count, size = 2_000, 50_000
+    async with Daemon(tmp_path / "data", tmp_path, slow, flags=LISTEN) as daemon:
+        async with Beside(daemon, grows_mib_max=64) as pair:
+            raw = dial(daemon.ports[1], CONNECT)
+            frames = b"".join(
+                frame_bytes(
+                    "SEND", {"destination": "/queue/x", "receipt": f"{number}" + "r" * size}
+                )
+                for number in range(count)
+            )
+            sending = asyncio.ensure_future(asyncio.to_thread(raw.sendall, frames))
+            receiving = asyncio.to_thread(count_receipts, raw, count)
+            done = asyncio.ensure_future(receiving)
+            while not done.done():
+                pair.look()
+                await asyncio.sleep(0.01)
+            await sending
+            raw.close()
+        figures(request, f"RSS {pair.grown_mib:+.1f} MiB")
+
+
+def count_receipts(raw: socket.socket, count: int) -> None:
+    """Read until so many came. To be run in a thread."""
+    came = 0
+    while came < count:
+        came += raw.recv(1024 * 1024).count(b"\0")
+    assert came == count + 1  # and CONNECTED

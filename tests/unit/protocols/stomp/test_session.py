@@ -194,3 +194,14 @@ def test_a_connection_that_is_lost_holds_nothing(world):
     world.settle()
     info = world.harness.core.queue_info(SYSTEM, "a")
     assert (info.ready, info.in_flight, info.consumers) == (1, 0, 0)
+
+
+def test_the_bytes_of_receipts_that_wait_for_the_log_are_bounded():
+    world = World(outbound_bytes_max=5_000)
+    peer = world.peer()
+    for number in range(5):
+        assert peer.session.reading
+        peer.write("SEND", {"destination": "/queue/a", "receipt": f"{number}" + "r" * 1_000})
+    assert not peer.session.reading
+    assert len(peer.read()) == 5
+    assert peer.session.reading

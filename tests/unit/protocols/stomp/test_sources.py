@@ -19,7 +19,33 @@ def test_large_messages_are_sent_a_window_at_a_time():
         while (frame := peer.frames.next_frame()) is not None:
             came += frame.command == "MESSAGE"
     assert came == 40
-    assert most <= WINDOW_FIRST_MESSAGES * 201_000
+    assert most <= WINDOW_BYTES + 201_000
+
+
+def test_who_stops_to_read_gets_nothing_more_by_any_subscription():
+    world = World()
+    peer = world.peer()
+    for number in range(10):
+        peer.subscribe(f"/queue/{number}", id=str(number))
+    peer.session.pause_writing()
+    for number in range(10):
+        world.harness.send(b"x", name=str(number))
+    world.harness.settle()
+    assert not peer.session.out
+    peer.session.resume_writing()
+    assert len(peer.bodies()) == 10
+
+
+def test_what_waits_at_once_is_bounded_over_all_subscriptions():
+    world = World(outbound_bytes_max=50_000)
+    peer = world.peer()
+    world.harness.declare("a")
+    world.harness.send(*[b"x" * 20_000] * 60, name="a")
+    for number in range(20):
+        peer.write("SUBSCRIBE", {"destination": "/queue/a", "id": str(number)})
+    world.harness.settle()
+    assert len(peer.session.out) <= 50_000 + WINDOW_FIRST_MESSAGES * 21_000
+    assert len(peer.bodies()) == 60
 
 
 def test_a_topic_of_large_messages_is_sent_a_window_at_a_time():

@@ -4,6 +4,7 @@ import pytest
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import NotFound
+from braidmq.protocols.stomp.subscribing import ID_BYTES_MAX
 from tests.stomp_peer import World
 
 
@@ -21,6 +22,13 @@ def test_a_queue_is_declared_by_whoever_subscribes(world, version):
     assert message.headers["subscription"] == "s"
     assert message.headers["message-id"].startswith("ID:")
     assert "ack" not in message.headers
+
+
+def test_an_id_is_bounded(world):
+    peer = world.peer()
+    peer.subscribe("/topic/a", id="x" * ID_BYTES_MAX)
+    error = peer.error("SUBSCRIBE", {"destination": "/topic/a", "id": "x" * (ID_BYTES_MAX + 1)})
+    assert f"at most {ID_BYTES_MAX} bytes" in error.body.decode()
 
 
 def test_in_1_0_a_subscription_needs_no_id(world):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from braidmq.protocols.stomp.transactions import TRANSACTIONS_MAX
+from braidmq.protocols.stomp.transactions import NAME_BYTES_MAX, TRANSACTIONS_MAX
 from tests.stomp_peer import World
 
 
@@ -127,15 +127,32 @@ def test_a_transaction_has_so_many_messages():
 
 
 def test_transactions_hold_so_many_bytes_and_give_them_back():
-    peer = World(transaction_bytes_max=2_000).peer()
+    peer = World(transaction_bytes_max=3_000).peer()
     for _ in range(3):
         peer.ask("BEGIN", {"transaction": "x"})
         peer.send("/queue/a", b"1" * 1_500, transaction="x")
         peer.sure("ABORT", {"transaction": "x"})
     peer.ask("BEGIN", {"transaction": "x"})
     peer.send("/queue/a", b"1" * 1_500, transaction="x")
-    error = peer.error("SEND", {"destination": "/queue/a", "transaction": "x"}, b"1" * 1_000)
-    assert "at most 2000 bytes" in error.headers["message"]
+    error = peer.error("SEND", {"destination": "/queue/a", "transaction": "x"}, b"1" * 500)
+    assert "at most 3000 bytes" in error.headers["message"]
+
+
+def test_headers_and_steps_weigh_too():
+    for headers, count in (({"long": "x" * 500}, 3), ({}, 6)):
+        peer = World(transaction_bytes_max=3_000).peer()
+        peer.ask("BEGIN", {"transaction": "x"})
+        for _ in range(count - 1):
+            peer.send("/queue/a", b"", transaction="x", **headers)
+        error = peer.error("SEND", {"destination": "/queue/a", "transaction": "x", **headers})
+        assert "at most 3000 bytes" in error.headers["message"]
+
+
+def test_the_name_of_a_transaction_is_bounded():
+    peer = World().peer()
+    peer.ask("BEGIN", {"transaction": "x" * NAME_BYTES_MAX})
+    error = peer.error("BEGIN", {"transaction": "x" * (NAME_BYTES_MAX + 1)})
+    assert f"at most {NAME_BYTES_MAX} bytes" in error.headers["message"]
 
 
 def test_nothing_with_a_time_of_its_own_is_in_a_transaction(world):
