@@ -60,6 +60,7 @@ class Queue(QueueState):
         self.waits = WaitList()  # receives that were not dispatched yet, or found nothing
         self.rewound: dict[int, int] = {}  # lane base -> where selectors are to be asked again
         self.counters = Counters()
+        self.takes_runs = type(self) is Queue  # others look at each message by itself
         self.promised = False  # what is sent now was checked by a transaction
         self.let_go: Callable[[int], None] = log.release  # of a position nobody needs any more
         self.reader = self.make_reader(self._loaded)
@@ -100,12 +101,16 @@ class Queue(QueueState):
                 results.append(self._send_one(message, now_ms, more))
             except BraidError as error:
                 results.append(error)
+        self.took(len(messages), now_ms)
+        return results
+
+    def took(self, count: int, now_ms: int) -> None:
+        """So many messages were sent: see to what is to be done with them in time."""
         if self.settings.retention_ms and not self.sweep_ms:
             self.sweep_ms = now_ms + self.settings.retention_ms
         if self.sweep_ms or self.delayed or self.expiring:
-            self.trim_wheels(len(messages))
+            self.trim_wheels(count)
             self.set_alarm()
-        return results
 
     def _send_one(self, message: Outgoing, now_ms: int, more: Sequence[tuple[int, int]]) -> Sent:
         settings = self.settings

@@ -60,12 +60,12 @@ HOT = {
     for folder, names in {
         "storage": "frame record block runs commit cache log",
         "broker": "index state wheel lease turns affinity reader queue fifo engine core topiccore"
-        " feed publishing selecting"
+        " feed publishing selecting sendrun"
         " router topictree tables publication topics sharing binding_index bindings fanout letters"
         " shard stream streams streamreading streamwaiting rates streamview viewlane viewreader",
         "protocols/native": "frames session queues streams",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
-        "protocols/stomp": "frames session sending messages sources acknowledging",
+        "protocols/stomp": "frames runs session sending messages sources acknowledging",
         "protocols/http": "frames websocket",
     }.items()
     for name in names.split()

@@ -79,6 +79,24 @@ class Acknowledging:
             session.transactions.settle(headers, subscription, taken, "ack")
             session.answer(Durability.MEMORY, headers.get("receipt"))
             return
+        self._settle(taken)
+        if "receipt" in headers:
+            self._receipts.append(headers["receipt"])
+
+    def take_run(self, names: Sequence[tuple[bytes, bytes]]) -> None:
+        """Settle messages one by one when the batch ends: number and tag of each. Raises Refused.
+
+        That is what ACKs of STOMP 1.2 say that have nothing but an id.
+        """
+        by_number = self._session.subscribing.by_number
+        for number, tag in names:
+            subscription = by_number.get(int(number))
+            if subscription is None or int(tag) not in subscription.held:
+                raise _not_held("ACK", f"{number.decode()}-{tag.decode()}")
+            self._settle(subscription.take(int(tag)))
+
+    def _settle(self, taken: dict[int, Held]) -> None:
+        """Acknowledge messages when the batch ends."""
         for source, queue, receipt, _ in taken.values():
             source.settled(1)
             if queue:
@@ -87,8 +105,6 @@ class Acknowledging:
                     self._acks[queue] = [receipt]
                 else:
                     found.append(receipt)
-        if "receipt" in headers:
-            self._receipts.append(headers["receipt"])
 
     def flush(self, now_ms: int) -> None:
         """Do what was put together."""

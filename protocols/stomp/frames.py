@@ -32,6 +32,8 @@ from typing import Final
 
 import msgspec
 
+from .runs import SendShape, match_acks, names_in
+
 __all__ = [
     "COMMAND_BYTES_MAX",
     "EOL",
@@ -107,6 +109,8 @@ class FrameBuffer:
     when it is agreed on, before the next call. ``frame_bytes_max`` counts a frame from its command
     to its NUL, ``header_bytes_max`` from its command to the empty line, and ``header_lines_max``
     the headers; all may be changed between frames. ``beats`` counts the line ends between frames.
+    ``head`` is the last frame that :meth:`next_frame` returned, up to its empty line. Runs of
+    frames may be taken out at once instead, see ``runs.py``.
     """
 
     __slots__ = (
@@ -119,6 +123,7 @@ class FrameBuffer:
         "_searched",
         "beats",
         "frame_bytes_max",
+        "head",
         "header_bytes_max",
         "header_lines_max",
         "version",
@@ -136,6 +141,7 @@ class FrameBuffer:
         self.header_bytes_max = header_bytes_max
         self.version = version
         self.beats = 0
+        self.head: bytes | bytearray = b""
         self._data: bytes | bytearray = b""
         self._at = 0  # where the next frame begins
         self._begun: Frame | None = None  # it waits for its body
@@ -195,6 +201,40 @@ class FrameBuffer:
         self._searched = 0
         return frame
 
+    def sends(self, shape: SendShape, most: int) -> tuple[list[bytes], list[bytes]]:
+        """Take up to ``most`` whole SENDs of a shape: (receipts, bodies); none if there are none.
+
+        Receipts are empty if the shape asks for none.
+        """
+        receipts: list[bytes] = []
+        bodies: list[bytes] = []
+        data, at = self._data, self._at
+        if self._searched or type(data) is not bytes or not data.startswith(shape.begin, at):
+            return receipts, bodies
+        size, bytes_max, header_bytes_max = len(data), self.frame_bytes_max, self.header_bytes_max
+        match, receipt_group, length_group = shape.match, shape.receipt, shape.length
+        while most > 0 and (found := match(data, at)):
+            begin = found.end()
+            receipt, length = found.group(receipt_group, length_group)
+            end = begin + int(length)
+            if end >= size or data[end] or end - at >= bytes_max or begin - at > header_bytes_max:
+                break  # it is not whole, or wrong
+            if receipt_group:
+                receipts.append(receipt)
+            bodies.append(data[begin:end])
+            at = end + 1
+            most -= 1
+        self._at = at
+        return receipts, bodies
+
+    def acks(self) -> list[tuple[bytes, bytes]]:
+        """Take whole ACKs that have nothing but an id: its two numbers, of each."""
+        data, at = self._data, self._at
+        if self._searched or type(data) is not bytes or (found := match_acks(data, at)) is None:
+            return []
+        self._at = found.end()
+        return names_in(data, at, self._at)
+
     def _begin(self) -> Frame | None:
         """A frame that lacks its body, None when more bytes are needed."""
         data = self._data
@@ -219,6 +259,7 @@ class FrameBuffer:
             text = str(head, "utf-8")
         except UnicodeDecodeError as error:
             raise self._malformed("Headers must be UTF-8", f"{error}.") from None
+        self.head = head
         command, headers = self._read_head(text)
         self._body_at = self._searched = blank.end() - at
         self._body_bytes = -1

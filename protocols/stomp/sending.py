@@ -23,6 +23,7 @@ from ...broker.message import (
 from ...broker.publishing import Posted
 from ...broker.schedule import Timing
 from ...broker.scheduleverbs import Scheduled, ScheduleKind
+from ...broker.sendrun import RUN_MESSAGES_MIN
 from ...broker.streams import Appending
 from ...storage.log import Durability
 from .declaring import ensure_queue
@@ -37,8 +38,9 @@ from .destinations import (
     Topic,
 )
 from .dialects import Refused
-from .frames import Frame
+from .frames import Frame, FrameBuffer
 from .headers import Schedule, Sending
+from .runs import SendShape, receipts_for
 from .scheduling import ACTION, MANAGEMENT, manage
 
 if TYPE_CHECKING:
@@ -62,7 +64,16 @@ class _Pattern(msgspec.Struct, frozen=True):
 class Sender:
     """What one client sends. Part of a session, which owns it."""
 
-    __slots__ = ("_destination", "_items", "_pattern", "_receipts", "_session", "_target")
+    __slots__ = (
+        "_destination",
+        "_is_learnt",
+        "_items",
+        "_pattern",
+        "_receipts",
+        "_session",
+        "_shape",
+        "_target",
+    )
 
     def __init__(self, session: "StompSession") -> None:
         self._session = session
@@ -71,6 +82,8 @@ class Sender:
         self._items: list[_Item] = []
         self._receipts: list[str | None] = []
         self._pattern: _Pattern | None = None
+        self._shape: SendShape | None = None  # of frames that have this pattern
+        self._is_learnt = False  # the shape, as far as there is one
 
     def on_send(self, frame: Frame, now_ms: int) -> None:
         """Take a message."""
@@ -82,6 +95,9 @@ class Sender:
         pattern = self._pattern
         if pattern is not None and headers == pattern.headers and self._begin(pattern, now_ms):
             item: _Item = _copy(pattern.item, frame.body)
+            if not self._is_learnt:  # the second one already: there may be many
+                self._is_learnt = True
+                self._shape = SendShape.learn(session.head)
         elif "transaction" in headers:
             self._send_in_transaction(frame, receipt, now_ms)
             return
@@ -97,13 +113,56 @@ class Sender:
                     session.answer(level, receipt)
                 return
             item = self._item(target, sending, frame.body)
-            self._pattern = None
+            self._pattern = self._shape = None
+            self._is_learnt = False
             if not sending.ttl_ms:  # the time that is left differs from one to the next
                 self._pattern = _Pattern(headers, target, self._queue_of(target), item)
         self._items.append(item)
         self._receipts.append(receipt)
         if len(self._items) >= session.limits.batch_messages_max:
             self.flush(now_ms)
+
+    def take_run(self, frames: FrameBuffer, most: int, now_ms: int) -> int:
+        """Take frames that are like the last one but for receipt and body; how many there were."""
+        shape, pattern = self._shape, self._pattern
+        if shape is None or pattern is None or not self._begin(pattern, now_ms):
+            return 0
+        session = self._session
+        ids, bodies = frames.sends(shape, min(most, session.limits.batch_messages_max))
+        count = len(bodies)
+        if not count:
+            return 0
+        session.server.received += count
+        if isinstance(pattern.item, Outgoing) and count >= RUN_MESSAGES_MIN:
+            self.flush(now_ms)
+            if not session.is_open or self._hand_over_run(pattern, ids, bodies, now_ms):
+                return count
+        elif len(self._items) + count > session.limits.batch_messages_max:
+            self.flush(now_ms)
+        if session.is_open and self._begin(pattern, now_ms):
+            self._items += [_copy(pattern.item, body) for body in bodies]
+            self._receipts += [each.decode() for each in ids] if ids else [None] * count
+            if len(self._items) >= session.limits.batch_messages_max:
+                self.flush(now_ms)
+        return count
+
+    def _hand_over_run(
+        self, pattern: _Pattern, ids: list[bytes], bodies: list[bytes], now_ms: int
+    ) -> bool:
+        """Send messages of a queue at once; False: one by one."""
+        session, item = self._session, pattern.item
+        assert isinstance(item, Outgoing)
+        try:
+            level = session.core.send_run(session.who, pattern.target.name, item, bodies, now_ms)
+        except BraidError as error:
+            session.fail_with(error, ids[0].decode() if ids else "")
+            return True
+        if level is None:
+            return False
+        if ids:
+            session.answer_all(level, receipts_for(ids), len(ids))
+        session.check_congestion()
+        return True
 
     def _begin(self, pattern: _Pattern, now_ms: int) -> bool:
         """Go on with a batch, or begin one, to the target of a pattern; False: that has changed."""

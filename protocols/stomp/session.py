@@ -30,7 +30,7 @@ from .acknowledging import Acknowledging
 from .connecting import Connecting
 from .dialects import DIALECTS, Refused
 from .errors import words_of
-from .frames import EOL, V10, Frame, FrameBuffer, Malformed, Version, encode, escape
+from .frames import EOL, V10, V12, Frame, FrameBuffer, Malformed, Version, encode, escape
 from .sending import Sender
 from .subscribing import Subscribing
 from .temporary import Temporary
@@ -117,6 +117,11 @@ class StompSession:
     # --- what the parts ask ---
 
     @property
+    def head(self) -> bytes:
+        """Command and headers of the last frame, as they were read."""
+        return bytes(self._frames.head)
+
+    @property
     def is_open(self) -> bool:
         """Whether frames may be sent."""
         return self._state is OPEN and not self.finished
@@ -134,14 +139,7 @@ class StompSession:
         if receipt is None:
             return
         frame = b"RECEIPT\nreceipt-id:%b\n\n\0" % escape(receipt, self.version).encode()
-        if level is _SYNC:
-            self._asked += 1
-            self._kept_sync += frame
-        elif level is _OS:
-            self._asked += 1
-            self._kept_os += frame
-        else:
-            self.out += frame
+        self.answer_all(level, frame, 1)
 
     @contextmanager
     def publishing(self, now_ms: int) -> Iterator[None]:
@@ -152,6 +150,17 @@ class StompSession:
             yield
         if slow and self.pause.begin(slow, None, now_ms):
             self.host.hurry()
+
+    def answer_all(self, level: Durability, frames: bytes, count: int) -> None:
+        """Send so many RECEIPTs once ``level`` is reached."""
+        if level is _SYNC:
+            self._asked += count
+            self._kept_sync += frames
+        elif level is _OS:
+            self._asked += count
+            self._kept_os += frames
+        else:
+            self.out += frames
 
     def check_congestion(self) -> None:
         """Something was sent: read nothing more while too much waits to be written."""
@@ -244,6 +253,10 @@ class StompSession:
             while left > 0 and self._state in (GREETING, OPEN) and not self.finished:
                 if self.pause.until_ms:
                     break
+                taken = self._take_run(left, now_ms)
+                if taken:
+                    left -= taken
+                    continue
                 frame = frames.next_frame()
                 if frame is None:
                     break
@@ -370,6 +383,21 @@ class StompSession:
         self.fail_with(Unauthenticated("this user has no rights any more, or its token expired"))
 
     # --- one method per command ---
+
+    def _take_run(self, most: int, now_ms: int) -> int:
+        """Take frames at once that are like those before; how many there were."""
+        if self._state is not OPEN:
+            return 0
+        try:
+            taken = self.sending.take_run(self._frames, most, now_ms)
+            if not taken and self.version is V12 and (names := self._frames.acks()):
+                taken = len(names)
+                self.acknowledging.take_run(names)
+        except BraidError as error:
+            self._flush(now_ms)
+            self.fail_with(error)
+            return 1
+        return taken
 
     def _take(self, frame: Frame, now_ms: int) -> None:
         """Take one frame."""

@@ -56,6 +56,7 @@ GATED: dict[str, tuple[str, Callable[[Core, Principal], object]]] = {
     "delete_queue": ("queue:Delete", lambda c, p: c.delete_queue(p, "q", False, 0)),
     "queue_info": ("queue:Describe", lambda c, p: c.queue_info(p, "q")),
     "send": ("queue:Send", lambda c, p: c.send(p, "q", [Outgoing(b"")], 0)),
+    "send_run": ("queue:Send", lambda c, p: c.send_run(p, "q", Outgoing(b""), [b""] * 9, 0)),
     "receive": (
         "queue:Receive",
         lambda c, p: c.receive(p, "q", Collector(), 1, 0, 0, "", "", None, 0),

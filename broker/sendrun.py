@@ -1,0 +1,66 @@
+"""A run of messages for one queue that differ in nothing but their bodies: taken in one go.
+
+What each of them would be asked is asked once, and their records are encoded together and appended
+as one buffer (``storage/runs.py``). Only what cannot be refused, or make others go, is taken so.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ..storage.log import RUN_BYTES_MAX
+from ..storage.runs import encode_message_run
+from .errors import BraidError
+from .intake import check_for_standard
+from .message import Outgoing
+from .state import lane_code
+
+if TYPE_CHECKING:
+    from .queue import Queue
+
+__all__ = ["RUN_MESSAGES_MIN", "send_run"]
+
+RUN_MESSAGES_MIN: Final = 3  # fewer are not worth it
+_RECORD_BYTES_MAX: Final = 64  # of a record: what it has besides headers and body, at most
+
+
+def send_run(queue: "Queue", like: Outgoing, bodies: Sequence[bytes], now_ms: int) -> bool:
+    """Take a message that is like ``like`` for each body; False: they go one by one.
+
+    They do when they are of several sizes or too large, when messages are delayed, and where the
+    queue has a limit, groups or deduplication.
+    """
+    settings = queue.settings
+    body_bytes = len(bodies[0])
+    delay_ms = like.delay_ms if like.delay_ms >= 0 else settings.delay_ms
+    if (
+        not queue.takes_runs
+        or len(bodies) < RUN_MESSAGES_MIN
+        or delay_ms
+        or settings.messages_max
+        or settings.bytes_max
+        or len(set(map(len, bodies))) > 1
+    ):
+        return False
+    first = msgspec.structs.replace(like, body=bodies[0])
+    try:
+        attributes = check_for_standard(first, queue.host.limits, queue.affinity is not None)
+    except BraidError:
+        return False  # whoever takes them one by one says so of each
+    size = body_bytes + len(attributes)
+    fits = RUN_BYTES_MAX // (size + _RECORD_BYTES_MAX)
+    if fits < RUN_MESSAGES_MIN:
+        return False
+    ttl_ms = like.ttl_ms or settings.ttl_ms
+    expire_ms = now_ms + ttl_ms if ttl_ms else 0
+    lane = queue.lane(lane_code(like.priority))
+    for at in range(0, len(bodies), fits):
+        part = bodies[at : at + fits]
+        seq = lane.base | lane.next
+        records, step = encode_message_run([(queue.id, seq)], now_ms, attributes, part, expire_ms)
+        lsn = queue.log.append_run(records, len(part), 1)
+        queue.put_run(seq, lsn, step, len(part), size, expire_ms)
+    queue.counters.sent += len(bodies)
+    queue.took(len(bodies), now_ms)
+    return True

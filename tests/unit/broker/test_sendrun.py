@@ -1,0 +1,115 @@
+"""A run of messages for a queue: what is taken in one go, and that it is the same as one by one."""
+
+import random
+
+import pytest
+
+from braidmq.broker.access import SYSTEM
+from braidmq.broker.errors import NotFound
+from braidmq.broker.limits import Limits
+from braidmq.broker.message import Outgoing, pack_headers
+from braidmq.broker.sendrun import RUN_MESSAGES_MIN
+from braidmq.storage.log import RUN_BYTES_MAX, Durability
+from tests.broker_disk import DiskBroker
+from tests.broker_harness import Harness
+
+BODIES = [b"one", b"two", b"six", b"ten"]
+HEADERS = pack_headers({"x": "y"}, Limits())
+
+
+@pytest.fixture
+def broker() -> Harness:
+    return Harness()
+
+
+def send(broker: Harness, bodies=BODIES, name="q", **fields) -> Durability | None:
+    like = Outgoing(b"", **fields)
+    return broker.core.send_run(SYSTEM, name, like, bodies, broker.clock.ms)
+
+
+def test_a_run_is_what_its_messages_are(broker):
+    broker.declare("q")
+    broker.declare("r")
+    assert send(broker, attributes=HEADERS, priority=7, ttl_ms=500) is Durability.SYNC
+    broker.send(*BODIES, name="r", attributes=HEADERS, priority=7, ttl_ms=500)
+    broker.settle()
+    for count in (2, 2):
+        found, expected = broker.receive(count, name="q"), broker.receive(count, name="r")
+        assert [(m.body, m.attributes, m.expire_ms, m.seq) for m in found] == [
+            (m.body, m.attributes, m.expire_ms, m.seq) for m in expected
+        ]
+        assert len({m.id for m in found}) == count
+        broker.ack(*found, name="q")
+    info = broker.info("q")
+    assert (info.sent, info.acknowledged, info.bytes) == (4, 4, 0)
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_a_run_that_was_kept_is_there_after_a_restart(seed):
+    broker = DiskBroker()
+    broker.declare("q")
+    send(broker)
+    broker.settle()
+    again = broker.restarted(random.Random(seed) if seed else None)
+    assert again.bodies("q") == BODIES
+
+
+def test_a_run_expires(broker):
+    broker.declare("q", ttl_ms=100)
+    send(broker)
+    broker.settle()
+    broker.advance(200)
+    assert broker.bodies("q") == [] and broker.info("q").expired == 4
+
+
+def test_a_long_run_is_several_in_the_log(broker):
+    broker.declare("q")
+    body = bytes(50_000)
+    count = 2 * RUN_BYTES_MAX // len(body)
+    assert send(broker, [body] * count) is Durability.SYNC
+    broker.settle()
+    assert broker.info("q").ready == count
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fifo": True},
+        {"messages_max": 100},
+        {"bytes_max": 10_000},
+        {"delay_ms": 5},
+    ],
+)
+def test_where_each_message_has_to_be_looked_at_there_are_no_runs(broker, settings):
+    broker.declare("q", **settings)
+    assert send(broker) is None
+    assert broker.info("q").sent == 0
+
+
+@pytest.mark.parametrize(
+    ("bodies", "fields"),
+    [
+        (BODIES[: RUN_MESSAGES_MIN - 1], {}),
+        ([*BODIES, b"seven"], {}),
+        (BODIES, {"delay_ms": 5}),
+        (BODIES, {"group": "g"}),
+        (BODIES, {"priority": 10}),
+        ([bytes(RUN_BYTES_MAX // 2)] * 3, {}),
+    ],
+)
+def test_what_is_no_run_goes_one_by_one(broker, bodies, fields):
+    broker.declare("q")
+    assert send(broker, bodies, **fields) is None
+    assert broker.info("q").sent == 0
+
+
+def test_bodies_too_large_are_no_run():
+    broker = Harness(limits=Limits(body_bytes_max=3))
+    broker.declare("q")
+    assert send(broker) is Durability.SYNC
+    assert send(broker, [b"four"] * 4) is None
+
+
+def test_there_has_to_be_a_queue(broker):
+    with pytest.raises(NotFound):
+        send(broker)
