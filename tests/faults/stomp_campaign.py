@@ -27,7 +27,7 @@ class StompCampaign(Campaign):
 
     FLAGS = LISTEN
     GONE = (Gone,)
-    BUSY_ACKED_MAX = 500
+    BUSY_ACKED_MAX = 300
     journal: StompJournal
 
     def __init__(self, data: Path, scratch: Path, seed: int) -> None:

@@ -188,7 +188,7 @@ async def test_a_flood_of_subscriptions(tmp_path, request, kind):
 async def test_transactions_that_hoard(tmp_path, request, what):
     """What a connection's open transactions hold is bounded, whatever it is that they hold."""
     limits = {"BRAIDMQ_LIMITS__TRANSACTION_BYTES_MAX": "2MiB"}
-    clients, most = 8, 40 * TRANSACTIONS_MAX
+    clients, most = 3, 20 * TRANSACTIONS_MAX
     headers = {"destination": "/queue/hoard"}
     body = b""
     if what == "bodies":

@@ -118,19 +118,18 @@ async def test_a_client_that_asks_for_receipts_and_never_reads_them(tmp_path, re
         assert await daemon.stop() == 0, daemon.log
 
 
-@pytest.mark.parametrize("ack", ["client", "client-individual"])
-async def test_a_subscriber_that_never_acknowledges(tmp_path, request, ack):
+async def test_a_subscriber_that_never_acknowledges(tmp_path, request):
     """It gets as many as it allows, and others the rest; these come again when it goes."""
     allowed, count = 20, 500
     async with Daemon(tmp_path / "data", tmp_path, flags=LISTEN) as daemon:
         port = daemon.ports[1]
         async with Beside(daemon, grows_mib_max=24) as pair:
             wire = await StompWire.open(port)
-            silent = Taker(wire, "silent", ack, acknowledges=False)
+            silent = Taker(wire, "silent", "client", acknowledges=False)
             await silent.subscribe("/queue/held", **{"activemq.prefetchSize": str(allowed)})
             sender = await StompWire.open(port)
             await Flood(sender, "/queue/held").send(count)
-            other = Taker(sender, "other", ack)
+            other = Taker(sender, "other", "client-individual")
             await other.subscribe("/queue/held")
             assert await until(lambda: len(other.bodies) == count - allowed), len(other.bodies)
             await wire.ask("BEGIN", {"transaction": "it still talks"})
@@ -202,9 +201,9 @@ async def test_receipts_that_wait_for_a_slow_disk(tmp_path, request):
     if reason := why_no_strace():
         pytest.skip(reason)
     slow = inject("fdatasync", "delay_enter=50000", "1+")
-    count, size = 2_000, 50_000
+    count, size = 900, 50_000
     async with Daemon(tmp_path / "data", tmp_path, slow, flags=LISTEN) as daemon:
-        async with Beside(daemon, grows_mib_max=64) as pair:
+        async with Beside(daemon, grows_mib_max=32) as pair:
             raw = dial(daemon.ports[1], CONNECT)
             frames = b"".join(
                 frame_bytes(
