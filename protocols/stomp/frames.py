@@ -467,13 +467,14 @@ def append_message(
 ) -> None:
     """Append a frame that has ``head``, from :func:`encode_head`, more ``headers`` and ``body``.
 
+    An LF goes behind it: other brokers write one, and old clients wait for it to end the frame.
     Without ``content_length`` the frame does not say how long its body is, which some clients take
     for a text; a body with a NUL says it all the same.
     """
     if content_length or _NUL in body:
-        out += b"%b%bcontent-length:%d\n\n%b\0" % (head, headers, len(body), body)
+        out += b"%b%bcontent-length:%d\n\n%b\0\n" % (head, headers, len(body), body)
     else:
-        out += b"%b%b\n%b\0" % (head, headers, body)
+        out += b"%b%b\n%b\0\n" % (head, headers, body)
 
 
 def encode(

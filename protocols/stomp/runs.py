@@ -93,5 +93,5 @@ class SendShape:
 
 def receipts_for(ids: list[bytes]) -> bytes:
     """The RECEIPTs of a run."""
-    begin, end = b"RECEIPT\nreceipt-id:", b"\n\n\0"
+    begin, end = b"RECEIPT\nreceipt-id:", b"\n\n\0\n"
     return begin + (end + begin).join(ids) + end

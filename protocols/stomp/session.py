@@ -138,7 +138,7 @@ class StompSession:
         """Send a RECEIPT, if one was asked for, once ``level`` is reached."""
         if receipt is None:
             return
-        frame = b"RECEIPT\nreceipt-id:%b\n\n\0" % escape(receipt, self.version).encode()
+        frame = b"RECEIPT\nreceipt-id:%b\n\n\0\n" % escape(receipt, self.version).encode()
         self.answer_all(level, frame, 1)
 
     @contextmanager

@@ -34,8 +34,7 @@ class StomperClient(Client):
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             while data := await self.reader.read(65536):
-                # It cuts frames at this pair, which other brokers write; ours writes the NUL alone.
-                buffer.appendData(decoder.decode(data).replace("\0", "\0\n"))
+                buffer.appendData(decoder.decode(data))
                 while (frame := buffer.getOneMessage()) is not None:
                     self._take(frame["cmd"], frame["headers"], frame["body"].encode())
         except ConnectionError:

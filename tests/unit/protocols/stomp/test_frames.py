@@ -146,7 +146,7 @@ def test_nothing_is_unescaped_before_a_version_is_agreed_on(version, command):
     raw = r"a\c\tb:c" + "\\"
     data = f"{command}\npasscode:{raw}\n\n\0".encode()
     assert read(data, version)[0].headers == {"passcode": raw}
-    assert encode(command, [("passcode", raw)], version=version) == data
+    assert encode(command, [("passcode", raw)], version=version) == data + b"\n"
 
 
 def test_the_version_may_change_between_frames():
@@ -324,10 +324,10 @@ def test_a_body_that_drips_in_is_whole():
 
 
 def test_content_length_is_there_with_a_body():
-    assert encode("SEND", [("a", "b")], b"xyz") == b"SEND\na:b\ncontent-length:3\n\nxyz\0"
-    assert encode("RECEIPT", [("receipt-id", "1")]) == b"RECEIPT\nreceipt-id:1\n\n\0"
-    assert encode("SEND", [], b"xyz", content_length=False) == b"SEND\n\nxyz\0"
-    assert encode("SEND", [], b"x\0", content_length=False) == b"SEND\ncontent-length:2\n\nx\0\0"
+    assert encode("SEND", [("a", "b")], b"xyz") == b"SEND\na:b\ncontent-length:3\n\nxyz\0\n"
+    assert encode("RECEIPT", [("receipt-id", "1")]) == b"RECEIPT\nreceipt-id:1\n\n\0\n"
+    assert encode("SEND", [], b"xyz", content_length=False) == b"SEND\n\nxyz\0\n"
+    assert encode("SEND", [], b"x\0", content_length=False) == b"SEND\ncontent-length:2\n\nx\0\0\n"
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_headers_are_escaped_as_the_version_says(version, name, value):
 @given(headers=st.lists(st.tuples(st.text(min_size=1), st.text()), max_size=5))
 def test_no_header_makes_another_one_or_ends_the_frame(version, headers):
     data = encode("MESSAGE", headers, b"body", version)
-    assert data.count(b"\n") <= len(headers) + 3 and data.count(b"\0") == 1
+    assert data.count(b"\n") <= len(headers) + 4 and data.count(b"\0") == 1
 
 
 @ALL
@@ -362,7 +362,7 @@ def test_a_header_without_a_name_is_left_out(version):
 def test_a_content_length_from_elsewhere_is_left_out(version):
     [frame] = read(encode("MESSAGE", [("content-length", "1")], b"abc", version), version)
     assert frame == Frame("MESSAGE", {"content-length": "3"}, b"abc")
-    assert encode("MESSAGE", [("content-length", "1")], b"", version) == b"MESSAGE\n\n\0"
+    assert encode("MESSAGE", [("content-length", "1")], b"", version) == b"MESSAGE\n\n\0\n"
     spaced = frames.encode_headers([(" content-length", "1")], version)
     assert spaced == (b"" if version is V10 else b" content-length:1\n")
 
@@ -374,9 +374,9 @@ def test_a_message_is_appended_to_what_is_there():
     frames.append_message(out, head, b"", b"text", content_length=False)
     frames.append_message(out, head, b"", b"\0", content_length=False)
     assert out == (
-        b"beforeMESSAGE\nsubscription:a\\c1\nmessage-id:7\ncontent-length:0\n\n\0"
-        b"MESSAGE\nsubscription:a\\c1\n\ntext\0"
-        b"MESSAGE\nsubscription:a\\c1\ncontent-length:1\n\n\0\0"
+        b"beforeMESSAGE\nsubscription:a\\c1\nmessage-id:7\ncontent-length:0\n\n\0\n"
+        b"MESSAGE\nsubscription:a\\c1\n\ntext\0\n"
+        b"MESSAGE\nsubscription:a\\c1\ncontent-length:1\n\n\0\0\n"
     )
 
 
@@ -413,7 +413,7 @@ def test_what_is_written_is_read_again_however_it_is_cut(version, each, cuts, be
         data += encode(command, pairs.items(), body, version) + beats
         length = {"content-length": str(len(body))} if body else {}
         expected.append(Frame(command, pairs | length, body))
-    beat_count = len(expected) * len(beats)
+    beat_count = len(expected) * len(beats + b"\n")  # with the one behind each frame
     cuts = [cut for cut in cuts if cut < len(data)]
     assert read_in_pieces(data, cuts, version) == (expected, beat_count)
     assert read_in_pieces(data, range(len(data)), version) == (expected, beat_count)
@@ -434,7 +434,7 @@ def test_stomp_py_reads_what_we_write(version, headers, body):
         headers = {n.replace("\\", ""): v.replace("\\", "").strip() for n, v in headers.items()}
         headers = {n: v.replace("\n", "") for n, v in headers.items() if n}
     data = encode("MESSAGE", headers.items(), body, version)
-    theirs = stomp.utils.parse_frame(data[:-1])
+    theirs = stomp.utils.parse_frame(data.removesuffix(b"\0\n"))
     [ours] = read(data, version, lines=50, frame=10**6, header=10**6)
     assert (theirs.cmd, theirs.headers, theirs.body) == (ours.command, ours.headers, ours.body)
 
@@ -468,7 +468,7 @@ def test_we_read_what_stomp_py_writes(version, headers, body):
 def test_stomper_and_we_read_each_other(version, module, headers, body):
     headers = {n.replace("\\", "n"): v.replace("\\", "") for n, v in headers.items()}
     data = encode("MESSAGE", headers.items(), body.encode(), version)
-    theirs = module.unpack_frame(data.decode())
+    theirs = module.unpack_frame(data.decode().removesuffix("\n"))
     [ours] = read(data, version, lines=50, frame=10**6, header=10**6)
     assert (
         (theirs["cmd"], theirs["body"]) == (ours.command, ours.body.decode()) == ("MESSAGE", body)
@@ -477,7 +477,7 @@ def test_stomper_and_we_read_each_other(version, module, headers, body):
 
     frame = module.Frame()
     frame.cmd, frame.headers, frame.body = "SEND", headers, body
-    again = encode("SEND", sorted(headers.items()), b"", version)[:-1] + f"{body}\0\n".encode()
+    again = encode("SEND", sorted(headers.items()), b"", version)[:-2] + f"{body}\0\n".encode()
     assert frame.pack().encode() == again
     assert read(again, version, lines=50, frame=10**6, header=10**6) == [
         Frame("SEND", headers, body.encode())
