@@ -83,6 +83,8 @@ class Affinity:
 
     def find(self, consumer: Consumer, frontier: int) -> tuple[Lane, int] | None:
         """The next message to look at for a consumer, or None."""
+        if not self._passed and consumer.selector is None:  # nothing is parked: the common case
+            return self._first_ready()
         for lane in self._queue.lanes:
             number = self._first_parked(consumer, lane)
             if consumer.selector is not None:
@@ -94,6 +96,15 @@ class Affinity:
                     other = self._search(lane)
             if 0 <= other < number:
                 number = other
+            if number < lane.next:
+                return lane, number
+        return None
+
+    def _first_ready(self) -> tuple[Lane, int] | None:
+        for lane in self._queue.lanes:
+            number = lane.first_returned() if lane.returned else -1
+            if number < 0:
+                number = lane.cursor = lane.first_ready(lane.cursor)
             if number < lane.next:
                 return lane, number
         return None
@@ -146,7 +157,7 @@ class Affinity:
 
     def admits(self, consumer: Consumer, lane: Lane, number: int, message: MessageContent) -> bool:
         """Whether the consumer gets a message that :meth:`find` found; else it is passed over."""
-        if self._first_parked(consumer, lane) == number:
+        if self._passed and self._first_parked(consumer, lane) == number:
             heappop(self._parked[consumer][lane.base])
             self._unpark(1)
             return True

@@ -243,11 +243,15 @@ class LeaseTable:
         return token
 
     def take(self, seq: int, token: int) -> Lease | None:
-        """End the lease that this receipt proves; None when it is not held any more."""
+        """End the lease that this receipt proves, as :meth:`drop` does; None: it is not held."""
         lease = self.by_seq.get(seq)
         if lease is None or lease.token != token:
             return None
-        self.drop(seq, lease)
+        del self.by_seq[seq]
+        if lease.deadline_ms:
+            self._unschedule(seq, lease.deadline_ms)
+        elif lease.consumer is not None:
+            lease.consumer.held.discard(seq)
         return lease
 
     def holds(self, seq: int, token: int) -> Lease | None:

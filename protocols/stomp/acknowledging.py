@@ -8,7 +8,7 @@ ACKs that follow each other are one call for each queue. A message of a subscrip
 is acknowledged when it goes to the carrier.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ...broker.errors import BraidError
@@ -79,7 +79,7 @@ class Acknowledging:
             session.transactions.settle(headers, subscription, taken, "ack")
             session.answer(Durability.MEMORY, headers.get("receipt"))
             return
-        self._settle(taken)
+        self._settle(taken.values())
         if "receipt" in headers:
             self._receipts.append(headers["receipt"])
 
@@ -89,22 +89,36 @@ class Acknowledging:
         That is what ACKs of STOMP 1.2 say that have nothing but an id.
         """
         by_number = self._session.subscribing.by_number
-        for number, tag in names:
-            subscription = by_number.get(int(number))
-            if subscription is None or int(tag) not in subscription.held:
-                raise _not_held("ACK", f"{number.decode()}-{tag.decode()}")
-            self._settle(subscription.take(int(tag)))
+        before, subscription = b"", None
+        taken: list[Held] = []
+        for number, digits in names:
+            if number != before:
+                before, subscription = number, by_number.get(int(number))
+            tag = int(digits)
+            if subscription is None or tag not in subscription.held:
+                self._settle(taken)
+                raise _not_held("ACK", f"{number.decode()}-{digits.decode()}")
+            if subscription.cumulative:
+                taken += subscription.take(tag).values()
+            else:
+                taken.append(subscription.held.pop(tag))
+        self._settle(taken)
 
-    def _settle(self, taken: dict[int, Held]) -> None:
+    def _settle(self, taken: Iterable[Held]) -> None:
         """Acknowledge messages when the batch ends."""
-        for source, queue, receipt, _ in taken.values():
-            source.settled(1)
-            if queue:
-                found = self._acks.get(queue)
-                if found is None:
-                    self._acks[queue] = [receipt]
-                else:
-                    found.append(receipt)
+        last: Source | None = None
+        name, count = "", 0
+        receipts: list[Receipt] = []
+        for source, queue, receipt, _ in taken:
+            if source is not last or queue != name:
+                if last is not None:
+                    last.settled(count)
+                last, name, count = source, queue, 0
+                receipts = self._acks.setdefault(queue, []) if queue else []
+            receipts.append(receipt)
+            count += 1
+        if last is not None:
+            last.settled(count)
 
     def flush(self, now_ms: int) -> None:
         """Do what was put together."""

@@ -4,11 +4,12 @@ What is the same for all messages of the subscription is encoded once, what is t
 messages with equal headers once for each of these (``Head.wire``). What is left are a few numbers.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ...broker.message import Delivery
 from ...broker.publishing import Published
-from ...broker.state import lane_priority
+from ...broker.state import LANE_SHIFT, lane_priority
 from ...broker.values import message_id
 from .destinations import Topic, show
 from .frames import V12, append_message, encode_head, encode_headers, escape
@@ -100,9 +101,7 @@ class Writer:
     def append(self, delivery: Delivery, tag: int, now_ms: int) -> str:
         """Write a message; ``tag`` is what it is acknowledged by. Its message-id, but in 1.2."""
         head = self._table.head(delivery.attributes)
-        lines = head.wire.get(self._key)
-        if lines is None:
-            lines = head.wire[self._key] = self._lines(head)
+        lines = self._lines_of(head)
         if not delivery.id:
             self._live += 1
             own = self._own(head, delivery, now_ms)
@@ -129,6 +128,65 @@ class Writer:
         append_message(self._session.out, self._head, own + lines, delivery.body, not head.text)
         self._session.server.sent += 1
         return "" if self._version is V12 else self.name_of(delivery)
+
+    def append_run(self, deliveries: Sequence[Delivery], tag: int, now_ms: int) -> None:
+        """Write messages of a queue that STOMP 1.2 acknowledges, by ``tag`` and those after it.
+
+        What :meth:`append` writes; what they have in common with the one before is not made again.
+        """
+        out = self._session.out
+        begin = self._head + self._before
+        time_ms = expire_ms = lane = -1
+        attributes, fields, lines, text = b"", b"", b"", False
+        for delivery in deliveries:
+            if (
+                delivery.time_ms != time_ms
+                or delivery.attributes != attributes
+                or delivery.seq >> LANE_SHIFT != lane
+                or delivery.expire_ms != expire_ms
+            ):
+                time_ms, expire_ms = delivery.time_ms, delivery.expire_ms
+                attributes, lane = delivery.attributes, delivery.seq >> LANE_SHIFT
+                fields, lines, text = self._in_common(delivery)
+            body = delivery.body
+            if not fields or delivery.receives > 1 or (text and 0 not in body):
+                self.append(delivery, tag, now_ms)
+            else:
+                out += b"%b%016x%b%d\n%bcontent-length:%d\n\n%b\0\n" % (
+                    *(begin, delivery.id, fields, tag, lines),
+                    *(len(body), body),
+                )
+                self._session.server.sent += 1
+            tag += 1
+
+    def _in_common(self, delivery: Delivery) -> tuple[bytes, bytes, bool]:
+        """Of messages like this one that come for the first time: the headers between what follows
+        the id and the tag, those behind it, and ``Head.text``. Without the first, they have to be
+        written one by one.
+        """
+        head = self._table.head(delivery.attributes)
+        dialect = self._dialect
+        if not delivery.id or head.retained or head.priority or head.timestamp:
+            return b"", b"", False
+        if delivery.expire_ms and not dialect.fields_always:
+            return b"", b"", False
+        fields = self._after + b"\n"
+        if dialect.fields_always:
+            fields += b"priority:%d\ntimestamp:%d\nexpires:%d\n" % (
+                lane_priority(delivery.seq),
+                delivery.time_ms,
+                delivery.expire_ms,
+            )
+        elif dialect.redelivered_always:
+            fields += b"redelivered:false\n"
+        return fields + b"ack:%d-" % self._number, self._lines_of(head), head.text
+
+    def _lines_of(self, head: Head) -> bytes:
+        """The headers that all messages with this head have here, made once."""
+        lines = head.wire.get(self._key)
+        if lines is None:
+            lines = head.wire[self._key] = self._lines(head)
+        return lines
 
     def _lines(self, head: Head) -> bytes:
         """The headers that all messages with this head have here."""

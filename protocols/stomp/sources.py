@@ -14,6 +14,7 @@
    the client is sent something (:meth:`Source.pump`).
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ...broker.errors import BraidError
@@ -22,6 +23,7 @@ from ...broker.message import Delivery, unpack_headers
 from ...broker.selectors import MessageFields, Selector
 from ...broker.state import lane_priority
 from ...broker.values import message_id
+from .frames import V12
 from .messages import Writer
 
 if TYPE_CHECKING:
@@ -77,6 +79,22 @@ class Source:
         subscription.hold(tag, (self, queue, delivery.receipt, name))
         self.unacknowledged += 1
 
+    def send_all(self, deliveries: Sequence[Delivery], queue: str, now_ms: int) -> None:
+        """Write messages of a queue."""
+        subscription = self.subscription
+        if not subscription.acknowledges or self.session.version is not V12:
+            for delivery in deliveries:
+                self.send(delivery, queue, now_ms)
+            return
+        tag = subscription.next_tag
+        subscription.next_tag = tag + len(deliveries)
+        self.writer.append_run(deliveries, tag, now_ms)
+        held = subscription.held
+        for delivery in deliveries:
+            held[tag] = (self, queue, (delivery.seq, delivery.token), "")
+            tag += 1
+        self.unacknowledged += len(deliveries)
+
     def learn(self, count: int, size: int) -> None:
         """So many messages took so many bytes."""
         average = size // count + 1
@@ -109,8 +127,7 @@ class QueueSource(Source):
         """Send messages that were leased."""
         out, now_ms = self.session.out, self.session.core.now_ms
         before = len(out)
-        for delivery in deliveries:
-            self.send(delivery, self.name, now_ms)
+        self.send_all(deliveries, self.name, now_ms)
         self._granted -= len(deliveries)
         self.learn(len(deliveries), len(out) - before)
         self.session.subscribing.look_at(self)

@@ -41,16 +41,17 @@ class Subscription:
 
     Attributes:
         number: of the connection's subscriptions; never used again.
-        acknowledges: the client settles its messages. prefetch: how many it gets ahead, at most,
-            of each source. next_tag: numbers its messages. held: those not settled, in order.
+        acknowledges: the client settles its messages. cumulative: each with all before it.
+        prefetch: how many it gets ahead, at most, of each source. next_tag: numbers its messages.
+        held: those not settled, in order.
         session_name: of the broker's session, if it is durable.
     """
 
     __slots__ = (
         "_again",
-        "_cumulative",
         "_names",
         "acknowledges",
+        "cumulative",
         "held",
         "id",
         "key",
@@ -66,7 +67,7 @@ class Subscription:
         self.key = key
         self.number = number
         self.acknowledges = mode != "auto"
-        self._cumulative = mode == "client"
+        self.cumulative = mode == "client"
         self.prefetch = 1
         self.sources: list[Source] = []
         self.session_name = ""
@@ -108,7 +109,7 @@ class Subscription:
     def take(self, tag: int) -> dict[int, Held]:
         """The messages that the one with this tag stands for: held no more, in order."""
         held = self.held
-        if not self._cumulative:
+        if not self.cumulative:
             taken = {tag: held.pop(tag)}
         else:
             taken = {}

@@ -1,10 +1,13 @@
 """MESSAGE frames: the fast way and the slow one say the same."""
 
+import random
+
 import pytest
 
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Delivery, Headers, pack_headers
 from braidmq.broker.publishing import Published
+from braidmq.broker.state import LANE_SHIFT
 from braidmq.protocols.stomp.frames import FrameBuffer
 from braidmq.protocols.stomp.messages import Writer
 from tests.stomp_peer import World
@@ -67,3 +70,36 @@ def test_a_retained_message_says_so():
     writer = Writer(peer.session, "s", -1, "", False)
     message = Published(0, 0, 1, 5, 1_000, b"", b"body", 0, "", True)
     assert written(peer, writer, message)["ActiveMQ.Retained"] == "true"
+
+
+@pytest.mark.parametrize("dialect", ["activemq", "rabbitmq"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_is_what_its_messages_are(dialect, seed):
+    dice = random.Random(seed)
+    headers: list[Headers] = [{}, {"x": "y"}, {"priority": "7"}, {"timestamp": "5"}]
+    headers += [{"amq-msg-type": "text"}, {"mqtt-retain": "always"}, {"mqtt-topic": "t"}]
+    messages = []
+    for number in range(30):
+        again = messages[-1] if messages and dice.random() < 0.5 else None
+        messages.append(
+            Delivery(
+                number | dice.choice([0, 0, 3 << LANE_SHIFT]),
+                number,
+                dice.choice([1, 1, 1, 2]),
+                number + 1,
+                again.time_ms if again else dice.randrange(9_000),
+                again.attributes if again else pack_headers(dice.choice(headers), Limits()),
+                dice.choice([b"body", b"", b"a\0b"]),
+                dice.choice([0, 0, 5_000]),
+            )
+        )
+    peer = World().peer("1.2", dialect=dialect)
+    writer = Writer(peer.session, "s:1", 4, "/queue/a", True)
+    peer.session.out.clear()
+    for tag, message in enumerate(messages, 3):
+        writer.append(message, tag, 2_000)
+    expected = bytes(peer.session.out)
+    peer.session.out.clear()
+    writer.append_run(messages, 3, 2_000)
+    assert bytes(peer.session.out) == expected
+    assert peer.session.server.sent == 2 * len(messages)
