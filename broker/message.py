@@ -145,6 +145,7 @@ class Browsed(msgspec.Struct, gc=False):
     time_ms: int
     attributes: bytes
     body: bytes
+    expire_ms: int = 0  # not to be delivered at or after, unix ms; 0: never
 
 
 def is_text(value: str) -> bool:

@@ -88,6 +88,7 @@ class ReadMany:
                 message.time_ms,
                 message.attributes,
                 message.body,
+                message.expire_ms,
             )
         )
 

@@ -69,7 +69,14 @@ class BrowseSource(Source):
             for each in found:
                 self._after = each.seq
                 delivery = Delivery(
-                    each.seq, 0, each.receives, each.id, each.time_ms, each.attributes, each.body
+                    each.seq,
+                    0,
+                    each.receives,
+                    each.id,
+                    each.time_ms,
+                    each.attributes,
+                    each.body,
+                    each.expire_ms,
                 )
                 self.writer.append(delivery, 0, session.core.now_ms)
             session.subscribing.look_at(self)
