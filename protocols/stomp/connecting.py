@@ -107,7 +107,9 @@ class Connecting:
         if isinstance(who, BraidError):
             if self._try_unescaped():
                 return
-            session.fail_with(who, receipt)
+            refused = isinstance(who, Unauthenticated)
+            login = headers.get("login", "")
+            session.fail_with(session.dialect.not_let_in(login) if refused else who, receipt)
         else:
             try:
                 self._admit(who)

@@ -102,9 +102,15 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     queue_headers: Mapping[str, str]  # of SEND and SUBSCRIBE -> settings
 
     # ERROR
+    refused_login: tuple[str, str]
     unknown_destination: tuple[str, str]
     invalid_destination: tuple[str, str]
     invalid_header: tuple[str, str]
+
+    def not_let_in(self, login: str) -> Refused:
+        """The error for a login that nobody has, or with another passcode."""
+        message, detail = self.refused_login
+        return Refused(message.format(value=login), detail.format(value=login))
 
     def unknown(self, destination: str) -> Refused:
         """The error for a destination that begins with nothing known."""
@@ -246,6 +252,10 @@ ACTIVEMQ: Final = Dialect(
     dead_letter="ActiveMQ.DLQ",
     queue_settings={"max_receives": 7, "dead_letter_expired": True, "group_affinity": True},
     queue_headers={},
+    refused_login=(
+        "User name [{value}] or password is invalid.",
+        "Connect with the login and passcode of a user of this broker.",
+    ),
     unknown_destination=(
         "Illegal destination name: [{value}] -- ActiveMQ STOMP destinations must begin with one of:"
         " /queue/ /topic/ /temp-queue/ /temp-topic/",
@@ -303,6 +313,7 @@ RABBITMQ: Final = Dialect(
         "x-delivery-limit": "max_receives",
         "x-dead-letter-routing-key": "dead_letter",
     },
+    refused_login=("Bad CONNECT", "Access refused for user '{value}'\n"),
     unknown_destination=(
         "Unknown destination",
         "'{value}' is not a valid destination.\nValid destination types are: /temp-queue, /queue,"

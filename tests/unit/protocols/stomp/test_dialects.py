@@ -51,6 +51,7 @@ WHAT = {
     "dead_letter": "dead-letter queue of queues that are declared by use",
     "queue_settings": "... their other settings",
     "queue_headers": "... headers that say more",
+    "refused_login": "ERROR: wrong login or passcode",
     "unknown_destination": "ERROR: unknown destination",
     "invalid_destination": "ERROR: destination that cannot be",
     "invalid_header": "ERROR: header that cannot be",
