@@ -35,11 +35,11 @@ from .state import LANE_SHIFT
 if TYPE_CHECKING:
     from .queue import Queue
 
-__all__ = ["Affinity"]
+__all__ = ["GROUP_MARK", "Affinity"]
 
 _Found: TypeAlias = tuple[int, MessageContent, Headers]  # its sequence, and what was unpacked of it
 
-_GROUP_ID = GROUP_ID.encode()
+GROUP_MARK = GROUP_ID.encode()
 _CHOICES = 16  # of those next in turn are compared when a bucket is given away
 _STALE_PARTS = 16  # so small a part of what is parked may be gone unnoticed when no more fits
 
@@ -78,6 +78,11 @@ class Affinity:
         self._gone = 0  # messages that had gone unconsumed when stale ones were looked for
         self._rests = False  # the search goes on when one of the parked messages goes
         self.stirred = False  # somebody that was asked in vain may be given something now
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits for one consumer in particular."""
+        return not self._passed
 
     # Finding ----------------------------------------------------------------------------------
 
@@ -168,7 +173,7 @@ class Affinity:
             if not selects(consumer.selector, self._queue, seq, message, headers):
                 consumer.positions[lane.base] = number + 1
                 return False
-        if _GROUP_ID not in message.attributes:
+        if GROUP_MARK not in message.attributes:
             return True
         headers = unpack_headers(message.attributes) if headers is None else headers
         group = headers.get(GROUP_ID)

@@ -22,6 +22,7 @@ from ..storage.record import (
 )
 from .affinity import Affinity
 from .errors import BraidError, InvalidArgument, LeaseLost
+from .gathering import gather_plain
 from .host import ACKED, EXPIRED, Counters, Host
 from .index import HELD, LEASED, LSN_MASK, PAGE_BITS, PAGE_MASK, Lane
 from .intake import check_for_standard
@@ -259,14 +260,17 @@ class Queue(QueueState):
     ) -> tuple[list[Delivery], int]:
         """Lease up to ``most`` messages: (the deliveries, how many messages were examined)."""
         deliveries: list[Delivery] = []
-        examined = 0
         bytes_left = self.host.limits.receive_bytes_max
+        most = min(most, self.host.limits.in_flight_messages_max - len(self.leases))
+        if self.takes_runs:
+            plain = min(most, budget)
+            deliveries, bytes_left = gather_plain(self, consumer, plain, bytes_left, now_ms)
+        examined = len(deliveries)
         frontier = self.frontier()
         read = self.reader.read
         retention_ms = self.settings.retention_ms
         deadline_ms = now_ms + consumer.lease_ms if consumer.lease_ms else 0
         find = self._finder(consumer) if self.choosy else self._find_ready
-        most = min(most, self.host.limits.in_flight_messages_max - len(self.leases))
         while len(deliveries) < most and examined < budget and bytes_left > 0:
             if self.reader.loading:
                 break
@@ -298,18 +302,8 @@ class Queue(QueueState):
             token = self.leases.grant(
                 seq, receives, deadline_ms, message.expire_ms, size, consumer, now_ms
             )
-            deliveries.append(
-                Delivery(
-                    seq,
-                    token,
-                    receives,
-                    message.id,
-                    message.time_ms,
-                    message.attributes,
-                    message.body,
-                    message.expire_ms,
-                )
-            )
+            content = (message.id, message.time_ms, message.attributes, message.body)
+            deliveries.append(Delivery(seq, token, receives, *content, message.expire_ms))
         return deliveries, examined
 
     def _is_due(

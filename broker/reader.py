@@ -77,6 +77,19 @@ class Reader:
             message.expire_ms = min(message.expire_ms or end_ms, end_ms)
         return message
 
+    def at_hand(self, lsn: int) -> MessageContent | None:
+        """The message at ``lsn`` as it was sent; None, and nothing happens, if it takes more."""
+        extent = self._extent
+        if not extent.start <= lsn < extent.end:
+            found = self._log.get(lsn)
+            if found is None:
+                return None
+            self._extent = extent = found
+        at = lsn - extent.start
+        if extent.buffer[at + 8] != MESSAGE:
+            return None
+        return decode_content(extent.buffer, at, lsn)
+
     def rest(self) -> None:
         """Nothing more is to be read for now: hold no memory."""
         if not self.loading:

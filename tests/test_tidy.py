@@ -60,7 +60,7 @@ HOT = {
     for folder, names in {
         "storage": "frame record block runs commit cache log",
         "broker": "index state wheel lease turns affinity reader queue fifo engine core topiccore"
-        " feed publishing selecting sendrun"
+        " feed publishing selecting sendrun gathering"
         " router topictree tables publication topics sharing binding_index bindings fanout letters"
         " shard stream streams streamreading streamwaiting rates streamview viewlane viewreader",
         "protocols/native": "frames session queues streams",

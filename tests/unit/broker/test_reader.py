@@ -150,3 +150,15 @@ def test_record_of_another_kind_is_damage():
         assert isinstance(error, Corrupt) and error.lsn == (link_lsn or lsn)
         assert not desk.reader.loading
     assert desk.reader.time_ms(200) == 0
+
+
+def test_what_is_at_hand_is_told_and_nothing_is_fetched():
+    shelf = Shelf()
+    shelf.put(100, *encode_message([(1, 1)], 5, b"", b"here", 0, 0))
+    shelf.put(200, *encode_message([(1, 2)], 5, b"", b"cold", 0, 0), cold=True)
+    shelf.put(900, encode_link(0, 0, 1, 3, 100, 5, 0, b""))
+    reader = Reader(shelf, lambda error: None)  # type: ignore[arg-type]
+    message = reader.at_hand(100)
+    assert message is not None and (message.id, message.body) == (100, b"here")
+    assert reader.at_hand(200) is reader.at_hand(900) is None
+    assert not shelf.asked and not reader.loading

@@ -78,7 +78,7 @@ def test_a_run_is_what_its_messages_are(dialect, seed):
     dice = random.Random(seed)
     headers: list[Headers] = [{}, {"x": "y"}, {"priority": "7"}, {"timestamp": "5"}]
     headers += [{"amq-msg-type": "text"}, {"mqtt-retain": "always"}, {"mqtt-topic": "t"}]
-    messages = []
+    messages: list[Delivery] = []
     for number in range(30):
         again = messages[-1] if messages and dice.random() < 0.5 else None
         messages.append(
