@@ -60,7 +60,7 @@ def check_again(frame: Frame) -> None:
         buffer = FrameBuffer(len(data), len(headers) + 1, len(data), version)
         buffer.feed(data)
         again = buffer.next_frame()
-        assert again is not None and len(buffer) == 0
+        assert again is not None and buffer.next_frame() is None and len(buffer) == 0
         assert (again.command, again.body) == (frame.command, frame.body)
         if version is Version.V12 and frame.command not in ("CONNECT", "STOMP", "CONNECTED"):
             again.headers.pop("content-length", None)
