@@ -66,10 +66,12 @@ class RabbitMQProcess(PeerProcess):
         self.mapper = PortMapperProcess(directory)
 
     def start(self) -> None:
-        """Start both, and wait until the node accepts. Raises ServerFailed."""
+        """Start both, and wait until the node accepts. Raises ServerFailed.
+
+        Each attempt has a port mapper of its own: without one the node starts one for the system.
+        """
         if reason := why_not():
             raise ServerFailed(reason)
-        self.mapper.start()
         try:
             super().start()
         except BaseException:
@@ -89,6 +91,7 @@ class RabbitMQProcess(PeerProcess):
         self.mapper.kill()
 
     def _command(self, port: int) -> Sequence[str]:
+        self.mapper.start()  # the one before has ended, with its node
         base = Path(self.directory)
         (base / "rabbitmq.conf").write_text(configuration(port))
         (base / "enabled_plugins").write_text("[rabbitmq_stomp].\n")

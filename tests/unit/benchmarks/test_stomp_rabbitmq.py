@@ -45,10 +45,22 @@ def test_it_serves_and_ends_with_its_port_mapper(tmp_path):
     with RabbitMQProcess(str(tmp_path)) as broker:
         disconnect(connect(broker.host, broker.port))
         pids = [broker.pid, broker.mapper.pid]
-        assert all(map(_is_there, pids))
+        assert all(pids) and all(map(_is_there, pids))
     assert not any(map(_is_there, pids))
     assert version()
     assert (tmp_path / "mnesia").exists()
+
+
+@installed
+def test_each_attempt_has_a_port_mapper(monkeypatch, tmp_path):
+    accepts = RabbitMQProcess._accepts
+    answers = [lambda _: False, accepts]
+    monkeypatch.setattr(RabbitMQProcess, "_accepts", lambda broker: answers.pop(0)(broker))
+    with RabbitMQProcess(str(tmp_path)) as broker:
+        assert not answers
+        pids = [broker.pid, broker.mapper.pid]
+        assert all(pids) and all(map(_is_there, pids))
+    assert not any(map(_is_there, pids))
 
 
 @installed

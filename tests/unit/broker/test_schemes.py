@@ -7,7 +7,8 @@ def test_every_dialect_has_a_scheme_with_tls_and_one_without():
     for tls in (False, True):
         found = {scheme.dialect for scheme in SCHEMES.values() if scheme.tls is tls}
         assert found == {"native", "mqtt", "stomp", "http"}
-    assert {scheme.dialect for scheme in SCHEMES.values()} >= set(MQTT_DIALECTS) | set(STOMP_DIALECTS)
+    dialects = {scheme.dialect for scheme in SCHEMES.values()}
+    assert dialects >= {*MQTT_DIALECTS, *STOMP_DIALECTS}
 
 
 def test_the_name_of_a_scheme_with_tls_ends_in_s():
