@@ -30,7 +30,7 @@ from .stream_wire import (
 from .waiting import until
 from .wire import Gone, Refusal
 
-__all__ = ["Tail", "append", "read_all", "reread", "reshard", "take_chunk"]
+__all__ = ["Tail", "append", "read_all", "reread", "rereadable", "reshard", "take_chunk"]
 
 BATCH_RECORDS_MAX = 30
 WINDOW = 3  # batches of a producer in flight
@@ -242,7 +242,7 @@ async def reread(port: int, journal: StreamJournal, rng: random.Random) -> None:
     try:
         while True:
             book = journal.books[rng.choice([*journal.books])]
-            shards = [shard for shard in book.shards.values() if shard.records]
+            shards = rereadable(book)
             if shards:
                 shard = rng.choice(shards)
                 act = _find_time if rng.random() < 0.2 else _read_some
@@ -253,6 +253,14 @@ async def reread(port: int, journal: StreamJournal, rng: random.Random) -> None:
             await asyncio.sleep(rng.random() * 0.02)
     finally:
         wire.abort()
+
+
+def rereadable(book: StreamBook) -> list[ShardBook]:
+    """Shards that records came from and that the broker told of.
+
+    A tail follows children that it was not told of yet, and does not know where they begin.
+    """
+    return [shard for shard in book.shards.values() if shard.records and shard.first_hash >= 0]
 
 
 def _is_let_go(book: StreamBook, refusal: Refusal) -> None:

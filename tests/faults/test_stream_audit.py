@@ -10,6 +10,7 @@ from braidmq.storage.block import encode_block
 from .fanout_audit import FAN_FIFO, FAN_QUEUES, FAN_STREAM, Publication
 from .journal import body_of
 from .stream_audit import Entry, StreamJournal
+from .stream_load import rereadable
 from .stream_wire import Chunk, Damaged, Record, chunk_of
 
 _END = (1 << 128) - 1
@@ -226,6 +227,18 @@ def test_a_shard_that_was_said_to_have_ended_has_ended():
     story.journal.ended("clicks", 0, 3)
     story.restart(3)
     assert story.found() == {"changed"}
+
+
+def test_a_child_is_not_read_again_before_it_is_known_where_it_begins():
+    story = two_records()
+    story.read(story.record(1, 1))
+    story.send(3, 3, index=1)
+    story.read(story.record(3, 3), index=1)
+    assert [each.index for each in rereadable(story.book)] == [0]
+    halves = [shard(1, 3, 4, parents=[0], high=9), shard(2, 3, 3, parents=[0], low=10)]
+    story.journal.told("clicks", [shard(0, following=3, closed=True), *halves])
+    assert [each.index for each in rereadable(story.book)] == [0, 1]
+    assert not story.found()
 
 
 def test_a_key_in_the_wrong_shard():
