@@ -106,7 +106,11 @@ class RealDisk:
         parent = os.path.dirname(path)
         self.makedirs(parent)
         os.mkdir(path, 0o700)
-        self.fsync_dir(parent)
+        try:
+            self.fsync_dir(parent)
+        except OSError:
+            os.rmdir(path)  # else the next call would take it for durable
+            raise
 
     def create(self, path: str) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

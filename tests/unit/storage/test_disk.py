@@ -136,6 +136,26 @@ def test_what_is_queued_is_nobody_elses_business(tmp_path: Path):
     assert stat.S_IMODE((tmp_path / "a" / "LOCK").stat().st_mode) == 0o600
 
 
+def test_a_directory_whose_name_may_be_lost_is_not_there(tmp_path: Path):
+    class Failing(RealDisk):
+        failures = 1
+        synced: list[str] = []
+
+        def fsync_dir(self, path: str) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise OSError(errno.EIO, "injected")
+            self.synced.append(path)
+
+    disk = Failing()
+    path = tmp_path / "a"
+    with pytest.raises(OSError, match="injected"):
+        disk.makedirs(str(path))
+    assert not path.exists()
+    disk.makedirs(str(path))
+    assert path.is_dir() and disk.synced == [str(tmp_path)]
+
+
 def test_a_short_write_goes_on_until_the_system_says_why(tmp_path: Path):
     disk = RealDisk()
     handle = disk.create(str(tmp_path / "file"))
