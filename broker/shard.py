@@ -168,12 +168,15 @@ class Shard:
 
     def has_ended(self, number: int) -> bool:
         """Whether nothing ever comes from ``number`` on: it is closed, and that is kept."""
-        return self.closed and number >= self.next and self.closed_lsn < self.frontier()
+        return self.closed and number >= self.next and self._end_is_kept()
 
     def is_settled(self) -> bool:
-        """Whether all of it is as durable as the stream promises, its end included."""
-        frontier = self.frontier()
-        return self.closed_lsn < frontier and not (self.lsns and self.lsns[-1] >= frontier)
+        """Whether all of it may be read, and its end is kept."""
+        return self._end_is_kept() and not (self.lsns and self.lsns[-1] >= self.frontier())
+
+    def _end_is_kept(self) -> bool:
+        # On disk also where records need not be: who hears of it leaves the shard for good.
+        return self.durability is Durability.MEMORY or self.closed_lsn < self.log.durable_lsn
 
     def frontier(self) -> int:
         """Blocks below this LSN may be read."""

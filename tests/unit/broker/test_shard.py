@@ -149,6 +149,7 @@ def test_the_first_number_at_a_time():
     [
         (Durability.MEMORY, 0, 0, 51),
         (Durability.OS, 300, 100, 11),
+        (Durability.OS, 1_001, 100, 51),
         (Durability.SYNC, 300, 101, 6),
         (Durability.SYNC, 1_001, 1_001, 51),
         (Durability.SYNC, 0, 0, 1),
@@ -168,14 +169,20 @@ def test_readers_see_what_is_as_durable_as_the_stream_promises(
     assert shard.is_settled() == (readable == 51)
 
 
-def test_an_end_counts_when_it_is_kept():
+@pytest.mark.parametrize("durability", [Durability.OS, Durability.SYNC])
+def test_an_end_counts_when_it_is_on_disk(durability):
+    class At(MemoryLog):
+        written_lsn = 2_000
+        durable_lsn = 1_100
+
     shard = filled()
     shard.definition = msgspec.structs.replace(shard.definition, end=51, closed_ms=5)
-    shard.durability = Durability.SYNC
-    shard.closed_lsn = shard.log.next_lsn
+    shard.durability = durability
+    shard.log = At()
+    shard.closed_lsn = 1_100
     assert not shard.has_ended(51) and not shard.is_settled()
-    shard.closed_lsn = 0
-    assert shard.has_ended(51) and not shard.has_ended(50)
+    shard.closed_lsn = 1_099
+    assert shard.has_ended(51) and not shard.has_ended(50) and shard.is_settled()
 
 
 def loaded(sections: list[tuple[int, bytes]]) -> Shard:

@@ -104,6 +104,22 @@ def test_a_closed_shard_ends_it_and_names_the_children(client):
     assert (chunk.ended, chunk.children, chunk.count, chunk.next) == (True, [1, 2], 0, 1)
 
 
+def test_the_end_of_a_shard_is_told_when_no_power_cut_takes_it_back():
+    client = StreamClient(DiskBroker()).declare(durability=Durability.OS)
+    broker = client.broker
+    _, answers = client.begin(wait_ms=500)
+    broker.settle()
+    broker.auto_commit = False
+    client.core.split_shard(client.who, client.name, 0, "", broker.clock.ms)
+    client.core.when_kept(Durability.OS, lambda *_: None, None)
+    broker.settle()
+    assert broker.log.durable_lsn < broker.log.written_lsn and not answers
+    broker.auto_commit = True
+    broker.settle()
+    (chunk,) = answers
+    assert isinstance(chunk, Chunk) and chunk.ended
+
+
 def test_a_deleted_stream_ends_it(client):
     _, waits = client.begin(wait_ms=500)
     client.broker.settle()
