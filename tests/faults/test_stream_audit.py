@@ -222,6 +222,23 @@ def test_shards_tile_stay_and_do_not_change():
     assert "changed" in told(shard(0, following=5), *halves)
 
 
+def test_an_os_stream_may_lose_a_shard_that_nobody_read():
+    for stream, power_cut, is_read, kinds in (
+        ("relaxed", True, False, set()),
+        ("relaxed", True, True, {"forgotten"}),
+        ("relaxed", False, False, {"forgotten"}),
+        ("clicks", True, False, {"forgotten"}),
+    ):
+        story = Story(stream)
+        story.send(1, 1)
+        story.send(2, 2, index=1)
+        if is_read:
+            story.read(story.record(2, 2), index=1)
+        story.restart(2, power_cut=power_cut)
+        assert story.found() == kinds, (stream, power_cut, is_read)
+        assert story.journal.counts["lost (os, power cut)"] == (not kinds)
+
+
 def test_a_shard_that_was_said_to_have_ended_has_ended():
     story = two_records()
     story.journal.ended("clicks", 0, 3)
