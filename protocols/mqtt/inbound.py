@@ -14,11 +14,7 @@ Rules:
 
 from typing import TYPE_CHECKING
 
-from ...broker.errors import (
-    BraidError,
-    InvalidArgument,
-    PermissionDenied,
-)
+from ...broker.errors import BraidError, InvalidArgument, PermissionDenied, QueueFull
 from ...broker.session import INBOUND
 from ...storage.log import Durability
 from .headers import headers_from
@@ -266,10 +262,21 @@ class Inbound:
             return
         if b"\0\0" in ids and has_zero(ids):
             raise Malformed("the packet identifier is 0", Reason.PROTOCOL_ERROR)
+        self._publish_what_fits(run, ids, now_ms)
+
+    def _publish_what_fits(self, run: Run, ids: bytes, now_ms: int) -> None:
+        session, half = self._session, run.count // 2
         try:
             level, matched = self._publish(run.shape, run, now_ms)
         except BraidError as error:
-            self._refuse_topic(PUBACK, ids, error)
+            if not half or not isinstance(error, QueueFull):
+                self._refuse_topic(PUBACK, ids, error)
+                return
+            session.topics.published -= run.count  # they are counted again
+            self._publish_what_fits(run.part(0, half), ids[: 2 * half], now_ms)
+            if not session.finished:
+                rest = run.part(half, run.count - half)
+                self._publish_what_fits(rest, ids[2 * half :], now_ms)
             return
         if matched or session.version != V5:
             acks = ack_run(0x40, ids)

@@ -170,6 +170,14 @@ class Run(Publication):
         self._bodies: Sequence[bytes] | None = None
         self._raw = True
 
+    def part(self, at: int, count: int) -> "Run":
+        """``count`` of its messages, from the one ``at`` on."""
+        size = self.shape.size
+        part = Run(self.shape, self._data, self._start + at * size, count, 0, self.session)
+        part.expire_ms = self.expire_ms
+        part._raw = self._raw
+        return part
+
     def rewrite(self) -> None:
         """Never pass the packet on as it is: it has an alias, or says that it was sent before."""
         self._raw = False

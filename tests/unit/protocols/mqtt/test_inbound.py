@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from braidmq.broker.limits import DELAY_MS_MAX, Limits
+from braidmq.broker.limits import DELAY_MS_MAX, Limits, SessionPolicy
 from braidmq.protocols.mqtt.inbound import Inbound
 from braidmq.storage.errors import DiskFull
 from braidmq.storage.log import Durability
@@ -263,6 +263,26 @@ def test_messages_that_are_not_released_are_bounded():
         client.send(p.publish("a", qos=2, packet_id=number, version=V311))
     assert client.closed
     assert len(client.take()) == 5
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 10])
+def test_of_a_run_that_does_not_fit_those_are_taken_that_do(size):
+    world = World(limits=Limits(session_messages_max=5))
+    world.core.clients._policy = SessionPolicy(overflow="refuse")
+    keeper = world.join("keeper", **DURABLE)
+    keeper.subscribe(("a", 1))
+    keeper.lose()
+    client = world.join("c", options={"receive_maximum": 100})
+    published = world.core.topics.published
+    for at in range(1, 11, size):
+        turn = range(at, min(at + size, 11))
+        client.feed(b"".join(p.publish("a", bytes([n]), qos=1, packet_id=n) for n in turn))
+    acks = client.take()
+    assert [ack.packet_id for ack in acks] == [*range(1, 11)]
+    assert [ack.reason for ack in acks] == [0] * 5 + [0x97] * 5
+    assert world.core.topics.published - published == 10
+    keeper = world.join("keeper", **DURABLE)
+    assert [packet.payload for packet in keeper.take()] == [bytes([n]) for n in range(1, 6)]
 
 
 # --- topics that are none ---
