@@ -97,6 +97,7 @@ class RabbitMQProcess(PeerProcess):
         (base / "enabled_plugins").write_text("[rabbitmq_stomp].\n")
         settings = {
             "HOME": base,  # gets the cookie
+            "ERL_CRASH_DUMP": base / "erl_crash.dump",
             "ERL_EPMD_PORT": self.mapper.port,
             "ERL_EPMD_ADDRESS": self.host,
             "RABBITMQ_NODENAME": "bench@localhost",
