@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     )
     from .limits import (
         Limits,
+        SessionPolicy,
     )
     from .received import (
         Message,
@@ -177,6 +178,7 @@ __all__ = [
     "ScheduleInfo",
     "SentMessage",
     "SessionInfo",
+    "SessionPolicy",
     "ShardInfo",
     "SignatureInvalid",
     "StorageFull",
@@ -239,7 +241,7 @@ _MODULES = {
         "GroupMember",
     ),
     "groupverbs": ("GroupInfo",),
-    "limits": ("Limits",),
+    "limits": ("Limits", "SessionPolicy"),
     "received": (
         "Message",
         "MessageConsumer",

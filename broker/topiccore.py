@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, cast
 from ..storage.log import Durability
 from .access import Principal
 from .engine import Engine
-from .errors import BraidError, InvalidArgument, LimitExceeded, NotFound, PermissionDenied
+from .errors import (
+    BraidError,
+    InvalidArgument,
+    LimitExceeded,
+    NotFound,
+    PermissionDenied,
+    QueueFull,
+)
 from .feed import MEMORY_PREFIX, Feed, FeedOwner
 from .publication import Subscription
 from .publishing import Posted, batches
@@ -56,13 +63,18 @@ class TopicCore(Engine):
             if isinstance(batch, BraidError):
                 results.append(batch)
                 continue
-            result: int | BraidError
             try:
-                kept, result = self.topics.publish(who, batch, now_ms)
+                kept, matched = self.topics.publish(who, batch, now_ms)
                 level = max(level, kept)
+                results.extend([matched] * batch.count)
+            except QueueFull:
+                route = self.topics.route(topic)
+                for each in self.topics.distribute_each(route, batch, now_ms):
+                    if not isinstance(each, BraidError):
+                        level = max(level, each[0])
+                    results.append(each if isinstance(each, BraidError) else each[1])
             except BraidError as error:
-                result = error
-            results.extend([result] * batch.count)
+                results.extend([error] * batch.count)
         return level, results
 
     # Subscribing ------------------------------------------------------------------------------

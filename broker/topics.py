@@ -12,7 +12,7 @@ Rules:
   is to bring a copy, the dialect makes these, by ``Match.each``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..storage.log import RUN_BYTES_MAX, Durability
@@ -320,6 +320,17 @@ class Topics:
             for share in route.shares:
                 self._deliver_shared(share, publication)
         return level, route.count + (plan.matched if plan is not None else 0)
+
+    def distribute_each(
+        self, route: Route, publication: Publication, now_ms: int
+    ) -> Iterator[tuple[Durability, int] | BraidError]:
+        """What was refused as a whole, because it is too much for a queue, message by message."""
+        self.published -= publication.count  # each is counted again
+        for single in publication.singles():
+            try:
+                yield self.distribute(route, single, now_ms)
+            except BraidError as error:
+                yield error
 
     def _deliver(self, session: Session, publication: Publication, match: Match) -> None:
         if match.foreign and publication.session is session:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from braidmq.broker import Broker, BrokerFace, Limits
+from braidmq.broker import Broker, BrokerFace, Limits, SessionPolicy
 from braidmq.protocols import connect, serve
 
 __all__ = ["opened"]
@@ -11,10 +11,13 @@ __all__ = ["opened"]
 
 @asynccontextmanager
 async def opened(
-    where: str, limits: Limits | None = None, path: str | None = None
+    where: str,
+    limits: Limits | None = None,
+    path: str | None = None,
+    sessions: SessionPolicy | None = None,
 ) -> AsyncIterator[BrokerFace]:
     """A new broker, "local" or "remote"."""
-    async with Broker(path, limits=limits) as local:
+    async with Broker(path, limits=limits, sessions=sessions) as local:
         if where == "local":
             yield local
         else:

@@ -262,31 +262,32 @@ class Inbound:
             return
         if b"\0\0" in ids and has_zero(ids):
             raise Malformed("the packet identifier is 0", Reason.PROTOCOL_ERROR)
-        self._publish_what_fits(run, ids, now_ms)
-
-    def _publish_what_fits(self, run: Run, ids: bytes, now_ms: int) -> None:
-        session, half = self._session, run.count // 2
         try:
-            level, matched = self._publish(run.shape, run, now_ms)
+            self._answer_published(ids, self._publish(run.shape, run, now_ms))
         except BraidError as error:
-            if not half or not isinstance(error, QueueFull):
+            if run.count > 1 and isinstance(error, QueueFull):
+                self._publish_each(run, ids, now_ms)
+            else:
                 self._refuse_topic(PUBACK, ids, error)
+
+    def _publish_each(self, run: Run, ids: bytes, now_ms: int) -> None:
+        """A queue has no room for all of a run: those that fit are taken, as if they came alone."""
+        session, route = self._session, run.shape.route
+        assert route is not None
+        for at, result in enumerate(session.topics.distribute_each(route, run, now_ms)):
+            self._answer_published(ids[2 * at : 2 * at + 2], result)
+            if session.finished:
                 return
-            session.topics.published -= run.count  # they are counted again
-            self._publish_what_fits(run.part(0, half), ids[: 2 * half], now_ms)
-            if not session.finished:
-                rest = run.part(half, run.count - half)
-                self._publish_what_fits(rest, ids[2 * half :], now_ms)
+
+    def _answer_published(self, ids: bytes, result: tuple[Durability, int] | BraidError) -> None:
+        session = self._session
+        if isinstance(result, BraidError):
+            self._refuse_topic(PUBACK, ids, result)
             return
-        if matched or session.version != V5:
-            acks = ack_run(0x40, ids)
-        else:
-            reason = Reason.NO_MATCHING_SUBSCRIBERS
-            acks = b"".join(
-                encode_ack(PUBACK, V5, ids[at] << 8 | ids[at + 1], reason)
-                for at in range(0, len(ids), 2)
-            )
-        self._answer(level, acks, run.count)
+        level, matched = result
+        nobody = not matched and session.version == V5
+        reason = Reason.NO_MATCHING_SUBSCRIBERS if nobody else Reason.SUCCESS
+        self._answer(level, ack_run(0x40, ids, reason), len(ids) // 2)
 
     def _is_beyond(self, qos: int) -> bool:
         """Whether a message is one too many, which has ended the connection."""

@@ -170,14 +170,6 @@ class Run(Publication):
         self._bodies: Sequence[bytes] | None = None
         self._raw = True
 
-    def part(self, at: int, count: int) -> "Run":
-        """``count`` of its messages, from the one ``at`` on."""
-        size = self.shape.size
-        part = Run(self.shape, self._data, self._start + at * size, count, 0, self.session)
-        part.expire_ms = self.expire_ms
-        part._raw = self._raw
-        return part
-
     def rewrite(self) -> None:
         """Never pass the packet on as it is: it has an alias, or says that it was sent before."""
         self._raw = False
@@ -277,16 +269,16 @@ def write_packet_ids(packets: bytearray, at: int, stride: int, ids: bytes) -> No
     packets[at + 1 :: stride] = ids[1::2]
 
 
-def ack_run(first: int, ids: bytes) -> bytes:
-    """Acknowledgements without a reason: the byte ``first``, a length of 2, an identifier."""
+def ack_run(first: int, ids: bytes, reason: int = 0) -> bytes:
+    """Acknowledgements: the byte ``first``, the length, an identifier, a reason other than 0."""
+    after = bytes((reason,)) if reason else b""
     if len(ids) == 2:
-        return bytes((first, 2)) + ids
+        return bytes((first, 2 + len(after))) + ids + after
     count = len(ids) >> 1
-    acks = bytearray(4 * count)
-    acks[0::4] = bytes((first,)) * count
-    acks[1::4] = b"\2" * count
-    acks[2::4] = ids[0::2]
-    acks[3::4] = ids[1::2]
+    size = 4 + len(after)
+    acks = bytearray((bytes((first, 2 + len(after), 0, 0)) + after) * count)
+    acks[2::size] = ids[0::2]
+    acks[3::size] = ids[1::2]
     return bytes(acks)
 
 

@@ -16,6 +16,8 @@ from braidmq.broker import (
     NewPublication,
     NotFound,
     PermissionDenied,
+    QueueFull,
+    SessionPolicy,
     TooLarge,
     Unavailable,
 )
@@ -236,6 +238,18 @@ async def test_retained_messages_have_limits(where):
 
 
 # --- durable subscriptions ---
+
+
+async def test_of_many_those_are_taken_that_fit_a_subscription_that_refuses(where):
+    limits, policy = Limits(session_messages_max=3), SessionPolicy(overflow="refuse")
+    async with opened(where, limits, sessions=policy) as broker:
+        async with broker.subscribe("d", durable="dash"):
+            pass
+        for topic, taken in (("d", 3), ("d", 0), ("other", 5)):
+            results = await broker.publish_many(topic, [b"x"] * 5, return_errors=True)
+            errors = [each for each in results if isinstance(each, QueueFull)]
+            assert results[:taken] == [int(topic == "d")] * taken and results[taken:] == errors
+        assert (await broker.session("dash")).messages == 3
 
 
 async def test_a_durable_subscription_keeps_messages_while_nobody_is_there(broker):

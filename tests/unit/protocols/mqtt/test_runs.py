@@ -98,3 +98,5 @@ def test_acknowledgements_in_a_row(numbers, first):
     assert runs.packet_ids(acks, 2, 4, len(numbers)) == ids
     if first == 0x40:
         assert runs.puback_run(acks, 0, len(acks) - 1) == len(numbers) - 1
+    refused = b"".join(bytes((first, 3)) + n.to_bytes(2, "big") + b"\x97" for n in numbers)
+    assert runs.ack_run(first, ids, 0x97) == refused
