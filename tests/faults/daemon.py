@@ -42,7 +42,7 @@ class Daemon:
         scratch: where the ready file and the log go; never on the disk that is broken.
         prefix: a command to run it under, such as strace.
         environment: laid over ours and over ``SMALL``.
-        flags: more flags for ``braidmq serve``.
+        flags: more flags for ``braidmq serve``. With ``--config``, that says where it listens.
     """
 
     def __init__(
@@ -61,7 +61,8 @@ class Daemon:
         self._log = scratch / "daemon.log"
         self._command = [
             *(*prefix, sys.executable, "-c", _MAIN, "serve"),
-            *("--data", str(data), "--listen", "braid://127.0.0.1:0"),
+            *("--data", str(data)),
+            *(() if "--config" in flags else ("--listen", "braid://127.0.0.1:0")),
             *("--ready-file", str(self._ready), "--json", *flags),
         ]
         ours = {k: v for k, v in os.environ.items() if not k.startswith("BRAIDMQ_")}

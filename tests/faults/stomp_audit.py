@@ -15,11 +15,12 @@ misordered   what one client sent in order came to ``c`` in another
 cut          the broker refused or hung up on a client that did nothing wrong
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .audit import FAIL, INFO, INVOKE, OK
 from .journal import Journal, body_of, parse_body
+from .stomp_ways import WAY_NAMES
 from .stomp_wire import Answered, Frame
 
 __all__ = ["ABORTED", "DEAD", "OPEN", "PLACES", "TARGETS", "Move", "Posting", "StompJournal"]
@@ -66,10 +67,11 @@ class Posting:
 
     Attributes:
         move: the transaction that sends it. outcome: of its SEND, if there is none.
+        version: of STOMP, by which it is sent.
         owed: the place was certainly there before.
-        connection: that has it, or had it last. given_back: it was, by NACK.
-        settlements: the outcomes of its ACKs and NACKs. moves: the transactions that took it.
-        burials: those that refused it.
+        connection: that has it, or had it last. given_back: it was, to the queue or for dead.
+        acks, nacks: the outcomes of its ACKs, and of the NACKs that make it a dead letter.
+        moves: the transactions that took it. burials: those that refused it.
         is_dead: it came as a dead letter.
     """
 
@@ -78,6 +80,7 @@ class Posting:
     number: int
     size: int
     move: Move | None = None
+    version: str = "1.2"
     outcome: str = INVOKE
     owed: bool = True
     came: int = 0
@@ -104,8 +107,21 @@ class Posting:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Those that must come as they were sent."""
-        return {"place": self.place, "text: of it": f"a:b\\c\nd\\n {self.number}\r", "empty": ""}
+        """Those that it is sent with: all that its version can say."""
+        text = f"a:b\\c\nd\\n {self.number}\r"
+        if self.version == "1.1":
+            text = text.rstrip("\r")
+        elif self.version == "1.0":
+            return {"place": self.place, "text of it": text.replace("\n", "").strip(), "empty": ""}
+        return {"place": self.place, "text: of it": text, "empty": ""}
+
+    def headers_seen(self, version: str) -> dict[str, str]:
+        """Those that must come; 1.0 has no way to write some characters."""
+        if version != "1.0":
+            return self.headers
+        return {
+            name.replace(":", "_"): value.replace("\n", " ") for name, value in self.headers.items()
+        }
 
     @property
     def is_certain(self) -> bool:
@@ -140,9 +156,10 @@ class StompJournal(Journal):
         self._commit_count = 0
         self._last: dict[int, int] = {}  # connection -> the last of its COMMITs that came to c
 
-    def began(self) -> int:
-        """A connection is made: its number."""
+    def began(self, way: Iterable[str] = ()) -> int:
+        """A connection is made, in a way that has these names: its number."""
         self.connections += 1
+        self.counts.update(way)
         self.alive.add(self.connections)
         return self.connections
 
@@ -198,8 +215,10 @@ class StompJournal(Journal):
 
     # Receiving --------------------------------------------------------------------------------
 
-    def delivered(self, place: str, frame: Frame, connection: int) -> Posting | None:
-        """A message came by the subscription to ``place``."""
+    def delivered(
+        self, place: str, frame: Frame, connection: int, version: str = "1.2"
+    ) -> Posting | None:
+        """A message came by the subscription to ``place``, over a connection of that version."""
         self.counts["delivered"] += 1
         parsed = parse_body(frame.body)
         home = frame.headers.get("place", "")
@@ -212,7 +231,7 @@ class StompJournal(Journal):
             kind = "resurrected" if (home, *parsed) in self.past else "phantom"
             self.find(kind, name)
             return None
-        self._check_content(posting, frame, name)
+        self._check_content(posting, frame, name, version)
         self._check_again(posting, place, name)
         if place == "c" and not posting.came and posting.move is not None:
             self._check_order(posting.move)
@@ -222,8 +241,8 @@ class StompJournal(Journal):
             self._proved(posting.move, name)
         return posting
 
-    def _check_content(self, posting: Posting, frame: Frame, name: str) -> None:
-        for header, value in posting.headers.items():
+    def _check_content(self, posting: Posting, frame: Frame, name: str, version: str) -> None:
+        for header, value in posting.headers_seen(version).items():
             if frame.headers.get(header) != value:
                 self.find("corrupt", f"{name} has headers {frame.headers}")
                 return
@@ -270,8 +289,17 @@ class StompJournal(Journal):
 
     # Settling ---------------------------------------------------------------------------------
 
+    def requeue(self, posting: Posting) -> Answered:
+        """The bytes of a NACK go out now that has it come again; tell the result, as always."""
+        posting.given_back = True
+
+        def answered(outcome: str) -> None:
+            self.counts["requeued"] += outcome == OK
+
+        return answered
+
     def settle(self, postings: Sequence[Posting], gives_back: bool = False) -> Answered:
-        """The bytes of an ACK, or of a NACK, go out now; tell the result what became of it."""
+        """The bytes of an ACK, or of a NACK for good, go out now; tell the result its outcome."""
         lists = [each.nacks if gives_back else each.acks for each in postings]
         for posting, outcomes in zip(postings, lists, strict=True):
             outcomes.append(INVOKE)
@@ -341,5 +369,5 @@ class StompJournal(Journal):
         told = (
             "messages transactions acked committed settled unknown recovered delivered redelivered"
         )
-        told_all = [*told.split(), "nacked", "dead letters"]
+        told_all = [*told.split(), "nacked", "requeued", "dead letters", *WAY_NAMES]
         return ", ".join([*(f"{kind} {self.counts[kind]}" for kind in told_all), super().figures()])

@@ -4,7 +4,7 @@ Nobody takes from ``c`` under load: whatever transactions did has to outlast eve
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .stomp_audit import PLACES, StompJournal
 from .stomp_load import Client, Consumer, Mover, Producer
+from .stomp_ways import LISTENERS
 from .stomp_wire import Gone
 from .waiting import until
 
@@ -23,9 +24,8 @@ AWAY_SHARE = 0.5  # of the runs in which the durable subscriber does not come
 
 
 class StompCampaign(Campaign):
-    """See :class:`Campaign`."""
+    """See :class:`Campaign`. Every connection has a version, dialect and transport by chance."""
 
-    FLAGS = LISTEN
     GONE = (Gone,)
     BUSY_ACKED_MAX = 300
     journal: StompJournal
@@ -47,22 +47,31 @@ class StompCampaign(Campaign):
             for place in PLACES
         ]
 
+    def daemon(
+        self,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+    ) -> Daemon:
+        configuration = self.scratch / "listeners.toml"
+        configuration.write_text(LISTENERS)
+        return super().daemon(prefix, environment, ["--config", str(configuration), *flags])
+
     def expect_write_errors(self) -> None:
         self.journal.expects_errors = True
 
     async def look(self, daemon: Daemon) -> None:
         """Make the durable subscription, once; what else is there is seen when it is drained."""
         if not self.journal.subscribed:
-            await self._told.subscribe(daemon.ports[1])
+            await self._told.subscribe(daemon.ports)
             self.journal.subscribed = True
             self._told.hang_up()
 
     async def under_load(self, daemon: Daemon, fault: Fault) -> None:
-        port = daemon.ports[1]
         clients = list(self._clients)
         if self.rng.random() >= AWAY_SHARE:
             clients.append(self._told)
-        actors = [asyncio.ensure_future(_act(client.run(port))) for client in clients]
+        actors = [asyncio.ensure_future(_act(client.run(daemon.ports))) for client in clients]
         try:
             await fault(daemon)
         finally:
@@ -77,13 +86,12 @@ class StompCampaign(Campaign):
 
     async def drain(self, daemon: Daemon) -> None:
         """See :meth:`Campaign.drain`: what was sent last comes last, to each place."""
-        port = daemon.ports[1]
         everybody: list[Client] = [self._last, *self._drains]
         try:
-            wire = await self._last.connect(port)
+            wire = await self._last.connect(daemon.ports)
             ends = [self._last.send(wire, place) for place in PLACES]
             for consumer in self._drains:
-                await consumer.subscribe(port)
+                await consumer.subscribe(daemon.ports)
 
             def all_came() -> bool:
                 for consumer in self._drains:

@@ -9,51 +9,74 @@ import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from .audit import INFO
 from .stomp_audit import ABORTED, PLACES, TARGETS, Move, Posting, StompJournal
-from .stomp_wire import Frame, Gone, StompWire
+from .stomp_ways import SUBSCRIPTION, WAYS, Way
+from .stomp_wire import Answered, Frame, Gone, StompWire
 
-__all__ = ["SUBSCRIPTION", "Client", "Consumer", "Mover", "Producer", "Taken"]
+__all__ = ["Client", "Consumer", "Mover", "Producer", "Taken"]
 
 WINDOW = 20
 MOVES_OPEN_MAX = 4  # COMMITs without an answer
 TAKEN_MAX = 5  # messages that one transaction takes
 BURIED_SHARE = 0.08  # of these are refused, by the same transaction
 SIZES = (40, 300, 1_500)
-SUBSCRIPTION = {"client-id": "stomp-teller", "activemq.subscriptionName": "told"}
+REFUSED_SHARE = 0.06  # of the acts of a mover: NACK of one message
+ACKNOWLEDGED_SHARE = 0.02  # ACK of one, and nothing else
 
 
 class Taken:
-    """A message that its client holds, and what it is acknowledged by."""
+    """A message that its client holds, and the headers that name it in ACK and NACK."""
 
-    def __init__(self, posting: Posting, ack: str) -> None:
+    def __init__(self, posting: Posting, message: Frame, version: str) -> None:
         self.posting = posting
-        self.ack = ack
+        headers = message.headers
+        if version == "1.2":
+            self.names = {"id": headers["ack"]}
+        else:
+            self.names = {"message-id": headers["message-id"]}
+        if version == "1.1":
+            self.names["subscription"] = headers["subscription"]
 
 
 class Client(ABC):
-    """One connection at a time."""
+    """One connection at a time, each in a way of its own.
+
+    ``ports`` are those of the listeners, in the order of ``stomp_ways.LISTENERS``.
+    """
 
     def __init__(self, journal: StompJournal, rng: random.Random, name: str) -> None:
         self.journal = journal
         self.rng = rng
         self.name = name
         self.number = 0  # of the connection
-        self.client_id = ""
+        self.way: Way = WAYS[0]
         self.wire: StompWire | None = None
 
     @abstractmethod
-    async def run(self, port: int) -> None:
+    async def run(self, ports: Sequence[int]) -> None:
         """Be busy until the broker is gone. Raises Gone."""
 
-    async def connect(self, port: int) -> StompWire:
+    async def connect(self, ports: Sequence[int]) -> StompWire:
         """Begin anew. Raises Gone."""
         self.hang_up()
-        self.number = self.journal.began()
-        self.wire = await StompWire.open(port, self.client_id)
+        self.way = way = self.rng.choice(WAYS)
+        self.number = self.journal.began(way.names)
+        self.wire = await StompWire.open(ports[1 + way.door], self.client_id, way.version, way.over)
         return self.wire
+
+    @property
+    def client_id(self) -> str:
+        """What CONNECT says."""
+        return ""
+
+    def head(self, destination: str) -> dict[str, str]:
+        """What a frame says that names a destination: also how to make a queue of that name."""
+        headers = {"destination": destination, "persistent": "true"}
+        return headers | (self.way.dialect.queue if destination == PLACES["in"] else {})
 
     def hang_up(self) -> None:
         """Go without a word, or see that the broker went."""
@@ -80,8 +103,8 @@ class Producer(Client):
         self._place = place
         self._count = 0
 
-    async def run(self, port: int) -> None:
-        wire = await self.connect(port)
+    async def run(self, ports: Sequence[int]) -> None:
+        wire = await self.connect(ports)
         while True:
             for _ in range(self.rng.randint(1, 5)):
                 self.send(wire, self._place)
@@ -92,9 +115,11 @@ class Producer(Client):
         """SEND one message."""
         journal, rng = self.journal, self.rng
         self._count += 1
-        posting = Posting(place, self.name, self._count, rng.choice(SIZES))
+        posting = Posting(
+            place, self.name, self._count, rng.choice(SIZES), version=self.way.version
+        )
         journal.post(posting)
-        headers = {"destination": PLACES[place], "persistent": "true"} | posting.headers
+        headers = self.head(PLACES[place]) | posting.headers
         answered = partial(journal.posted, posting)
         try:
             wire.post("SEND", headers, posting.body, answered, has_length=rng.random() < 0.5)
@@ -127,30 +152,34 @@ class Consumer(Client):
         self._mode = "client" if cumulative else "client-individual"
         self._hang_up_share = hang_up_share
         self._prefetch = prefetch
-        self._subscription: dict[str, str] = {}
-        if place == "topic":
-            self._subscription = dict(SUBSCRIPTION)
-            self.client_id = self._subscription.pop("client-id")
+        self._is_durable = place == "topic"
         self.waiting: deque[Taken] = deque()
 
-    async def subscribe(self, port: int) -> StompWire:
+    @property
+    def client_id(self) -> str:
+        return self.way.dialect.client_id if self._is_durable else ""
+
+    async def subscribe(self, ports: Sequence[int]) -> StompWire:
         """Connect, and have what is there sent. Raises Gone."""
-        wire = await self.connect(port)
+        wire = await self.connect(ports)
+        dialect = self.way.dialect
         self.waiting.clear()
-        wire.hear(self.name, self._on_message)
-        headers = {"id": self.name, "destination": PLACES[self.place], "ack": self._mode}
-        headers |= {"activemq.prefetchSize": str(self._prefetch)} | self._subscription
-        await wire.ask("SUBSCRIBE", headers)
+        id = SUBSCRIPTION if self._is_durable else self.name
+        wire.hear(id, self._on_message)
+        headers = {"id": id, "ack": self._mode, dialect.prefetch: str(self._prefetch)}
+        headers |= dialect.durable if self._is_durable else {}
+        await wire.ask("SUBSCRIBE", self.head(PLACES[self.place]) | headers)
         return wire
 
     def _on_message(self, frame: Frame) -> None:
-        posting = self.journal.delivered(self.place, frame, self.number)
+        version = self.way.version
+        posting = self.journal.delivered(self.place, frame, self.number, version)
         if posting is not None:
-            self.waiting.append(Taken(posting, frame.headers["ack"]))
+            self.waiting.append(Taken(posting, frame, version))
 
-    async def run(self, port: int) -> None:
+    async def run(self, ports: Sequence[int]) -> None:
         while True:
-            wire = await self.subscribe(port)
+            wire = await self.subscribe(ports)
             while self.rng.random() >= self._hang_up_share:
                 await asyncio.sleep(self.rng.random() * 0.02)
                 self.settle()
@@ -162,17 +191,19 @@ class Consumer(Client):
         taken = list(self.waiting)
         self.waiting.clear()
         if self._mode == "client" and taken:
-            self._settle(self.wire, [each.posting for each in taken], taken[-1].ack)
+            self._settle(self.wire, [each.posting for each in taken], taken[-1])
             return
         for each in taken:
-            self._settle(self.wire, [each.posting], each.ack)
+            self._settle(self.wire, [each.posting], each)
 
-    def _settle(
-        self, wire: StompWire, postings: list[Posting], ack: str, command: str = "ACK"
+    def _settle(self, wire: StompWire, postings: list[Posting], last: Taken) -> None:
+        self._post(wire, "ACK", last.names, self.journal.settle(postings))
+
+    def _post(
+        self, wire: StompWire, command: str, headers: Mapping[str, str], answered: Answered
     ) -> None:
-        answered = self.journal.settle(postings, gives_back=command == "NACK")
         try:
-            wire.post(command, {"id": ack}, answered=answered)
+            wire.post(command, headers, answered=answered)
         except Gone:
             answered(INFO)
             raise
@@ -184,9 +215,9 @@ class Mover(Consumer):
     def __init__(self, journal: StompJournal, rng: random.Random, name: str) -> None:
         super().__init__(journal, rng, name, "in", hang_up_share=0.01)
 
-    async def run(self, port: int) -> None:
+    async def run(self, ports: Sequence[int]) -> None:
         while True:
-            wire = await self.subscribe(port)
+            wire = await self.subscribe(ports)
             while self.rng.random() >= self._hang_up_share:
                 await asyncio.sleep(self.rng.random() * 0.01)
                 if not self._act(wire):
@@ -196,9 +227,12 @@ class Mover(Consumer):
     def _act(self, wire: StompWire) -> bool:
         """Do one of the things that can be done with messages; False: now go. Raises Gone."""
         chance = self.rng.random()
-        if self.waiting and chance < 0.04:
+        if self.waiting and chance < ACKNOWLEDGED_SHARE + REFUSED_SHARE:
             each = self.waiting.popleft()
-            self._settle(wire, [each.posting], each.ack, "ACK" if chance < 0.02 else "NACK")
+            if chance < ACKNOWLEDGED_SHARE:
+                self._settle(wire, [each.posting], each)
+            else:
+                self._refuse(wire, each)
             return True
         open_moves = [self._prepare(wire)]
         if self.rng.random() < 0.3:
@@ -216,6 +250,15 @@ class Mover(Consumer):
                 return False
         return True
 
+    def _refuse(self, wire: StompWire, each: Taken) -> None:
+        """NACK: it becomes a dead letter, or comes again. Raises Gone."""
+        headers, for_good = self.rng.choice(self.way.dialect.refusals)
+        if for_good:
+            answered = self.journal.settle([each.posting], gives_back=True)
+        else:
+            answered = self.journal.requeue(each.posting)
+        self._post(wire, "NACK", each.names | headers, answered)
+
     def _prepare(self, wire: StompWire) -> tuple[Move, list[Taken]]:
         """All of a transaction but its end. Raises Gone."""
         journal, rng = self.journal, self.rng
@@ -227,14 +270,18 @@ class Mover(Consumer):
         for each in taken:
             buries = rng.random() < BURIED_SHARE
             (move.buries if buries else move.takes).append(each.posting)
-            wire.post("NACK" if buries else "ACK", name | {"id": each.ack})
+            if buries:
+                wire.post("NACK", name | each.names | self.way.dialect.refusals[0][0])
+            else:
+                wire.post("ACK", name | each.names)
         for number in range(rng.randint(max(count, 1), max(count, 2))):
             for place, destination in TARGETS.items():
                 producer = f"{self.name}/{move.id}"
-                posting = Posting(place, producer, number, rng.choice(SIZES), move)
+                size, version = rng.choice(SIZES), self.way.version
+                posting = Posting(place, producer, number, size, move, version)
                 move.gives.append(journal.post(posting))
-                headers = {"destination": destination, "persistent": "true"} | name
-                wire.post("SEND", headers | posting.headers, posting.body)
+                headers = self.head(destination) | name | posting.headers
+                wire.post("SEND", headers, posting.body)
         return move, taken
 
     def _commit(self, wire: StompWire, move: Move) -> None:

@@ -1,4 +1,4 @@
-"""A client of STOMP 1.2 that shares no code with ours: sockets, and frames by the specification.
+"""A client of STOMP that shares no code with ours: sockets, and frames by the specifications.
 
 A mistake made on both sides of our own codec cannot hide here what the audit looks for. One call
 sends one frame; nothing is retried. What comes is told while its bytes are being parsed, in order:
@@ -10,13 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, cast
 
 from .audit import FAIL, INFO, OK
+from .stomp_websocket import WebSocket
 
 __all__ = ["Answered", "Frame", "FrameReader", "Gone", "StompWire", "frame_bytes"]
 
 Answered = Callable[[str], None]  # OK, FAIL or INFO
 
-_ESCAPES = {"\\": "\\\\", "\r": "\\r", "\n": "\\n", ":": "\\c"}
-_MEANINGS = {"\\": "\\", "r": "\r", "n": "\n", "c": ":"}
+# What a backslash and a letter stand for; 1.0 has no escapes.
+_MEANINGS = {"1.0": {}, "1.1": {"\\": "\\", "n": "\n", "c": ":"}}
+_MEANINGS["1.2"] = {**_MEANINGS["1.1"], "r": "\r"}
+_ESCAPES = {
+    version: {meant: f"\\{letter}" for letter, meant in meanings.items()}
+    for version, meanings in _MEANINGS.items()
+}
 _PLAIN = ("CONNECT", "CONNECTED")  # "will not escape", STOMP 1.2 "Value Encoding"
 
 
@@ -32,18 +38,27 @@ class Frame(NamedTuple):
     body: bytes
 
 
-def _escaped(text: str) -> str:
-    return "".join(_ESCAPES.get(each, each) for each in text)
+def _version_of(command: str, version: str) -> str:
+    """By whose rules the headers of a frame are written."""
+    return "1.0" if command in _PLAIN else version
 
 
-def _unescaped(text: str) -> str:
+def _escaped(text: str, version: str) -> str:
+    escapes = _ESCAPES[version]
+    return "".join(escapes.get(each, each) for each in text)
+
+
+def _unescaped(text: str, version: str) -> str:
+    if version == "1.0":
+        return text
+    meanings = _MEANINGS[version]
     first, *parts = text.split("\\")
     out, at = first, 0
     while at < len(parts):
         part = parts[at]
         at += 1
         if part:
-            out += _MEANINGS[part[0]] + part[1:]
+            out += meanings[part[0]] + part[1:]
         else:  # two backslashes: what follows them is no escape
             out += "\\" + parts[at]
             at += 1
@@ -51,11 +66,17 @@ def _unescaped(text: str) -> str:
 
 
 def frame_bytes(
-    command: str, headers: Mapping[str, str], body: bytes = b"", has_length: bool = True
+    command: str,
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    has_length: bool = True,
+    version: str = "1.2",
 ) -> bytes:
     """A frame as it goes over the wire; ``has_length``: the body's length is told."""
-    escape = str if command in _PLAIN else _escaped
-    lines = [command, *(f"{escape(name)}:{escape(value)}" for name, value in headers.items())]
+    rules = _version_of(command, version)
+    lines = [command]
+    for name, value in headers.items():
+        lines.append(f"{_escaped(name, rules)}:{_escaped(value, rules)}")
     if body and has_length:
         lines.append(f"content-length:{len(body)}")
     return "\n".join([*lines, "", ""]).encode() + body + b"\0"
@@ -64,7 +85,8 @@ def frame_bytes(
 class FrameReader:
     """Bytes in, frames out."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "1.2") -> None:
+        self._version = version
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -82,11 +104,12 @@ class FrameReader:
         if end < 0:
             return None
         command, *lines = bytes(buffer[start:end]).decode().split("\n")
-        meaning = str if command in _PLAIN else _unescaped
+        rules = _version_of(command, self._version)
         headers: dict[str, str] = {}
         for line in lines:
-            name, value = line.split(":")
-            headers.setdefault(meaning(name), meaning(value))
+            # Only where there are no escapes is a colon in a value one.
+            name, value = line.split(":", 1 if rules == "1.0" else -1)
+            headers.setdefault(_unescaped(name, rules), _unescaped(value, rules))
         body = end + 2
         if "content-length" in headers:
             after = body + int(headers["content-length"])
@@ -107,30 +130,38 @@ class StompWire(asyncio.Protocol):
     """One connection. ``await StompWire.open(port)``, then its methods.
 
     Attributes:
+        version: that was asked for.
         gone: the connection ended. error: what the broker said before it hung up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, version: str) -> None:
+        self.version = version
         self.gone = False
         self.error: Frame | None = None
         self.received = 0
         self._loop = asyncio.get_running_loop()
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._transport: asyncio.Transport
-        self._reader = FrameReader()
+        self._reader = FrameReader(version)
         self._next = 1
         self._answers: dict[str, Answered] = {}
         self._messages: dict[str, Callable[[Frame], None]] = {}
 
     @classmethod
-    async def open(cls, port: int, client_id: str = "") -> "StompWire":
-        """Connect and greet. Raises Gone."""
+    async def open(
+        cls, port: int, client_id: str = "", version: str = "1.2", over: str = "tcp"
+    ) -> "StompWire":
+        """Connect and greet; ``over`` "tcp" or "websocket". Raises Gone."""
         loop = asyncio.get_running_loop()
+        wire = cls(version)
+        outer: asyncio.Protocol = wire
+        if over == "websocket":
+            outer = WebSocket(wire, f"v{version.replace('.', '')}.stomp")
         try:
-            _, wire = await loop.create_connection(cls, "127.0.0.1", port)
+            await loop.create_connection(lambda: outer, "127.0.0.1", port)
         except OSError as error:
             raise Gone(str(error)) from error
-        headers = {"accept-version": "1.2", "host": "127.0.0.1"}
+        headers = {} if version == "1.0" else {"accept-version": version, "host": "127.0.0.1"}
         wire.post("CONNECT", headers | ({"client-id": client_id} if client_id else {}))
         try:
             await wire._connected
@@ -160,6 +191,7 @@ class StompWire(asyncio.Protocol):
         elif frame.command == "RECEIPT":
             self._answers.pop(frame.headers["receipt-id"])(OK)
         elif frame.command == "CONNECTED":
+            assert frame.headers["version"] == self.version, frame
             self._connected.set_result(None)
         else:
             self.error = frame
@@ -193,7 +225,7 @@ class StompWire(asyncio.Protocol):
             headers = {**headers, "receipt": f"r:{self._next}"}
             self._answers[headers["receipt"]] = answered
             self._next += 1
-        self._transport.write(frame_bytes(command, headers, body, has_length))
+        self._transport.write(frame_bytes(command, headers, body, has_length, self.version))
 
     def post_bytes(self, data: bytes) -> None:
         """Send whatever it is."""

@@ -211,6 +211,34 @@ def test_what_was_refused_comes_as_a_dead_letter_only():
     assert story.found() == {"resurrected"}
 
 
+def test_what_was_given_back_comes_again():
+    story = Story()
+    one = story.send()
+    story.come(one)
+    story.journal.requeue(one)(OK)
+    story.take(one)
+    assert not story.found()
+    story = Story()
+    one = story.send()
+    story.come(one)
+    story.journal.requeue(one)(OK)
+    story.restart()
+    assert story.found() == {"vanished"}
+
+
+@pytest.mark.parametrize("sent", ["1.0", "1.1", "1.2"])
+@pytest.mark.parametrize("got", ["1.0", "1.1", "1.2"])
+def test_headers_come_as_versions_can_write_them(sent, got):
+    story = Story()
+    one = story.send()
+    one.version = sent
+    data = frame_bytes("MESSAGE", one.headers_seen(got), one.body, version=got)
+    (frame,) = FrameReader(got).feed(data)
+    story.journal.delivered("in", frame, story.here, got)
+    story.journal.settle([one])(OK)
+    assert not story.found()
+
+
 def test_misordered():
     story = Story()
     first, second = (story.move(outcome=OK) for _ in range(2))
@@ -241,6 +269,17 @@ def test_frames_are_read_however_they_are_cut():
     reader = FrameReader()
     assert [each for at in range(len(data)) for each in reader.feed(data[at : at + 1])] == frames
     assert FrameReader().feed(data) == frames
+
+
+def test_versions_escape_differently():
+    headers = {"a": "x:y\\z\n\r"}
+    assert b"a:x\\cy\\\\z\\n\\r\n" in frame_bytes("SEND", headers)
+    assert b"a:x\\cy\\\\z\\n\r\n" in frame_bytes("SEND", headers, version="1.1")
+    assert b"a:x:y\\z\n" in frame_bytes("SEND", {"a": "x:y\\z"}, version="1.0")
+    with pytest.raises(LookupError):
+        FrameReader("1.1").feed(frame_bytes("MESSAGE", headers))
+    (frame,) = FrameReader("1.0").feed(b"MESSAGE\na:x:y\\z\n\n\0")
+    assert frame.headers == {"a": "x:y\\z"}
 
 
 def test_what_is_no_stomp_is_noticed():

@@ -46,6 +46,25 @@ BUGS = {
         "session._HANDLERS['COMMIT'] = hasty\n",
         {"lost", "torn"},
     ),
+    "answers 1.0 before it is kept": (
+        "from braidmq.protocols.stomp.session import StompSession\n"
+        "from braidmq.protocols.stomp.frames import V10\n"
+        "from braidmq.storage.log import Durability\n"
+        "answer = StompSession.answer\n"
+        "def hasty(self, level, receipt):\n"
+        "    answer(self, Durability.MEMORY if self.version is V10 else level, receipt)\n"
+        "StompSession.answer = hasty\n",
+        {"lost", "torn", "resurrected"},
+    ),
+    "loses an ACK of 1.1": (
+        "from braidmq.protocols.stomp.acknowledging import Acknowledging\n"
+        "from braidmq.protocols.stomp.frames import V11\n"
+        "settle = Acknowledging._settle\n"
+        "def lose(self, taken):\n"
+        "    settle(self, () if self._session.version is V11 else taken)\n"
+        "Acknowledging._settle = lose\n",
+        {"resurrected"},
+    ),
     "acknowledges at once what a transaction acknowledges": (
         "from braidmq.protocols.stomp.acknowledging import Acknowledging\n"
         "on_ack = Acknowledging.on_ack\n"
