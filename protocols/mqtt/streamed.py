@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ...broker.errors import BraidError, PermissionDenied
+from ...broker.following import Following
 from ...broker.group import Member
 from ...broker.groupverbs import GroupEvent
 from ...broker.message import PARTITION_KEY, TOPIC, Receipt
@@ -190,50 +191,16 @@ class Tailing(Streamed):
 
     def __init__(self, streaming: "Streaming", session: "MqttSession", name: str) -> None:
         super().__init__(streaming, session, name)
-        self._tail: Tail | None = None
-        self._starts: dict[int, int] = {}
-        self._missing = 0  # shards in which the place to begin with is being looked for
-        self._over = False
+        self._following = Following(
+            session.core, session.who, name, STREAMED_BYTES_MAX, self, self._fail
+        )
 
     def begin(self, start: Start) -> None:
         """Read from ``start`` on. Raises NotFound, PermissionDenied, BrokerFailed."""
-        session = self._session
-        core = session.core
-        session.who.check("stream:Read", self.name)
-        stream = core.streams.get(self.name)
-        if start.kind == "time":
-            shards = list(stream.shards)
-            self._missing = len(shards)
-            for index in shards:
-                core.find_number(session.who, self.name, index, start, self._on_number, index)
-            return
-        if start.kind == "latest":
-            self._starts = {shard.index: shard.readable() for shard in stream.open}
-        else:
-            self._starts = dict.fromkeys(stream.shards, 0)
-        self._open()
+        self._following.begin(start)
 
-    def _on_number(self, index: object, number: int | BraidError) -> None:
-        assert isinstance(index, int)
-        if self._over:
-            return
-        if isinstance(number, BraidError):
-            self._streaming.ended(self, number)
-            return
-        self._starts[index] = number
-        self._missing -= 1
-        if not self._missing:
-            try:
-                self._open()
-            except BraidError as error:  # the stream was deleted meanwhile
-                self._streaming.ended(self, error)
-
-    def _open(self) -> None:
-        session = self._session
-        starts, self._starts = self._starts, {}
-        self._tail = session.core.tail_shards(
-            session.who, self.name, starts, STREAMED_BYTES_MAX, True, False, self, None
-        )
+    def _fail(self, error: BraidError) -> None:
+        self._streaming.ended(self, error)
 
     def tail_chunk(self, tail: Tail, shard: int, chunk: Chunk, last: bool) -> bool:
         """Records were read."""
@@ -244,18 +211,15 @@ class Tailing(Streamed):
 
     def tail_ended(self, tail: Tail, error: BraidError) -> None:
         """The broker ended it."""
-        self._streaming.ended(self, error)
+        self._fail(error)
 
     def _on_sent(self, batch: _Batch) -> None:
-        assert self._tail is not None
         if not batch.left:
-            self._tail.grant(batch.bytes)
+            self._following.grant(batch.bytes)
 
     def end(self, now_ms: int) -> None:
-        self._over = True
         self._waiting.clear()
-        if self._tail is not None:
-            self._tail.close()
+        self._following.close()
 
 
 class _Share:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ...broker.errors import BraidError, PermissionDenied
-from ...broker.selectors import Selector
+from ...broker.following import Following
+from ...broker.selectors import MessageFields, Selector
 from ...broker.streamreading import Chunk
 from ...broker.streamrecord import Record, chunk_records
 from ...broker.streamverbs import Start
@@ -91,11 +92,10 @@ class StreamSource(Source):
         super().__init__(session, subscription, writer)
         self._name = name
         self._selector = selector
-        self._tail: Tail | None = None
         self._waiting: deque[_Batch] = deque()
-        self._starts: dict[int, int] = {}
-        self._missing = 0  # shards in which the place to begin with is being looked for
-        self._is_over = False
+        self._following = Following(
+            session.core, session.who, name, STREAMED_BYTES_MAX, self, self._fail
+        )
         same = [("destination", writer.destination)]
         if writer.subscription:
             same.append(("subscription", writer.subscription))
@@ -103,43 +103,7 @@ class StreamSource(Source):
 
     def begin(self, start: Start) -> None:
         """Read from ``start`` on. Raises NotFound, PermissionDenied, BrokerFailed."""
-        session = self.session
-        core = session.core
-        session.who.check("stream:Read", self._name)
-        stream = core.streams.get(self._name)
-        if start.kind == "time":
-            shards = list(stream.shards)
-            self._missing = len(shards)
-            for index in shards:
-                core.find_number(session.who, self._name, index, start, self._on_number, index)
-            return
-        if start.kind == "latest":
-            self._starts = {shard.index: shard.readable() for shard in stream.open}
-        else:
-            self._starts = dict.fromkeys(stream.shards, 0)
-        self._open()
-
-    def _on_number(self, index: object, number: int | BraidError) -> None:
-        assert isinstance(index, int)
-        if self._is_over:
-            return
-        if isinstance(number, BraidError):
-            self._fail(number)
-            return
-        self._starts[index] = number
-        self._missing -= 1
-        if not self._missing:
-            try:
-                self._open()
-            except BraidError as error:  # the stream was deleted meanwhile
-                self._fail(error)
-
-    def _open(self) -> None:
-        session = self.session
-        starts, self._starts = self._starts, {}
-        self._tail = session.core.tail_shards(
-            session.who, self._name, starts, STREAMED_BYTES_MAX, True, False, self, None
-        )
+        self._following.begin(start)
 
     def _fail(self, error: BraidError) -> None:
         self.session.fail_with(error)
@@ -170,14 +134,17 @@ class StreamSource(Source):
             record = next(batch.records, None)
             if record is None:
                 self._waiting.popleft()
-                if self._tail is not None:
-                    self._tail.grant(batch.bytes)
+                self._following.grant(batch.bytes)
                 continue
             left -= 1
-            if self._selector is None or self._selector.matches(record.headers):
+            if self._selector is None or self._selects(self._selector, record):
                 self._send_record(record)
         if self._waiting and self.room > 0:
             session.subscribing.look_at(self)
+
+    @staticmethod
+    def _selects(selector: Selector, record: Record) -> bool:
+        return selector.matches(record.headers, MessageFields(time_ms=record.time_ms))
 
     def _send_record(self, record: Record) -> None:
         session, subscription = self.session, self.subscription
@@ -207,7 +174,5 @@ class StreamSource(Source):
         session.server.sent += 1
 
     def close(self, now_ms: int) -> None:
-        self._is_over = True
         self._waiting.clear()
-        if self._tail is not None:
-            self._tail.close()
+        self._following.close()

@@ -81,6 +81,16 @@ def test_an_acknowledgement_lets_more_come(world, version):
     assert second.body == b"2"
 
 
+def test_a_selector_knows_when_a_record_came(world):
+    peer = world.peer()
+    time_ms = world.harness.clock.ms
+    peer.subscribe("/stream/s", selector=f"JMSTimestamp > {time_ms} AND JMSPriority = 4")
+    append(world, b"1")
+    world.harness.advance(1)
+    append(world, b"2")
+    assert peer.bodies() == [b"2"]
+
+
 def test_a_selector_chooses(world):
     peer = world.peer()
     peer.subscribe("/stream/s", selector="x = 'y'")
