@@ -33,6 +33,7 @@ class BrowseSource(Source):
         selector: str,
     ) -> None:
         super().__init__(session, subscription, writer)
+        writer.read_queue(name)
         self._name = name
         self._selector = selector
         self._after = 0

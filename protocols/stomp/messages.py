@@ -4,8 +4,8 @@ What is the same for all messages of the subscription is encoded once, what is t
 messages with equal headers once for each of these (``Head.wire``). What is left are a few numbers.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ...broker.message import Delivery
 from ...broker.publishing import Published
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Writer"]
 
-_PRIORITY_DEFAULT: Final = lane_priority(0)
-
 
 class Writer:
     """Writes the messages that one subscription gets from one queue, or from topics.
@@ -31,6 +29,10 @@ class Writer:
         number: in front of what 1.2 acknowledges a message by; -1: it is not acknowledged.
         destination: of all messages; "": of each the topic that it was published to.
         from_queue: what was published before it was in the queue is told, too.
+
+    Attributes:
+        priority_of: the priority of a message by its sequence number: what the queue says, if it is
+            one (0: of no queue).
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class Writer:
         "_table",
         "_version",
         "destination",
+        "priority_of",
         "subscription",
     )
 
@@ -65,6 +68,7 @@ class Writer:
         dialect = session.dialect
         self.destination = destination
         self.subscription = subscription
+        self.priority_of: Callable[[int], int] = lane_priority
         self._session = session
         self._table = session.headers
         self._dialect = dialect
@@ -88,6 +92,12 @@ class Writer:
         self._before_text, self._after_text = before, after
         self._before = f"message-id:{escape(before, version)}{self._instance:016x}".encode()
         self._after = escape(after, version).encode()
+
+    def read_queue(self, name: str) -> None:
+        """What is written comes from this queue, which knows the priorities."""
+        queue = self._session.core.queues.get(name)
+        if queue is not None:
+            self.priority_of = queue.priority
 
     def name_of(self, delivery: Delivery) -> str:
         """Its ``message-id``."""
@@ -113,7 +123,7 @@ class Writer:
             seq = delivery.seq
             if dialect.fields_always and not (head.priority or head.timestamp):
                 own += b"priority:%d\ntimestamp:%d\nexpires:%d\n" % (
-                    lane_priority(seq) if seq else _PRIORITY_DEFAULT,
+                    self.priority_of(seq),
                     delivery.time_ms,
                     delivery.expire_ms,
                 )
@@ -173,7 +183,7 @@ class Writer:
         fields = self._after + b"\n"
         if dialect.fields_always:
             fields += b"priority:%d\ntimestamp:%d\nexpires:%d\n" % (
-                lane_priority(delivery.seq),
+                self.priority_of(delivery.seq),
                 delivery.time_ms,
                 delivery.expire_ms,
             )
@@ -204,7 +214,7 @@ class Writer:
             self.name_of(delivery),
             "",
             delivery.receives,
-            lane_priority(seq) if seq else _PRIORITY_DEFAULT,
+            self.priority_of(seq),
             delivery.time_ms,
             delivery.expire_ms,
             now_ms,

@@ -119,6 +119,7 @@ class QueueSource(Source):
         self, session: "StompSession", subscription: "Subscription", writer: Writer, name: str
     ) -> None:
         super().__init__(session, subscription, writer)
+        writer.read_queue(name)
         self.name = name
         self.consumer: Consumer | None = None
         self._granted = 0  # credit that the broker knows of

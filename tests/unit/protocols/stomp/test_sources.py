@@ -1,5 +1,10 @@
 """How much a source sends ahead, and what bounds it."""
 
+import pytest
+
+from braidmq.broker.access import SYSTEM
+from braidmq.broker.stream_settings import StreamSettings
+from braidmq.broker.streams import Appending
 from braidmq.protocols.stomp.sources import WINDOW_BYTES, WINDOW_FIRST_MESSAGES
 from tests.stomp_peer import World
 
@@ -101,3 +106,19 @@ def test_who_was_sent_all_at_once_is_sent_the_rest():
             came += frame.command == "MESSAGE"
         world.harness.settle()
     assert came == 100
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.2"])
+@pytest.mark.parametrize("browser", ["false", "true"])
+def test_records_that_a_queue_shows_have_the_default_priority(version, browser):
+    world = World()
+    harness = world.harness
+    harness.core.declare_stream(SYSTEM, "s", StreamSettings(), 3, harness.clock.ms)
+    harness.declare("v", stream="s", start="earliest")
+    batch = Appending([b"x"] * 3, [b""] * 3, None, [0, 2**127, 2**128 - 1])
+    harness.core.append(SYSTEM, "s", batch, harness.clock.ms)
+    harness.settle()
+    peer = world.peer(version)
+    came = peer.subscribe("/queue/v", browser=browser) + peer.read()
+    messages = [frame.headers for frame in came if "browser" not in frame.headers]
+    assert [headers["priority"] for headers in messages] == ["4"] * 3
