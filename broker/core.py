@@ -35,7 +35,8 @@ from .sendrun import send_run
 from .settings import QueueSettings, check_name
 from .stream import Stream
 from .streamview import StreamView
-from .transaction import Result, Step, transact
+from .transaction import transact
+from .transactionverbs import Result, Step
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
 from .viewdefinition import first_definition
 from .webhookcore import WebhookCore

@@ -115,12 +115,7 @@ class Delaying:
             except BraidError:
                 queue.nack([delivery.receipt], _RETRY_MS, True, engine.now_ms)
         queue.feed(consumer, len(deliveries))
-        # Nobody waits for these, and without that nothing would hurry to the disk.
-        engine.when_kept(Durability.SYNC, _kept, None)
+        engine.keep()
 
     def closed(self, consumer: Consumer, error: BraidError) -> None:
         """The broker has failed."""
-
-
-def _kept(argument: object, error: BraidError | None) -> None:
-    pass

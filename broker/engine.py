@@ -385,6 +385,10 @@ class Engine(Registry):
         else:
             self.log.wait(level, self._kept, (callback, argument))
 
+    def keep(self) -> None:
+        """Have all asked for so far kept, though nobody waits: without that nothing hurries."""
+        self.when_kept(Durability.SYNC, _nobody, None)
+
     def _kept(self, waiter: object, error: StorageError | None) -> None:
         callback, argument = cast("tuple[Kept, object]", waiter)
         callback(argument, self.fail(error) if error is not None else None)
@@ -491,3 +495,7 @@ def _epitaph(queue: Queue, reason: str, receives: int, now_ms: int) -> bytes:
         },
         OWN_HEADERS,
     )
+
+
+def _nobody(argument: object, error: BraidError | None) -> None:
+    """Nobody waits for it."""

@@ -43,6 +43,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "at_step",
     "error_from_code",
 ]
 
@@ -158,6 +159,13 @@ class BrokerFailed(BraidError):
     """The log failed, so the broker stopped: nothing more is accepted or delivered."""
 
     code = "broker-failed"
+
+
+def at_step(error: BraidError, index: int, name: str = "") -> BraidError:
+    """The same error, saying which step of a transaction it is about, from 0, and its name."""
+    refusal = type(error)(f"step {index + 1}{name and ', '}{name}: {error}")
+    refusal.step = index
+    return refusal
 
 
 def _by_code() -> dict[str, type[BraidError]]:

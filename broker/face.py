@@ -3,7 +3,8 @@
 Built on nothing but ``Verbs``, so that ``Broker`` (``runtime.py``) and ``connect()``
 (``protocols/native/client.py``) cannot differ; what is received is in ``received.py``, topics are
 in ``topicface.py``, webhooks in ``webhookface.py``, bindings in ``bindingface.py``,
-replays in ``replayface.py``, schedules in ``scheduleface.py``. Rules for all:
+replays in ``replayface.py``, schedules in ``scheduleface.py``, transactions in
+``transactionface.py``. Rules for all:
 
 1. Times are seconds (int or float) or ``timedelta``. Bodies are bytes. Sizes and counts are checked
    by the broker, which knows its limits.
@@ -16,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal, Unpack, overload
+from typing import Literal, Unpack, overload
 
 from .errors import BraidError, InvalidArgument
 from .message import PRIORITY_DEFAULT, HeaderMap, Outgoing, Sent, pack_headers
@@ -26,6 +27,7 @@ from .scheduleface import ScheduleFace
 from .settings import settings_from
 from .streamface import StreamFace
 from .topicface import TopicFace
+from .transactionface import Transaction
 from .values import (
     BrowsedMessage,
     ExclusivityName,
@@ -40,9 +42,6 @@ from .values import (
 )
 from .verbs import BrokerInfo, QueueInfo, RedriveInfo
 from .webhookface import WebhookFace
-
-if TYPE_CHECKING:
-    from .transactionface import Transaction
 
 __all__ = ["BrokerFace", "Queue"]
 
@@ -102,7 +101,7 @@ class Queue:
             group=group,
             dedup_id=dedup_id,
         )
-        (result,) = await self.broker.verbs.send(self.name, [self._outgoing(message)])
+        (result,) = await self.broker.verbs.send(self.name, [self.broker._outgoing(message)])
         return self._sent(result)
 
     @overload
@@ -127,7 +126,7 @@ class Queue:
             if isinstance(message, bytes):
                 outgoing = Outgoing(message)
             elif isinstance(message, NewMessage):
-                outgoing = self._outgoing(message)
+                outgoing = self.broker._outgoing(message)
             else:
                 raise InvalidArgument(f"a body is bytes, not {type(message).__name__}")
             size += len(outgoing.body)
@@ -144,19 +143,6 @@ class Queue:
             refused[0].add_note(f"{len(refused)} of {len(results)} messages were refused")
             raise refused[0]
         return results
-
-    def _outgoing(self, message: NewMessage) -> Outgoing:
-        if not isinstance(message.body, bytes):
-            raise InvalidArgument(f"a body is bytes, not {type(message.body).__name__}")
-        return Outgoing(
-            message.body,
-            pack_headers(message.headers, self.broker.limits),
-            -1 if message.delay is None else milliseconds(message.delay, "delay"),
-            milliseconds(message.ttl, "ttl"),
-            message.priority,
-            message.group,
-            message.dedup_id,
-        )
 
     def _sent(self, result: Sent | BraidError) -> SentMessage:
         if isinstance(result, BraidError):
@@ -322,17 +308,25 @@ class BrokerFace(ScheduleFace, TopicFace, WebhookFace, StreamFace):
         """The queues that you may see, by name."""
         return paged(partial(self.verbs.list_queues, prefix), attrgetter("name"))
 
-    def transaction(self) -> "Transaction":
+    def _outgoing(self, message: NewMessage) -> Outgoing:
+        if not isinstance(message.body, bytes):
+            raise InvalidArgument(f"a body is bytes, not {type(message.body).__name__}")
+        return Outgoing(
+            message.body,
+            pack_headers(message.headers, self.limits),
+            -1 if message.delay is None else milliseconds(message.delay, "delay"),
+            milliseconds(message.ttl, "ttl"),
+            message.priority,
+            message.group,
+            message.dedup_id,
+        )
+
+    def transaction(self) -> Transaction:
         """Steps that happen together or not at all: ``async with broker.transaction() as tx: ...``
 
-        Only for a broker in this process; see :class:`braidmq.broker.transactionface.Transaction`.
-
-        Raises InvalidArgument over a connection: the native protocol carries no transactions.
+        See :class:`braidmq.broker.transactionface.Transaction`.
         """
-        raise InvalidArgument(
-            "braid:// carries no transactions: they are for programs that have the broker in their"
-            " own process, as braidmq.broker.Broker"
-        )
+        return Transaction(self)
 
     async def redrives(self) -> list[RedriveInfo]:
         """Redrives that run, and those that ended lately."""

@@ -83,7 +83,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bindings_max: int = 100_000
     bindings_per_filter_max: int = 10_000
     fanout_bytes_max: int = 64 * 1024 * 1024  # of the records that one message becomes
-    transaction_steps_max: int = 10_000  # messages, records and receipts in one transaction
+    transaction_steps_max: int = 10_000  # messages, records, receipts, schedules
     transaction_bytes_max: int = 64 * 1024 * 1024  # of the records that it becomes
     schedules_max: int = 100_000
     schedules_bytes_max: int = 1024 * 1024 * 1024  # of the messages that are scheduled

@@ -19,7 +19,7 @@ from .localwebhooks import LocalWebhooks
 from .message import Browsed, Delivery, Outgoing, Receipt, Sent
 from .publishing import Posted, Published
 from .settings import QueueSettings
-from .transaction import Result, Step
+from .transactionverbs import Result, Step
 from .verbs import (
     BrokerInfo,
     Consumption,
@@ -396,7 +396,6 @@ class LocalVerbs(LocalSchedules, LocalGroups, LocalWebhooks):
         return core.broker_info(self._who, self._now_ms(), self._connections())
 
     async def transact(self, steps: Sequence[Step]) -> list[Result]:
-        """Do all steps or none. Not among the ``Verbs``: no wire carries it."""
         core = self._check_open()
         level, results = core.transact(self._who, steps, self._now_ms())
         await self.kept(level)

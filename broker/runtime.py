@@ -17,7 +17,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -34,8 +34,6 @@ from .face import BrokerFace
 from .limits import Limits, SessionPolicy
 from .localverbs import LocalVerbs
 from .received import finish
-from .transaction import Result, Step
-from .transactionface import Transaction
 from .verbs import Verbs
 
 __all__ = ["Broker"]
@@ -160,18 +158,6 @@ class Broker(BrokerFace):
         """Unix time in ms that never goes back."""
         assert self._scheduler is not None
         return self._scheduler.now_ms()
-
-    def transaction(self) -> Transaction:
-        """Steps that happen together or not at all: ``async with broker.transaction() as tx: ...``
-
-        See :class:`braidmq.broker.transactionface.Transaction`.
-        """
-        return Transaction(self, self._transact)
-
-    async def _transact(self, steps: Sequence[Step]) -> list[Result]:
-        if self._verbs is None:
-            raise Unavailable(_NOT_OPEN)
-        return await self._verbs.transact(steps)
 
     async def failed(self) -> BrokerFailed:
         """Wait until the log fails, and return why. For whoever must then end the process."""

@@ -22,7 +22,7 @@ from .streamcore import StreamCore
 from .streamview import StreamView
 from .topiccore import PAGE_MAX
 
-__all__ = ["CountAnswer", "ScheduleAnswer", "ScheduleCore"]
+__all__ = ["CountAnswer", "PlannedSchedule", "ScheduleAnswer", "ScheduleCore"]
 
 ScheduleAnswer = Callable[[object, list[ScheduleInfo] | BraidError], None]
 CountAnswer = Callable[[object, int | BraidError], None]
@@ -31,6 +31,19 @@ _TIME_MAX = 2**53
 
 _SEND = {"queue": "queue:Send", "topic": "topic:Publish", "stream": "stream:Append"}
 _SEE = {"queue": "queue:Describe", "topic": "topic:Describe", "stream": "stream:Describe"}
+
+
+class PlannedSchedule(msgspec.Struct, frozen=True, gc=False):
+    """A schedule that may be made: what will be told of it, and what will be kept."""
+
+    info: ScheduleInfo
+    body: bytes
+    attributes: bytes
+
+    @property
+    def size(self) -> int:
+        """How many bytes will be kept."""
+        return len(self.body) + len(self.attributes)
 
 
 class ScheduleCore(StreamCore):
@@ -43,6 +56,20 @@ class ScheduleCore(StreamCore):
             PermissionDenied, NotFound, InvalidArgument, TooLarge, LimitExceeded, StorageFull,
             Overloaded, BrokerFailed: nothing was taken.
         """
+        return self.make_schedule(self.plan_schedule(who, message, now_ms))
+
+    def plan_schedule(
+        self,
+        who: Principal,
+        message: Scheduled,
+        now_ms: int,
+        before: int = 0,
+        bytes_before: int = 0,
+    ) -> PlannedSchedule:
+        """Check one for :meth:`make_schedule`. Raises what :meth:`schedule` raises.
+
+        ``before``, ``bytes_before``: how many, and how large, will be made before this one.
+        """
         who.check(_SEND[message.kind], message.name)
         if self.failed is not None:
             raise self.failed
@@ -52,16 +79,15 @@ class ScheduleCore(StreamCore):
             raise InvalidArgument(f"{message.timing.cron!r} names no time in the next 50 years")
         # The number that it gets is known: it tells whoever gets the message where it came from.
         waiting = self.schedules.queue
-        number = waiting.lane(0).next if waiting is not None else 1
+        number = before + (waiting.lane(0).next if waiting is not None else 1)
         own = pack_headers({SCHEDULE_ID: str(number)}, self.limits)
         attributes = overlay(message.attributes, own)
         message = msgspec.structs.replace(message, attributes=attributes)
         self._check_scheduled(message, now_ms)
         outside = with_plan(message, who.name, now_ms, self.limits)
-        id = self.schedules.add(message.body, outside, first_ms, now_ms)
-        assert id == number
-        return ScheduleInfo(
-            id=id,
+        check_for_standard(Outgoing(message.body, outside), self.limits)  # where it waits
+        info = ScheduleInfo(
+            id=number,
             kind=message.kind,
             name=message.name,
             timing=message.timing,
@@ -71,6 +97,16 @@ class ScheduleCore(StreamCore):
             fired=0,
             size=len(attributes) + len(message.body),
         )
+        planned = PlannedSchedule(info, message.body, outside)
+        self.schedules.admit(before + 1, bytes_before + planned.size)
+        return planned
+
+    def make_schedule(self, planned: PlannedSchedule) -> ScheduleInfo:
+        """Make one that was planned, before anything else happens but those planned before it."""
+        info = planned.info
+        id = self.schedules.add(planned.body, planned.attributes, info.next_ms, info.created_ms)
+        assert id == info.id
+        return info
 
     def _check_scheduled(self, message: Scheduled, now_ms: int) -> None:
         """Raise what sending it would raise now, whatever else happens until then."""
@@ -96,7 +132,7 @@ class ScheduleCore(StreamCore):
                 check_for_standard(outgoing, limits, queue.affinity is not None)
         elif message.kind == "topic":
             if self.topics.route(message.name).reserved:
-                raise PermissionDenied("topics that begin with $ are the broker's own")
+                raise PermissionDenied(f"the topic {message.name!r} is the broker's own")
             posted = Posted(message.body, attributes, message.retain, message.ttl_ms)
             (batch,) = batches(message.name, [posted], 1, limits, now_ms)
             if isinstance(batch, BraidError):

@@ -5,7 +5,7 @@ The part of a broker's face that is about schedules; the rules are those of ``fa
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from .errors import InvalidArgument
 from .limits import Limits
@@ -19,7 +19,67 @@ from .values import Seconds, milliseconds
 if TYPE_CHECKING:
     from .scheduleverbs import ScheduleVerbs
 
-__all__ = ["ScheduleFace"]
+__all__ = ["ScheduleFace", "ScheduleOptions", "scheduled"]
+
+
+class ScheduleOptions(TypedDict, total=False):
+    """Where a message is to be sent, when, and how. See :meth:`ScheduleFace.schedule`."""
+
+    queue: str
+    topic: str
+    stream: str
+    delay: Seconds
+    every: Seconds
+    repeat: int | None
+    cron: str
+    headers: HeaderMap | None
+    ttl: Seconds
+    priority: int
+    group: str
+    dedup_id: str
+    retain: bool
+    key: str | bytes
+
+
+def scheduled(
+    limits: Limits,
+    body: bytes,
+    *,
+    queue: str = "",
+    topic: str = "",
+    stream: str = "",
+    delay: Seconds = 0,
+    every: Seconds = 0,
+    repeat: int | None = None,
+    cron: str = "",
+    headers: HeaderMap | None = None,
+    ttl: Seconds = 0,
+    priority: int = PRIORITY_DEFAULT,
+    group: str = "",
+    dedup_id: str = "",
+    retain: bool = False,
+    key: str | bytes = b"",
+) -> Scheduled:
+    """What :meth:`ScheduleFace.schedule` asks for. Raises InvalidArgument, TooLarge."""
+    kind, name = _one_target(queue, topic, stream)
+    if not isinstance(body, bytes):
+        raise InvalidArgument(f"a body is bytes, not {type(body).__name__}")
+    if repeat is None:
+        repeat = -1 if every and not cron else 0
+    timing = Timing(milliseconds(delay, "delay"), milliseconds(every, "every"), repeat, cron)
+    return Scheduled(
+        kind=kind,
+        name=name,
+        timing=timing,
+        body=body,
+        attributes=pack_headers(headers or {}, limits),
+        ttl_ms=milliseconds(ttl, "ttl"),
+        priority=priority,
+        group=group,
+        dedup_id=dedup_id,
+        retain=retain,
+        key=key.encode() if isinstance(key, str) else key,
+    )
 
 
 class ScheduleFace(ReplayFace):
@@ -39,25 +99,7 @@ class ScheduleFace(ReplayFace):
         def _schedule_verbs(self):
             return self.verbs
 
-    async def schedule(
-        self,
-        body: bytes,
-        *,
-        queue: str = "",
-        topic: str = "",
-        stream: str = "",
-        delay: Seconds = 0,
-        every: Seconds = 0,
-        repeat: int | None = None,
-        cron: str = "",
-        headers: HeaderMap | None = None,
-        ttl: Seconds = 0,
-        priority: int = PRIORITY_DEFAULT,
-        group: str = "",
-        dedup_id: str = "",
-        retain: bool = False,
-        key: str | bytes = b"",
-    ) -> ScheduleInfo:
+    async def schedule(self, body: bytes, **options: Unpack[ScheduleOptions]) -> ScheduleInfo:
         """Have a message sent to a queue, topic or stream later, once or often.
 
         It is on disk when this returns, and is sent, also after a restart, until it has been sent
@@ -77,23 +119,7 @@ class ScheduleFace(ReplayFace):
         Raises:
             NotFound, InvalidArgument, PermissionDenied, TooLarge, LimitExceeded.
         """
-        kind, name = _one_target(queue, topic, stream)
-        if repeat is None:
-            repeat = -1 if every and not cron else 0
-        timing = Timing(milliseconds(delay, "delay"), milliseconds(every, "every"), repeat, cron)
-        message = Scheduled(
-            kind=kind,
-            name=name,
-            timing=timing,
-            body=body,
-            attributes=pack_headers(headers or {}, self.limits),
-            ttl_ms=milliseconds(ttl, "ttl"),
-            priority=priority,
-            group=group,
-            dedup_id=dedup_id,
-            retain=retain,
-            key=key.encode() if isinstance(key, str) else key,
-        )
+        message = scheduled(self.limits, body, **options)
         return await self._schedule_verbs.schedule(message)
 
     async def schedules(

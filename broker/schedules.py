@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..storage.log import RECORD_BYTES_MAX, Durability
+from ..storage.log import RECORD_BYTES_MAX
 from ..storage.record import encode_definition
 from .errors import BraidError, LimitExceeded, QueueFull, Throttled, Unavailable
 from .fifo import FifoQueue
 from .host import DROPPED
 from .lease import Consumer
 from .limits import DELAY_MS_MAX
-from .message import Delivery, Outgoing
+from .message import Delivery, Outgoing, Sent
 from .publishing import Posted
 from .registry import QueueDefinition
 from .schedulequeue import SCHEDULES_KIND, SCHEDULES_NAME, Plan, ScheduleQueue, plan_of
@@ -73,23 +73,27 @@ class Schedules:
 
     # Making and removing ----------------------------------------------------------------------
 
-    def add(self, body: bytes, attributes: bytes, due_ms: int, now_ms: int) -> int:
-        """Keep one, by its message and the headers that ``with_plan`` made; its number.
+    def admit(self, count: int, size: int) -> None:
+        """Raise when there is no room for ``count`` more, of ``size`` bytes in all.
 
-        Raises LimitExceeded, TooLarge, StorageFull, Overloaded.
+        Raises LimitExceeded, StorageFull, Overloaded.
         """
-        core, limits = self._core, self._core.limits
-        core.admit()
+        self._core.admit()
+        limits, queue = self._core.limits, self.queue
+        live, held = (0, 0) if queue is None else (queue.live, queue.bytes)
+        if live + count > limits.schedules_max:
+            raise LimitExceeded(f"{live} messages are scheduled, as many as may be")
+        if held + size > limits.schedules_bytes_max:
+            raise LimitExceeded(f"{held} bytes of messages are scheduled, as many as may be")
+
+    def add(self, body: bytes, attributes: bytes, due_ms: int, now_ms: int) -> int:
+        """Keep one that was admitted, under the headers that ``with_plan`` made; its number."""
+        core = self._core
         queue = self.queue or self._make(now_ms)
-        if queue.live >= limits.schedules_max:
-            raise LimitExceeded(f"{queue.live} messages are scheduled, as many as may be")
-        if queue.bytes + len(body) + len(attributes) > limits.schedules_bytes_max:
-            raise LimitExceeded(f"{queue.bytes} bytes of messages are scheduled, as many as may be")
         # What is due later than a delay can say is put off once more by then.
         delay_ms = min(max(due_ms - now_ms, 0), DELAY_MS_MAX)
         (result,) = queue.send([Outgoing(body, attributes, delay_ms)], now_ms)
-        if isinstance(result, BraidError):
-            raise result
+        assert isinstance(result, Sent), result
         core.changed(queue)
         return result.seq
 
@@ -121,8 +125,7 @@ class Schedules:
         for delivery in deliveries:
             self._send_one(queue, delivery)
         queue.feed(consumer, len(deliveries))
-        # Nobody waits for these, and without that nothing would hurry to the disk.
-        self._core.when_kept(Durability.SYNC, _kept, None)
+        self._core.keep()
 
     def _send_one(self, queue: ScheduleQueue, delivery: Delivery) -> None:
         now_ms = self._core.now_ms
@@ -179,7 +182,3 @@ class Schedules:
 
     def closed(self, consumer: Consumer, error: BraidError) -> None:
         """The broker has failed."""
-
-
-def _kept(argument: object, error: BraidError | None) -> None:
-    """Whoever gets a message that was sent sees to the rest."""

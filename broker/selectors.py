@@ -35,7 +35,7 @@ from typing import NamedTuple, TypeAlias
 from .errors import InvalidArgument
 from .header_values import Number, number_in, truth_in
 from .index_keys import IndexKeys, any_keys, fewest_keys, keys_of_texts
-from .message import PRIORITY_DEFAULT
+from .message import GROUP_ID, GROUP_SEQUENCE, PRIORITY_DEFAULT
 from .patterns import Part, Wild, wildcard_matcher
 from .selector_words import Token, fail, tokens
 
@@ -68,8 +68,8 @@ _JMS_HEADERS = {
     "JMSCorrelationID": "correlation-id",
     "JMSReplyTo": "reply-to",
     "JMSType": "type",
-    "JMSXGroupID": "group-id",
-    "JMSXGroupSeq": "group-sequence",
+    "JMSXGroupID": GROUP_ID,
+    "JMSXGroupSeq": GROUP_SEQUENCE,
 }
 _JMS_FIELDS = frozenset(["JMSDeliveryMode", "JMSMessageID", "JMSPriority", "JMSTimestamp"])
 

@@ -1,4 +1,4 @@
-"""Transactions: sends, publications, appends and acknowledgements that happen together or not.
+"""Transactions: sends, publications, appends, acknowledgements, schedules: all of them or none.
 
 Rules:
 
@@ -19,90 +19,51 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ..storage.log import RECORD_BYTES_MAX, Durability
 from .access import Principal
-from .errors import BraidError, InvalidArgument, LeaseLost, LimitExceeded, QueueFull, TooLarge
+from .errors import (
+    BraidError,
+    InvalidArgument,
+    LeaseLost,
+    LimitExceeded,
+    QueueFull,
+    TooLarge,
+    at_step,
+)
 from .fifo import FifoQueue
 from .intake import check_for_fifo, check_for_standard
 from .lease import Lease
 from .letters import RECORD_BYTES, TARGET_BYTES
-from .message import DEDUP_ID, GROUP_ID, Outgoing, Receipt, Sent
-from .publishing import Batch, Posted, batches
+from .message import DEDUP_ID, GROUP_ID, Outgoing, Sent
+from .publishing import Batch, batches
 from .queue import Queue
-from .streams import Appending, Placed, Position
+from .schedulecore import PlannedSchedule
+from .streams import Placed
 from .streamview import StreamView
 from .topics import Route
+from .transactionverbs import (
+    Ack,
+    Append,
+    DeadLetter,
+    Nack,
+    Publish,
+    Result,
+    Schedule,
+    Send,
+    Step,
+)
 
 if TYPE_CHECKING:
     from .core import Core
 
-__all__ = [
-    "Ack",
-    "Append",
-    "DeadLetter",
-    "Nack",
-    "Publish",
-    "Result",
-    "Send",
-    "Step",
-    "transact",
-]
+__all__ = ["transact"]
 
 _IDS_BYTES = 32  # of the headers that say the group and the deduplication id, besides these
 _SETTLED_BYTES = 64  # of the record that says what became of a message, at most
 _BURIED_BYTES = 1_024  # of those that move one into a dead-letter queue, at most
+_SCHEDULE_BYTES = 1_024  # of those that keep a schedule, besides it, at most
 
 
-class Send(msgspec.Struct, frozen=True, gc=False):
-    """Send a message to a queue; the result is a :class:`Sent`."""
-
-    queue: str
-    message: Outgoing
-
-
-class Publish(msgspec.Struct, frozen=True, gc=False):
-    """Publish a message; the result is how many subscriptions and bindings it matched."""
-
-    topic: str
-    message: Posted
-    qos: int = 1
-
-
-class Append(msgspec.Struct, frozen=True, gc=False):
-    """Append records to a stream; the result is a list of their positions."""
-
-    stream: str
-    batch: Appending
-
-
-class Ack(msgspec.Struct, frozen=True, gc=False):
-    """Settle messages that are held, of a queue, a session or a share; the result is None."""
-
-    queue: str
-    receipts: Sequence[Receipt]
-
-
-class Nack(msgspec.Struct, frozen=True, gc=False):
-    """Give messages back that are held. See :meth:`Core.nack`; the result is None."""
-
-    queue: str
-    receipts: Sequence[Receipt]
-    delay_ms: int = 0
-    counted: bool = True
-
-
-class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """Move messages that are held to the dead-letter queue; the result is None."""
-
-    queue: str
-    receipts: Sequence[Receipt]
-    reason: str = ""
-
-
-Step = Send | Publish | Append | Ack | Nack | DeadLetter
-Result = Sent | int | list[Position] | None
 _Done = tuple[Durability, Result]
 
 
@@ -116,9 +77,7 @@ def transact(
             try:
                 transaction.check(step)
             except BraidError as error:
-                refusal = type(error)(f"step {index + 1}, {_name(step)}: {error}")
-                refusal.step = index
-                raise refusal from error
+                raise at_step(error, index, _name(step)) from error
     except BraidError:
         transaction.refuse()
         raise
@@ -132,6 +91,8 @@ def _name(step: Step) -> str:
         return f"append to {step.stream!r}"
     if isinstance(step, DeadLetter):
         return f"dead-letter {step.queue!r}"
+    if isinstance(step, Schedule):
+        return f"schedule to {step.message.kind} {step.message.name!r}"
     return f"{type(step).__name__.lower()} {step.queue!r}"
 
 
@@ -220,6 +181,8 @@ class _Transaction:
         self._rooms: dict[Queue, _Room] = {}
         self._settled: set[tuple[Queue, int]] = set()
         self._placed: list[Placed] = []
+        self._scheduled = 0
+        self._scheduled_bytes = 0
         self._retained: dict[str, int] = {}  # topic -> bytes, 0: nothing
         self._retained_count = len(core.retained)
         self._retained_bytes = core.retained.bytes
@@ -242,6 +205,9 @@ class _Transaction:
             case Ack() | Nack() | DeadLetter():
                 self._grow(len(step.receipts), RECORD_BYTES)
                 self._check_settle(step)
+            case Schedule():
+                self._grow(1, 0)
+                self._check_schedule(step)
 
     def _grow(self, count: int, size: int) -> None:
         limits = self._core.limits
@@ -249,8 +215,8 @@ class _Transaction:
         self._bytes += size
         if self._count > limits.transaction_steps_max:
             raise LimitExceeded(
-                f"a transaction has at most {limits.transaction_steps_max} messages, records and"
-                " receipts"
+                f"a transaction has at most {limits.transaction_steps_max} messages, records,"
+                " receipts and schedules"
             )
         if self._bytes > self._bytes_max:
             raise TooLarge(f"a transaction writes at most {self._bytes_max} bytes")
@@ -420,6 +386,15 @@ class _Transaction:
             self._room(self._core.queues[settings.dead_letter]).add(1, lease.size)
             self._grow(0, _BURIED_BYTES)
 
+    def _check_schedule(self, step: Schedule) -> None:
+        planned = self._core.plan_schedule(
+            self._who, step.message, self._now_ms, self._scheduled, self._scheduled_bytes
+        )
+        self._scheduled += 1
+        self._scheduled_bytes += planned.size
+        self._grow(0, _SCHEDULE_BYTES + planned.size)
+        self._steps.append(partial(self._schedule, planned))
+
     def refuse(self) -> None:
         """Some step cannot be done: give back what the checks have taken."""
         for placed in self._placed:
@@ -465,6 +440,9 @@ class _Transaction:
     def _append(self, placed: Placed) -> _Done:
         level, results = self._core.streams.put(placed, self._now_ms)
         return level, [position for position in results if not isinstance(position, BraidError)]
+
+    def _schedule(self, planned: PlannedSchedule) -> _Done:
+        return Durability.SYNC, self._core.make_schedule(planned)
 
     def _settle(self, queue: Queue, step: Ack | Nack | DeadLetter) -> _Done:
         if isinstance(step, Ack):

@@ -1,30 +1,29 @@
-"""Transactions for people: ``async with broker.transaction() as tx: ...``
+"""Transactions for people, in process and over the wire: ``async with broker.transaction() as tx``.
 
 The steps are noted while the block runs, and asked for together at its end. What they mean, and how
-they are checked, is in ``transaction.py``. Only for a broker in this process: the native protocol
-carries no transactions.
+they are checked, is in ``transaction.py``.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from .errors import InvalidArgument
-from .face import Queue
 from .message import PRIORITY_DEFAULT, HeaderMap, Sent
 from .received import Received, finish
 from .recordreader import Position
+from .scheduleface import ScheduleOptions, scheduled
+from .scheduleverbs import ScheduleInfo
 from .streamface import NewRecord, Stream
-from .transaction import Ack, Append, Nack, Publish, Result, Send, Step
+from .transactionverbs import Ack, Append, DeadLetter, Nack, Publish, Result, Schedule, Send, Step
 from .values import NewMessage, NewPublication, Seconds, SentMessage, milliseconds
 
 if TYPE_CHECKING:
-    from .face import BrokerFace
+    from .face import BrokerFace, Queue
 
 __all__ = ["Transaction"]
 
-_Shown = SentMessage | int | Position | None
+_Shown = SentMessage | int | Position | ScheduleInfo | None
 
 
 class Transaction:
@@ -43,28 +42,26 @@ class Transaction:
     Raises (the end of the block):
         BraidError: what the step alone would raise; its ``step`` says which it was, from 0 on.
         LimitExceeded, TooLarge: also when there are too many steps (``transaction_steps_max``), or
-            too much to write (``transaction_bytes_max``).
+            too much to write (``transaction_bytes_max``; over a connection also
+            ``frame_bytes_max``).
+        Disconnected: all of it may have happened, or nothing. What was received and acknowledged
+            here comes again if nothing has.
 
     Attributes:
-        results: of the steps, in order, when the block has ended: what ``send``, ``publish`` and
-            ``append`` return when they are called alone; None for what was settled.
+        results: of the steps, in order, when the block has ended: what ``send``, ``publish``,
+            ``append``, ``schedule`` return when they are called alone; None for what was settled.
     """
 
-    def __init__(
-        self,
-        broker: "BrokerFace",
-        transact: Callable[[Sequence[Step]], Awaitable[list[Result]]],
-    ) -> None:
+    def __init__(self, broker: "BrokerFace") -> None:
         self.results: list[_Shown] = []
         self._broker = broker
-        self._transact = transact
         self._steps: list[Step] = []
         self._settling: list[Received] = []
         self._open = False
 
     def send(
         self,
-        queue: str | Queue,
+        queue: "str | Queue",
         body: bytes,
         *,
         headers: HeaderMap | None = None,
@@ -75,7 +72,7 @@ class Transaction:
         dedup_id: str = "",
     ) -> None:
         """Send a message, as :meth:`Queue.send` does."""
-        name = queue.name if isinstance(queue, Queue) else queue
+        name = queue if isinstance(queue, str) else queue.name
         message = NewMessage(
             body=body,
             headers=headers or {},
@@ -85,7 +82,7 @@ class Transaction:
             group=group,
             dedup_id=dedup_id,
         )
-        self._add(Send(name, Queue(self._broker, name)._outgoing(message)))
+        self._add(Send(name, self._broker._outgoing(message)))
 
     def publish(
         self,
@@ -124,6 +121,14 @@ class Transaction:
         delay_ms = milliseconds(delay, "delay")
         self._settle(message, Nack(message._source, [message.receipt], delay_ms))
 
+    def dead_letter(self, message: Received, reason: str = "") -> None:
+        """Move a message to its queue's dead-letter queue."""
+        self._settle(message, DeadLetter(message._source, [message.receipt], reason))
+
+    def schedule(self, body: bytes, **options: Unpack[ScheduleOptions]) -> None:
+        """Have a message sent later, as ``broker.schedule`` does; it counts from when this ends."""
+        self._add(Schedule(scheduled(self._broker.limits, body, **options)))
+
     def _settle(self, message: Received, step: Step) -> None:
         if message._broker is not self._broker:
             raise InvalidArgument("this message is of another broker")
@@ -153,7 +158,7 @@ class Transaction:
             await finish(asyncio.ensure_future(self._commit()))
 
     async def _commit(self) -> None:
-        results = await self._transact(self._steps)
+        results = await self._broker.verbs.transact(self._steps)
         self.results = [self._shown(result) for result in results]
         for message in self._settling:
             message._settle([None])

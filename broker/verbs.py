@@ -21,6 +21,7 @@ from .replayverbs import ReplayVerbs
 from .scheduleverbs import ScheduleVerbs
 from .settings import QueueSettings
 from .streamverbs import StreamVerbs
+from .transactionverbs import TransactionVerbs
 from .webhookverbs import WebhookVerbs
 
 __all__ = [
@@ -186,7 +187,14 @@ class TopicConsumption(Protocol):
 
 
 class Verbs(
-    BindingVerbs, ReplayVerbs, ScheduleVerbs, WebhookVerbs, StreamVerbs, GroupVerbs, Protocol
+    BindingVerbs,
+    ReplayVerbs,
+    ScheduleVerbs,
+    TransactionVerbs,
+    WebhookVerbs,
+    StreamVerbs,
+    GroupVerbs,
+    Protocol,
 ):
     """Everything a client can ask of a broker."""
 

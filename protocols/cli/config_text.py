@@ -99,7 +99,7 @@ KEYS: dict[str, str] = {
     "limits.bindings_max": "Bindings of topics to queues, streams and webhooks.",
     "limits.bindings_per_filter_max": "Of these, those of one topic filter.",
     "limits.fanout_bytes_max": "Bytes written for one message whose bound targets differ.",
-    "limits.transaction_steps_max": "Messages, records and receipts in one transaction.",
+    "limits.transaction_steps_max": "Messages, records, receipts and schedules in one transaction.",
     "limits.transaction_bytes_max": "Bytes written for one transaction.",
     "limits.schedules_max": "Messages that are scheduled.",
     "limits.schedules_bytes_max": "How much they may take in all.",

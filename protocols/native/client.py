@@ -43,6 +43,7 @@ from .scheduleclient import ScheduleCalls
 from .stream_operations import ChunkReply, GroupEventReply
 from .streamclient import StreamCalls
 from .topicclient import TopicCalls
+from .transactionclient import TransactionCalls
 from .webhookclient import WebhookCalls
 
 __all__ = ["NativeClient", "RemoteBroker", "connect"]
@@ -268,7 +269,7 @@ def _again(error: BraidError | None) -> BraidError:
     return Disconnected(f"the broker closed the connection: {error}")
 
 
-class NativeClient(ScheduleCalls, TopicCalls, WebhookCalls, StreamCalls):
+class NativeClient(ScheduleCalls, TopicCalls, WebhookCalls, StreamCalls, TransactionCalls):
     """``Verbs`` over ``braid://``, on a connection that is made again when it is lost."""
 
     def __init__(

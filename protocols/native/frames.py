@@ -13,8 +13,8 @@ Rules:
 1. Pure functions over bytes: no socket, no clock, no broker. Encode and decode are neighbours.
 2. A length is checked before a byte of the frame is kept, and the shape of a frame is checked while
    it is decoded, so that no input makes us allocate much more than its own size. Only SEND,
-   PUBLISH, APPEND and SCHEDULE may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack extension
-   types are not decoded anywhere.
+   PUBLISH, APPEND, SCHEDULE and TRANSACT may be larger than ``FRAME_BYTES_SMALL_MAX``. MessagePack
+   extension types are not decoded anywhere.
 3. ``Malformed`` means that the stream cannot be trusted any more: say so, then hang up.
    ``Refused`` means one well-formed frame that makes no sense: answer its request, go on.
 4. Fields may be added at the end of an array in a later version; unknown ones are skipped.
@@ -30,7 +30,7 @@ from ...broker.errors import BraidError, InvalidArgument, TooLarge
 from ...broker.message import Browsed, Delivery, Sent
 from ...broker.publishing import LivePublished, Published
 from ...broker.streams import Position
-from .operations import OPERATIONS, Hello, Reply, Request
+from .operations import OPERATIONS, Hello, Reply, Request, Step
 
 __all__ = [
     "FRAME_BYTES_SMALL_MAX",
@@ -50,6 +50,7 @@ __all__ = [
     "decode_hello",
     "decode_reply",
     "decode_request",
+    "decode_step",
 ]
 
 VERSION: Final = 1  # of the protocol; raised by what an older peer would misunderstand
@@ -58,7 +59,8 @@ LENGTH_BYTES: Final = 4
 FRAME_BYTES_SMALL_MAX: Final = 256 * 1024
 _DELIVERY_BYTES = 64  # what a message takes in a frame beside its body and headers, at most
 _LENGTH = Layout(">I")
-_LARGE = tuple(OPERATIONS[name] for name in ("SEND", "PUBLISH", "APPEND", "SCHEDULE"))
+_LARGE_NAMES = "SEND", "PUBLISH", "APPEND", "SCHEDULE", "TRANSACT"
+_LARGE = tuple(OPERATIONS[name] for name in _LARGE_NAMES)
 _SENT = OPERATIONS["SENT"]
 _SETTLED = OPERATIONS["SETTLED"]
 _DELIVER = OPERATIONS["DELIVER"]
@@ -112,10 +114,9 @@ class FrameBuffer:
             self._data = data
             self._at = 0
             return
-        if not isinstance(self._data, bytearray):
+        if self._at or not isinstance(self._data, bytearray):
+            # Not in place: an error that nobody has let go of yet may hold a frame of it.
             self._data = bytearray(memoryview(self._data)[self._at :])
-        elif self._at:
-            del self._data[: self._at]
         self._at = 0
         self._data += data
 
@@ -168,19 +169,29 @@ _decode_request = msgspec.msgpack.Decoder(Request).decode
 _decode_hello = msgspec.msgpack.Decoder(Hello).decode
 _decode_reply = msgspec.msgpack.Decoder(Reply).decode
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
+_decode_step = msgspec.msgpack.Decoder(Step).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_request(payload: memoryview) -> Request:
     """The request that a client's frame holds. Raises Malformed or Refused."""
     if len(payload) > FRAME_BYTES_SMALL_MAX and payload[1] not in _LARGE:
-        most = f"more than {FRAME_BYTES_SMALL_MAX} bytes"
-        text = f"only SEND, PUBLISH, APPEND and SCHEDULE may take {most}"
+        names = ", ".join(_LARGE_NAMES)
+        text = f"only {names} may take more than {FRAME_BYTES_SMALL_MAX} bytes"
         raise Malformed(TooLarge(text))
     try:
         request: Request = _decode_request(payload)
     except _UNREADABLE as error:
         raise _what_is_wrong(payload, error) from None
+    return request
+
+
+def decode_step(step: msgspec.Raw) -> Step:
+    """The request that is a step of a TRANSACT. Raises InvalidArgument."""
+    try:
+        request: Step = _decode_step(step)
+    except _UNREADABLE as error:
+        raise InvalidArgument(str(error)) from None
     return request
 
 

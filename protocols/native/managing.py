@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...storage.log import Durability
 from . import operations as op
+from . import redrive_operations as redrive_op
 from .frames import append_frame
 from .schedules import ScheduleRequests
 from .webhooks import WebhookRequests
@@ -56,19 +57,19 @@ class ManagementRequests(ScheduleRequests, WebhookRequests):
         )
         append_frame(self._out, op.QueuesReply(request.request, found))
 
-    def on_redrive(self, request: op.Redrive, now_ms: int) -> None:
+    def on_redrive(self, request: redrive_op.Redrive, now_ms: int) -> None:
         info = self._core.redrive(
             self._who, request.source, request.target, request.rate, request.limit, now_ms
         )
-        append_frame(self._out, op.RedrivesReply(request.request, [info]))
+        append_frame(self._out, redrive_op.RedrivesReply(request.request, [info]))
 
-    def on_list_redrives(self, request: op.ListRedrives, now_ms: int) -> None:
+    def on_list_redrives(self, request: redrive_op.ListRedrives, now_ms: int) -> None:
         found = self._core.list_redrives(self._who)
-        append_frame(self._out, op.RedrivesReply(request.request, found))
+        append_frame(self._out, redrive_op.RedrivesReply(request.request, found))
 
-    def on_cancel_redrive(self, request: op.CancelRedrive, now_ms: int) -> None:
+    def on_cancel_redrive(self, request: redrive_op.CancelRedrive, now_ms: int) -> None:
         info = self._core.cancel_redrive(self._who, request.redrive)
-        append_frame(self._out, op.RedrivesReply(request.request, [info]))
+        append_frame(self._out, redrive_op.RedrivesReply(request.request, [info]))
 
     def on_broker_info(self, request: op.BrokerInfoRequest, now_ms: int) -> None:
         info = self._core.broker_info(self._who, now_ms, self._host.connections)

@@ -25,11 +25,11 @@ from ...broker.verbs import (
     BrokerInfo,
     LevelInfo,
     QueueInfo,
-    RedriveInfo,
     SessionInfo,
     TopicInfo,
 )
 from . import binding_operations as bindings
+from . import redrive_operations as redrives
 from . import replay_operations as replays
 from . import schedule_operations as schedules
 from . import stream_operations as streams
@@ -44,7 +44,6 @@ __all__ = [
     "Browse",
     "BrowsedReply",
     "Cancel",
-    "CancelRedrive",
     "Consume",
     "CountReply",
     "Credit",
@@ -61,7 +60,6 @@ __all__ = [
     "KickSession",
     "LevelsReply",
     "ListQueues",
-    "ListRedrives",
     "ListSessions",
     "ListTopics",
     "Nack",
@@ -73,8 +71,6 @@ __all__ = [
     "QueueInfoRequest",
     "QueuesReply",
     "Receive",
-    "Redrive",
-    "RedrivesReply",
     "Reply",
     "Request",
     "Send",
@@ -82,9 +78,12 @@ __all__ = [
     "SessionInfoRequest",
     "SessionsReply",
     "SettledReply",
+    "Step",
     "Subscribe",
     "SubscribedReply",
     "TopicTree",
+    "Transact",
+    "TransactedReply",
     "TopicsReply",
     "Unsubscribe",
     "UpdateQueue",
@@ -274,23 +273,6 @@ class ListQueues(msgspec.Struct, array_like=True, tag=20):
     limit: Count = 1000
 
 
-class Redrive(msgspec.Struct, array_like=True, tag=21):
-    request: RequestId
-    source: str
-    target: str = ""
-    rate: float = 0
-    limit: Count = 0
-
-
-class ListRedrives(msgspec.Struct, array_like=True, tag=22):
-    request: RequestId
-
-
-class CancelRedrive(msgspec.Struct, array_like=True, tag=23):
-    request: RequestId
-    redrive: int
-
-
 class BrokerInfoRequest(msgspec.Struct, array_like=True, tag=24):
     request: RequestId
 
@@ -351,6 +333,15 @@ class KickSession(msgspec.Struct, array_like=True, tag=32):
     discard: bool = False
 
 
+class Transact(msgspec.Struct, array_like=True, tag=101):
+    """Requests, to be decoded one by one, that are done together or not at all."""
+
+    request: RequestId
+    steps: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=BATCH_DECODED_MAX)]
+
+
+Step = Send | Publish | streams.Append | Ack | Nack | DeadLetter | schedules.Schedule
+
 Request = (
     Ping
     | Send
@@ -369,9 +360,6 @@ Request = (
     | DeleteQueue
     | QueueInfoRequest
     | ListQueues
-    | Redrive
-    | ListRedrives
-    | CancelRedrive
     | BrokerInfoRequest
     | Publish
     | Subscribe
@@ -385,9 +373,11 @@ Request = (
     | bindings.Unbind
     | bindings.BindingInfoRequest
     | bindings.ListBindings
+    | redrives.Request
     | replays.Replay
     | replays.ListReplays
     | schedules.Request
+    | Transact
     | webhooks.Request
     | streams.Request
 )
@@ -453,11 +443,6 @@ class QueuesReply(msgspec.Struct, array_like=True, tag=73):
     queues: list[QueueInfo]
 
 
-class RedrivesReply(msgspec.Struct, array_like=True, tag=74):
-    request: int
-    redrives: list[RedriveInfo]
-
-
 class CountReply(msgspec.Struct, array_like=True, tag=75):
     request: int
     count: int
@@ -505,6 +490,16 @@ class SessionsReply(msgspec.Struct, array_like=True, tag=82):
     sessions: list[SessionInfo]
 
 
+class TransactedReply(msgspec.Struct, array_like=True, tag=114):
+    """The reply of each step; none, when ``errors`` says which one could not be done."""
+
+    request: int
+    replies: list[
+        SentReply | PublishedReply | streams.AppendedReply | SettledReply | schedules.SchedulesReply
+    ] = []
+    errors: list[ItemError] = []
+
+
 Reply = (
     Welcome
     | Pong
@@ -515,7 +510,6 @@ Reply = (
     | Deliver
     | BrowsedReply
     | QueuesReply
-    | RedrivesReply
     | CountReply
     | BrokerReply
     | PublishedReply
@@ -524,7 +518,9 @@ Reply = (
     | TopicsReply
     | LevelsReply
     | SessionsReply
+    | TransactedReply
     | bindings.BindingsReply
+    | redrives.RedrivesReply
     | replays.ReplaysReply
     | schedules.SchedulesReply
     | webhooks.WebhooksReply
@@ -534,6 +530,7 @@ Reply = (
 # The one table of operations, by the name that PROTOCOL.md gives them.
 OPERATIONS: Final[dict[str, int]] = {
     **bindings.OPERATIONS,
+    **redrives.OPERATIONS,
     **replays.OPERATIONS,
     **schedules.OPERATIONS,
     **streams.OPERATIONS,
@@ -556,9 +553,6 @@ OPERATIONS: Final[dict[str, int]] = {
     "DELETE_QUEUE": 18,
     "QUEUE_INFO": 19,
     "LIST_QUEUES": 20,
-    "REDRIVE": 21,
-    "LIST_REDRIVES": 22,
-    "CANCEL_REDRIVE": 23,
     "BROKER_INFO": 24,
     "PUBLISH": 25,
     "SUBSCRIBE": 26,
@@ -577,7 +571,6 @@ OPERATIONS: Final[dict[str, int]] = {
     "DELIVER": 71,
     "BROWSED": 72,
     "QUEUES": 73,
-    "REDRIVES": 74,
     "COUNT": 75,
     "BROKER": 76,
     "PUBLISHED": 77,
@@ -586,4 +579,6 @@ OPERATIONS: Final[dict[str, int]] = {
     "TOPICS": 80,
     "LEVELS": 81,
     "SESSIONS": 82,
+    "TRANSACT": 101,
+    "TRANSACTED": 114,
 }

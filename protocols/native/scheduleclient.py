@@ -4,28 +4,32 @@ from ...broker.scheduleverbs import Scheduled, ScheduleInfo
 from .bindingclient import Caller
 from .replayclient import ReplayCalls
 
-__all__ = ["ScheduleCalls"]
+__all__ = ["ScheduleCalls", "schedule_fields"]
+
+
+def schedule_fields(message: Scheduled) -> tuple[object, ...]:
+    """A message as it goes into a SCHEDULE."""
+    timing = message.timing
+    return (
+        message.kind,
+        message.name,
+        (timing.delay_ms, timing.period_ms, timing.repeat, timing.cron),
+        message.body,
+        message.attributes,
+        message.ttl_ms,
+        message.priority,
+        message.group,
+        message.dedup_id,
+        message.retain,
+        message.key,
+    )
 
 
 class ScheduleCalls(ReplayCalls):
     """The verbs of schedules."""
 
     async def schedule(self: Caller, message: Scheduled) -> ScheduleInfo:
-        timing = message.timing
-        reply = await self.call(
-            "SCHEDULE",
-            message.kind,
-            message.name,
-            (timing.delay_ms, timing.period_ms, timing.repeat, timing.cron),
-            message.body,
-            message.attributes,
-            message.ttl_ms,
-            message.priority,
-            message.group,
-            message.dedup_id,
-            message.retain,
-            message.key,
-        )
+        reply = await self.call("SCHEDULE", *schedule_fields(message))
         info: ScheduleInfo = reply.schedules[0]
         return info
 

@@ -50,6 +50,7 @@ from .queues import Push, QueueRequests
 from .stream_operations import ListStreams
 from .streams import StreamRequest, StreamRequests, StreamTail
 from .topics import TopicRequests, TopicStream
+from .transactions import TransactionRequests
 
 if TYPE_CHECKING:
     from ...broker.access import Principal
@@ -78,12 +79,14 @@ class _State(enum.IntEnum):
 GREETING, CHECKING, OPEN, CLOSING = _State
 
 
-class NativeSession(ManagementRequests, QueueRequests, TopicRequests, StreamRequests):
+class NativeSession(
+    ManagementRequests, QueueRequests, TopicRequests, StreamRequests, TransactionRequests
+):
     """One native connection, from HELLO to the end.
 
     What is asked about the messages of queues stands in ``queues.py``, about topics in
-    ``topics.py``, about streams and groups in ``streams.py``, what manages the rest in
-    ``managing.py``.
+    ``topics.py``, about streams and groups in ``streams.py``, about several of them together in
+    ``transactions.py``, what manages the rest in ``managing.py``.
     """
 
     def __init__(self, core: "Core", host: Host, now_ms: int) -> None:

@@ -25,7 +25,7 @@ from .consumption import Holder, RemoteFlow, Wire
 from .operations import OPERATIONS
 from .stream_operations import AppendedReply, ChunkReply, GroupEventReply, GroupsReply, StreamsReply
 
-__all__ = ["StreamCalls", "check_chunk", "split_records"]
+__all__ = ["StreamCalls", "check_chunk", "record_fields", "split_records"]
 
 _O = OPERATIONS
 _RECORD_BYTES = 24  # what a record takes in an APPEND beside its texts and bytes, at most
@@ -86,7 +86,7 @@ def split_records(
     return frames, results
 
 
-def _fields(batch: Appending, frame: Sequence[int]) -> tuple[object, ...]:
+def record_fields(batch: Appending, frame: Sequence[int]) -> tuple[object, ...]:
     """The columns of those records as they go into an APPEND."""
     bodies, keys, headers, hash_keys = batch.bodies, batch.keys, batch.headers, batch.hash_keys
     if len(frame) < len(bodies):
@@ -340,7 +340,7 @@ class StreamCalls:
     async def append(self: _Caller, stream: str, batch: Appending) -> list[Position | BraidError]:
         wire = await self.connected()
         frames, results = split_records(stream, batch, self.limits)
-        calls = [wire.call(_O["APPEND"], stream, *_fields(batch, frame)) for frame in frames]
+        calls = [wire.call(_O["APPEND"], stream, *record_fields(batch, frame)) for frame in frames]
         replies = [await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls)
         for frame, reply in zip(frames, replies, strict=True):
             _note_appended(results, frame, reply)

@@ -36,6 +36,7 @@ __all__ = [
     "StreamRequest",
     "StreamRequests",
     "StreamTail",
+    "appending",
 ]
 
 LIST_STREAMS_MAX: Final = 1_000  # in one answer
@@ -294,15 +295,7 @@ class StreamRequests:
     # --- records ---
 
     def on_append(self, request: stream_op.Append, now_ms: int) -> None:
-        for headers in request.headers:
-            if headers:
-                check_attributes(headers, self._limits)
-        batch = Appending(
-            request.bodies,
-            request.keys or [b""] * len(request.bodies),
-            request.headers or None,
-            [_hash_key(each) for each in request.hash_keys] or None,
-        )
+        batch = appending(request, self._limits)
         level, results = self._core.append(self._who, request.stream, batch, now_ms)
         append_appended(self._answers(level), request.request, results)
         self._sends = True
@@ -438,6 +431,19 @@ class StreamRequests:
     def on_delete_group(self, request: stream_op.DeleteGroup, now_ms: int) -> None:
         self._core.delete_group(self._who, request.stream, request.group)
         append_frame(self._answers(_SYNC), op.DoneReply(request.request))
+
+
+def appending(request: stream_op.Append, limits: "Limits") -> Appending:
+    """The records of an APPEND. Raises InvalidArgument, TooLarge."""
+    for headers in request.headers:
+        if headers:
+            check_attributes(headers, limits)
+    return Appending(
+        request.bodies,
+        request.keys or [b""] * len(request.bodies),
+        request.headers or None,
+        [_hash_key(each) for each in request.hash_keys] or None,
+    )
 
 
 def _hash_key(text: str) -> int:

@@ -138,6 +138,12 @@ class TopicRequests:
             stream.wanted -= count
             feed.grant(count)
 
+    def _wait_for_slow(self, now_ms: int) -> None:
+        """Read no more until subscribers that had no room have caught up, or a while has passed."""
+        slow = self._core.topics.slow
+        if slow and self._pause.begin(slow, None, now_ms):
+            self._host.hurry()
+
     def _give_credit(self, stream: TopicStream, count: int) -> None:
         feed = stream.feed
         assert feed is not None
@@ -150,13 +156,11 @@ class TopicRequests:
         for message in request.messages:
             if message.attributes:
                 check_attributes(message.attributes, self._limits)
-        slow = self._core.topics.slow
-        slow.clear()  # what others, who do not wait, have left there
+        self._core.topics.slow.clear()  # what others, who do not wait, have left there
         level, results = self._core.publish(
             self._who, request.topic, request.messages, request.qos, now_ms
         )
-        if slow and self._pause.begin(slow, None, now_ms):
-            self._host.hurry()
+        self._wait_for_slow(now_ms)
         append_published(self._answers(level), request.request, results)
         self._sends = True
 

@@ -32,6 +32,7 @@ from ...broker.message import (
     DEAD_LETTER_TIME,
     DEDUP_ID,
     GROUP_ID,
+    GROUP_SEQUENCE,
     MQTT_QOS,
     MQTT_RETAIN,
     PRIORITY_DEFAULT,
@@ -45,6 +46,7 @@ from ...broker.message import (
     Outgoing,
     unpack_headers,
 )
+from ...broker.schedule import Timing
 from .destinations import (
     Queue,
     TempQueue,
@@ -65,7 +67,6 @@ __all__ = [
     "STOMP_REPLY_TO",
     "Head",
     "HeaderTable",
-    "Schedule",
     "Sending",
 ]
 
@@ -74,7 +75,7 @@ HEAD_CACHED_BYTES_MAX: Final = 512  # packed headers that are longer are not rem
 
 BASE64: Final = "base64:"
 STOMP_REPLY_TO: Final = "stomp-reply-to"  # a reply-to that is no destination
-_JMS: Final = {"JMSXGroupID": GROUP_ID, "JMSXGroupSeq": "group-sequence"}
+_JMS: Final = {"JMSXGroupID": GROUP_ID, "JMSXGroupSeq": GROUP_SEQUENCE}
 PRIORITY: Final = "priority"
 PERSISTENT: Final = "persistent"
 TIMESTAMP: Final = "timestamp"
@@ -100,14 +101,6 @@ _RETAINED_ALWAYS: Final = "always"
 Temporary = Callable[[TempQueue | TempTopic], str]
 
 
-class Schedule(msgspec.Struct, frozen=True):
-    """When a message is to be sent again and again; see docs/schedules.md."""
-
-    cron: str = ""
-    period_ms: int = 0
-    repeat: int = 0
-
-
 class Sending(msgspec.Struct, gc=False):
     """What the headers of a SEND say. ``ttl_ms`` and ``delay_ms`` are as in ``Outgoing``."""
 
@@ -116,7 +109,7 @@ class Sending(msgspec.Struct, gc=False):
     ttl_ms: int = 0
     delay_ms: int = -1
     retain: bool = False
-    schedule: Schedule | None = None
+    timing: Timing | None = None  # of a schedule; its delay stands here
 
     def outgoing(self, body: bytes, attributes: bytes, fifo: bool) -> Outgoing:
         """The message for a queue; ``attributes`` are the headers, packed.
@@ -287,7 +280,7 @@ class HeaderTable:
         if REPLY_TO in headers:
             self._reply_to(stored, headers[REPLY_TO], temporary)
         if dialect.period_header:
-            sending.schedule = self._schedule(headers)
+            sending.timing = self._timing(headers)
 
     def _on_priority(self, sending: Sending, value: str) -> None:
         priority = value.strip(" ")
@@ -325,14 +318,14 @@ class HeaderTable:
         else:
             stored[REPLY_TO] = address(target)
 
-    def _schedule(self, headers: Mapping[str, str]) -> Schedule | None:
+    def _timing(self, headers: Mapping[str, str]) -> Timing | None:
         dialect = self.dialect
-        numbers = [
+        period_ms, repeat = [
             whole_number(dialect, name, headers[name]) if name in headers else 0
             for name in (dialect.period_header, dialect.repeat_header)
         ]
         cron = headers.get(dialect.cron_header, "")
-        return Schedule(cron, *numbers) if cron or any(numbers) else None
+        return Timing(0, period_ms, repeat, cron) if cron or period_ms or repeat else None
 
     # --- out ---
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ...broker import transaction
-from ...broker.errors import BraidError, InvalidArgument
+from ...broker.errors import BraidError
 from ...broker.fifo import FifoQueue
 from ...broker.message import (
     GROUP_ID,
@@ -25,6 +24,7 @@ from ...broker.schedule import Timing
 from ...broker.scheduleverbs import Scheduled, ScheduleKind
 from ...broker.sendrun import RUN_MESSAGES_MIN
 from ...broker.streams import Appending
+from ...broker.transactionverbs import Append, Publish, Schedule, Send, Step
 from ...storage.log import Durability
 from .declaring import ensure_queue
 from .destinations import (
@@ -39,7 +39,7 @@ from .destinations import (
 )
 from .dialects import Refused
 from .frames import Frame, FrameBuffer
-from .headers import Schedule, Sending
+from .headers import Sending
 from .runs import SendShape, receipts_for
 from .scheduling import ACTION, MANAGEMENT, manage
 
@@ -109,8 +109,10 @@ class Sender:
             if self._is_for_later(target, sending):
                 self.flush(now_ms)
                 if session.is_open:
-                    level = self._schedule(target, sending, frame.body, now_ms)
-                    session.answer(level, receipt)
+                    message = self._scheduled(target, sending, frame.body)
+                    session.core.schedule(session.who, message, now_ms)
+                    session.check_congestion()
+                    session.answer(Durability.SYNC, receipt)
                 return
             item = self._item(target, sending, frame.body)
             self._pattern = self._shape = None
@@ -202,10 +204,15 @@ class Sender:
         session, headers = self._session, frame.headers
         session.transactions.check_open(headers)
         self.flush(now_ms)
-        if session.is_open:
-            steps = self._steps(headers.get("destination", ""), frame, now_ms)
-            session.transactions.add(headers, steps, len(frame.body))
-            session.answer(Durability.MEMORY, receipt)
+        if not session.is_open:
+            return
+        targets = self._targets(headers.get("destination", ""), headers, now_ms)
+        if targets == [MANAGEMENT] and self._manages(headers):
+            manage(session, headers, receipt, now_ms)  # at once, as ActiveMQ does
+            return
+        steps = self._steps(targets, frame, now_ms)
+        session.transactions.add(headers, steps, len(frame.body))
+        session.answer(Durability.MEMORY, receipt)
 
     def flush(self, now_ms: int) -> None:
         """Do what was put together."""
@@ -287,30 +294,25 @@ class Sender:
         queue = session.core.queues.get(target.name)
         return sending.outgoing(body, attributes, isinstance(queue, FifoQueue))
 
-    def _steps(
-        self, destination: str, frame: Frame, now_ms: int, targets: list[Plain] | None = None
-    ) -> list[transaction.Step]:
+    def _steps(self, targets: list[Plain], frame: Frame, now_ms: int) -> list[Step]:
         """The same as steps of a transaction."""
         session = self._session
-        if targets is None:
-            targets = self._targets(destination, frame.headers, now_ms)
-        steps: list[transaction.Step] = []
+        steps: list[Step] = []
         for target in targets:
             sending = session.headers.sending(
                 frame.headers, now_ms, session.temporary.reply_address
             )
             if self._is_for_later(target, sending):
-                raise InvalidArgument(
-                    "nothing can be scheduled in a transaction, or by a composite destination"
-                )
+                steps.append(Schedule(self._scheduled(target, sending, frame.body)))
+                continue
             item = self._item(target, sending, frame.body)
             if isinstance(item, Outgoing):
-                steps.append(transaction.Send(target.name, item))
+                steps.append(Send(target.name, item))
             elif isinstance(item, Posted):
-                steps.append(transaction.Publish(target.name, item))
+                steps.append(Publish(target.name, item))
             else:
                 body, key, packed = item
-                steps.append(transaction.Append(target.name, Appending([body], [key], [packed])))
+                steps.append(Append(target.name, Appending([body], [key], [packed])))
         return steps
 
     def _send_all(
@@ -320,7 +322,7 @@ class Sender:
         session = self._session
         level = Durability.MEMORY
         if targets:
-            steps = self._steps("", frame, now_ms, targets)
+            steps = self._steps(targets, frame, now_ms)
             with session.publishing(now_ms):
                 level, _ = session.core.transact(session.who, steps, now_ms)
             session.check_congestion()
@@ -328,17 +330,16 @@ class Sender:
 
     def _is_for_later(self, target: Plain, sending: Sending) -> bool:
         """Whether a message is a schedule, rather than one that waits in its queue."""
-        if sending.schedule is not None:
+        if sending.timing is not None:
             return True
         if self._session.dialect.period_header:  # there even a delay is something to list
             return sending.delay_ms > 0
         return sending.delay_ms >= 0 and not isinstance(target, Queue)
 
-    def _schedule(self, target: Plain, sending: Sending, body: bytes, now_ms: int) -> Durability:
-        """Have a message sent later, once or often; what to wait for."""
-        session = self._session
-        asked = sending.schedule or Schedule()
-        timing = Timing(max(sending.delay_ms, 0), asked.period_ms, asked.repeat, asked.cron)
+    def _scheduled(self, target: Plain, sending: Sending, body: bytes) -> Scheduled:
+        """A message that is to be sent later, once or often."""
+        asked = sending.timing or Timing()
+        timing = msgspec.structs.replace(asked, delay_ms=max(sending.delay_ms, 0))
         sending.delay_ms = -1
         item = self._item(target, sending, body)
         kind: ScheduleKind
@@ -350,7 +351,7 @@ class Sender:
         else:
             kind = "stream"
             _, key, attributes = item
-        message = Scheduled(
+        return Scheduled(
             kind=kind,
             name=target.name,
             timing=timing,
@@ -363,9 +364,6 @@ class Sender:
             retain=sending.retain,
             key=key,
         )
-        session.core.schedule(session.who, message, now_ms)
-        session.check_congestion()
-        return Durability.SYNC
 
 
 def _copy(item: _Item, body: bytes) -> _Item:

@@ -7,8 +7,8 @@ end with the connection: aborted.
 
 from typing import TYPE_CHECKING, Final
 
-from ...broker import transaction
 from ...broker.errors import LimitExceeded, TooLarge
+from ...broker.transactionverbs import Ack, DeadLetter, Nack, Step
 from ...storage.log import Durability
 from .acknowledging import REJECTED, Held, by_queue
 from .dialects import Refused
@@ -30,7 +30,7 @@ class _Open:
     __slots__ = ("bytes", "count", "steps", "taken")
 
     def __init__(self) -> None:
-        self.steps: list[transaction.Step] = []
+        self.steps: list[Step] = []
         self.taken: list[tuple[Subscription, dict[int, Held]]] = []
         self.count = 0
         self.bytes = 0
@@ -61,7 +61,7 @@ class Transactions:
         """Raise Refused unless the transaction that a frame names was begun."""
         self._get(headers)
 
-    def add(self, headers: dict[str, str], steps: list[transaction.Step], size: int) -> None:
+    def add(self, headers: dict[str, str], steps: list[Step], size: int) -> None:
         """Add what is to be sent, with a body of ``size``. Raises LimitExceeded, TooLarge."""
         found = self._get(headers)
         self._count(found, len(steps))
@@ -88,11 +88,11 @@ class Transactions:
         self._count(found, len(taken))
         for queue, receipts in by_queue(taken).items():
             if means == "requeue":
-                found.steps.append(transaction.Nack(queue, receipts))
+                found.steps.append(Nack(queue, receipts))
             elif means == "ack" or not self._session.acknowledging.buries(queue):
-                found.steps.append(transaction.Ack(queue, receipts))
+                found.steps.append(Ack(queue, receipts))
             else:
-                found.steps.append(transaction.DeadLetter(queue, receipts, REJECTED))
+                found.steps.append(DeadLetter(queue, receipts, REJECTED))
 
     def _count(self, found: _Open, count: int) -> None:
         most = self._session.limits.transaction_steps_max

@@ -8,6 +8,7 @@ import pytest
 from braidmq.broker import transaction
 from braidmq.broker.index import LSN_MASK
 from braidmq.broker.queue import Queue
+from braidmq.broker.transactionverbs import Send
 from braidmq.storage import FileLog
 from tests.sim.transaction_world import TransactionWorld
 from tests.sim.worlds import Patch, check_caught
@@ -39,7 +40,7 @@ def steps_are_done_while_they_are_checked(patch: pytest.MonkeyPatch) -> None:
 
     def checking(self, step):
         check(self, step)
-        if isinstance(step, transaction.Send) and step.queue == "out":
+        if isinstance(step, Send) and step.queue == "out":
             self._steps.pop()()
 
     patch.setattr(transaction._Transaction, "check", checking)

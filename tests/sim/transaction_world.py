@@ -27,7 +27,7 @@ from braidmq.broker.publishing import Posted
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.broker.streams import Appending
-from braidmq.broker.transaction import Ack, Append, Publish, Send, Step
+from braidmq.broker.transactionverbs import Ack, Append, Publish, Send, Step
 from braidmq.storage.log import Durability, Job
 from tests.sim.audit import Broken
 from tests.sim.clients import Client

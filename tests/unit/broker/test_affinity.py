@@ -14,7 +14,7 @@ from braidmq.broker.message import (
     pack_headers,
     unpack_headers,
 )
-from braidmq.broker.transaction import Send
+from braidmq.broker.transactionverbs import Send
 from tests.broker_harness import Collector, Harness, sent
 
 LAST = "-1"

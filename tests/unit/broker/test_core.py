@@ -25,7 +25,7 @@ from braidmq.broker.schedulecore import ScheduleCore
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.streamcore import StreamCore
 from braidmq.broker.topiccore import TopicCore
-from braidmq.broker.transaction import Send
+from braidmq.broker.transactionverbs import Send
 from braidmq.broker.webhookcore import WebhookCore
 from braidmq.storage.log import Durability
 from tests.broker_harness import Collector, Harness

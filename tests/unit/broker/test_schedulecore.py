@@ -28,6 +28,7 @@ def broker():
     broker.declare()
     broker.declare("f", fifo=True)
     broker.core.declare_stream(SYSTEM, "s", StreamSettings(record_bytes_max=500), 1, START_MS)
+    broker.core.declare_stream(SYSTEM, "large", StreamSettings(), 1, START_MS)
     return broker
 
 
@@ -130,6 +131,7 @@ def test_what_there_is_not(broker):
         ({"body": bytes(1_001)}, TooLarge),
         ({"kind": "topic", "name": "t", "body": bytes(1_001)}, TooLarge),
         ({"kind": "stream", "name": "s", "body": bytes(500)}, TooLarge),
+        ({"kind": "stream", "name": "large", "body": bytes(1_001)}, TooLarge),
         ({"kind": "topic", "name": "t/#"}, InvalidArgument),
         ({"kind": "topic", "name": "$SYS/x"}, PermissionDenied),
         ({"priority": 10}, InvalidArgument),

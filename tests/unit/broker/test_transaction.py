@@ -18,14 +18,26 @@ from braidmq.broker.errors import (
     TooLarge,
 )
 from braidmq.broker.limits import Limits, SessionPolicy
-from braidmq.broker.message import Delivery, Outgoing, Sent
+from braidmq.broker.message import Delivery, Outgoing, Sent, unpack_headers
 from braidmq.broker.publishing import Posted
+from braidmq.broker.schedule import Timing
+from braidmq.broker.scheduleverbs import Scheduled
 from braidmq.broker.streams import Appending
-from braidmq.broker.transaction import Ack, Append, DeadLetter, Nack, Publish, Send, Step
+from braidmq.broker.transactionverbs import (
+    Ack,
+    Append,
+    DeadLetter,
+    Nack,
+    Publish,
+    Schedule,
+    Send,
+    Step,
+)
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
 from tests.fanout_harness import bind, declare_stream, records
+from tests.schedule_harness import listed, schedule
 from tests.topic_client import Client
 
 
@@ -52,6 +64,11 @@ def done(queue: str, *deliveries: Delivery) -> Ack:
 
 def back(queue: str, *deliveries: Delivery, **fields: Any) -> Nack:
     return Nack(queue, [each.receipt for each in deliveries], **fields)
+
+
+def later(name: str, body: bytes = b"x", kind: Any = "queue", **fields: Any) -> Schedule:
+    fields.setdefault("timing", Timing(1_000))
+    return Schedule(Scheduled(kind=kind, name=name, body=body, **fields))
 
 
 def transact(broker: Any, *steps: Step) -> list[Any]:
@@ -220,7 +237,13 @@ def test_each_step_needs_its_right(broker):
     hashed = "$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA"
     rule = Rule("allow", ("queue:Send",), ("q",))
     who = Access([User("u", hashed, (rule,))]).principal("u")
-    for step in post("t", b"x"), write("s", b"x"), Ack("q", [(1, 1)]), put("other", b"x"):
+    for step in (
+        post("t", b"x"),
+        write("s", b"x"),
+        Ack("q", [(1, 1)]),
+        put("other", b"x"),
+        later("b"),
+    ):
         with pytest.raises(PermissionDenied) as caught:
             broker.core.transact(who, [put("q", b"x"), step], broker.clock.ms)
         assert caught.value.step == 1
@@ -475,3 +498,78 @@ def test_a_dead_letter_takes_room_that_later_steps_cannot_have():
     broker.send(b"1")
     (one,) = broker.receive(1)
     refused(broker, 1, QueueFull, dead("q", one), put("dlq", b"x"))
+
+
+# Schedules ----------------------------------------------------------------------------------------
+
+
+def test_schedules_stand_in_the_frame_of_the_rest_and_are_sent_later():
+    broker = DiskBroker()
+    broker.declare("q")
+    declare_stream(broker, "s")
+    frames = broker.log.statistics().frames
+    steps = later("q", b"1", timing=Timing(1_000, 500, 1)), put("q", b"now")
+    results = transact(broker, *steps, later("s", b"2", "stream"), later("t", b"3", "topic"))
+    assert broker.log.statistics().frames == frames + 1
+    assert [results[index].id for index in (0, 2, 3)] == [1, 2, 3]
+    for restarted in (False, True):
+        if restarted:
+            broker = broker.restarted()
+        assert broker.bodies("q") == [b"now"]
+        assert [(each.id, each.kind, each.fired) for each in listed(broker)] == [
+            (1, "queue", 0),
+            (2, "stream", 0),
+            (3, "topic", 0),
+        ]
+    broker.advance(1_000)
+    assert broker.bodies("q") == [b"now", b"1"]
+    assert records(broker, "s") == {0: [b"2"]}
+    broker.advance(500)
+    assert broker.bodies("q") == [b"now", b"1", b"1"]
+    assert listed(broker) == []
+
+
+def test_schedules_are_on_disk_whatever_the_other_steps_are(broker):
+    broker.declare("memory", durability=Durability.MEMORY)
+    steps = [put("memory", b"x"), later("memory")]
+    assert broker.core.transact(SYSTEM, steps, broker.clock.ms)[0] is Durability.SYNC
+
+
+def test_the_messages_of_schedules_say_which_they_are(broker):
+    broker.declare("q")
+    schedule(broker, Timing(1_000))
+    transact(broker, *[later("q")] * 10)  # the numbers of which have one digit, or two
+    broker.advance(1_000)
+    headers = [unpack_headers(each.attributes) for each in broker.receive(11)]
+    assert [each["schedule-id"] for each in headers] == [str(n) for n in range(1, 12)]
+
+
+def test_a_schedule_is_refused_with_the_rest(broker):
+    broker.declare("q")
+    cases = [
+        (NotFound, later("none")),
+        (InvalidArgument, later("q", timing=Timing(-1))),
+        (InvalidArgument, later("t/#", kind="topic")),
+        (PermissionDenied, later("$SYS/t", kind="topic")),
+    ]
+    for error, step in cases:
+        message = step.message
+        said = refused(broker, 2, error, put("q", b"x"), later("q"), step)
+        assert f"schedule to {message.kind} {message.name!r}" in said
+    refused(broker, 1, NotFound, later("q"), put("none", b"x"))
+    assert (broker.bodies("q"), listed(broker)) == ([], [])
+
+
+def test_schedules_of_a_transaction_have_their_limits_together():
+    broker = Harness(limits=Limits(schedules_max=3))
+    broker.declare("q")
+    schedule(broker, Timing(1_000))
+    refused(broker, 2, LimitExceeded, *[later("q")] * 3)
+    assert len(transact(broker, *[later("q")] * 2)) == 2
+    broker = Harness(limits=Limits(schedules_bytes_max=4_000))
+    broker.declare("q")
+    refused(broker, 2, LimitExceeded, *[later("q", bytes(1_500))] * 3)
+    broker = Harness(limits=Limits(transaction_steps_max=2, transaction_bytes_max=6_000))
+    broker.declare("q")
+    refused(broker, 2, LimitExceeded, *[later("q")] * 3)
+    refused(broker, 1, TooLarge, *[later("q", bytes(2_500))] * 2)

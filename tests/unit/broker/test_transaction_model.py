@@ -18,7 +18,7 @@ from braidmq.broker.errors import BraidError, LeaseLost, QueueFull
 from braidmq.broker.message import Delivery, Outgoing, Sent
 from braidmq.broker.publishing import Posted
 from braidmq.broker.streams import Appending
-from braidmq.broker.transaction import Ack, Append, Nack, Publish, Send, Step
+from braidmq.broker.transactionverbs import Ack, Append, Nack, Publish, Send, Step
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.fanout_harness import bind, declare_stream, records

@@ -1,4 +1,7 @@
-"""Transactions for people: nothing happens before the end of the block, then all of it or none."""
+"""Transactions for people: nothing happens before the end of the block, then all of it or none.
+
+The same in process and over the wire.
+"""
 
 import asyncio
 
@@ -8,18 +11,22 @@ from braidmq.broker import (
     Broker,
     InvalidArgument,
     LeaseLost,
+    LimitExceeded,
     Limits,
     NotFound,
     QueueFull,
+    TooLarge,
     Unavailable,
 )
 from braidmq.broker.recordreader import Position
 from tests.faces import opened
 
+BOTH = pytest.mark.parametrize("where", ["local", "remote"])
 
-@pytest.fixture
-async def broker():
-    async with Broker() as broker:
+
+@pytest.fixture(params=["local", "remote"])
+async def broker(request):
+    async with opened(request.param) as broker:
         await broker.declare_queue("in")
         await broker.declare_queue("out")
         await broker.declare_stream("kept")
@@ -126,8 +133,9 @@ async def test_messages_of_topics_are_settled_too(broker):
         assert (await broker.verbs.session_info("d")).messages == 0
 
 
-async def test_cancelled_while_it_is_kept_it_is_all_there(tmp_path):
-    async with Broker(tmp_path) as broker:
+@BOTH
+async def test_cancelled_while_it_is_kept_it_is_all_there(where, tmp_path):
+    async with opened(where, path=str(tmp_path)) as broker:
         await broker.declare_queue("in")
         await broker.queue("in").send(b"x")
         (message,) = await broker.queue("in").receive()
@@ -177,11 +185,19 @@ async def test_a_transaction_is_entered_once(broker):
     assert await bodies(broker, "out") == [b"x"]
 
 
-async def test_the_limits_of_the_broker_hold():
-    async with Broker(limits=Limits(transaction_steps_max=1)) as broker:
-        with pytest.raises(NotFound):
-            async with broker.transaction() as tx:
-                tx.send("none", b"x")
+@BOTH
+async def test_the_limits_of_the_broker_hold(where):
+    limits = Limits(transaction_steps_max=2, transaction_bytes_max=3_000)
+    async with opened(where, limits) as broker:
+        await broker.declare_queue("out")
+        for size, error in (1, LimitExceeded), (2_000, TooLarge):
+            with pytest.raises(error) as caught:
+                async with broker.transaction() as tx:
+                    for _ in range(3):
+                        tx.send("out", bytes(size))
+            assert type(caught.value) is error
+            assert caught.value.step == (2 if error is LimitExceeded else 1)
+        assert await bodies(broker, "out") == []
         closed = broker
     with pytest.raises(Unavailable):
         async with closed.transaction() as tx:
@@ -191,7 +207,52 @@ async def test_the_limits_of_the_broker_hold():
             tx.send("none", b"x")
 
 
-async def test_no_wire_carries_transactions():
-    async with opened("remote") as broker:
-        with pytest.raises(InvalidArgument, match="in their own process"):
-            broker.transaction()
+async def test_a_dead_letter_is_a_step(broker):
+    await broker.declare_queue("dead")
+    await broker.declare_queue("mortal", dead_letter="dead", max_receives=5)
+    await broker.queue("mortal").send(b"x")
+    (message,) = await broker.queue("mortal").receive()
+    async with broker.transaction() as tx:
+        tx.dead_letter(message, "because")
+        tx.send("out", b"y")
+    assert message.settled and tx.results[0] is None
+    (dead,) = [each async for each in broker.queue("dead").browse()]
+    assert dead.headers["dead-letter-reason"] == "because"
+
+
+async def test_what_is_to_be_sent_later_is_scheduled_with_the_rest(broker):
+    with pytest.raises(NotFound):
+        async with broker.transaction() as tx:
+            tx.schedule(b"never", queue="out", delay=60)
+            tx.send("none", b"x")
+    async with broker.transaction() as tx:
+        tx.schedule(b"later", queue="out", delay=60, headers={"h": "v"}, priority=7)
+        tx.schedule(b"often", topic="t", every=5)
+        tx.schedule(b"r", stream="kept", cron="0 4 * * *", key="k")
+    found = [info async for info in broker.schedules()]
+    assert tx.results == found
+    assert [(info.kind, info.timing.repeat) for info in found] == [
+        ("queue", 0),
+        ("topic", -1),
+        ("stream", 0),
+    ]
+    with pytest.raises(InvalidArgument, match="one target"):
+        async with broker.transaction() as tx:
+            tx.schedule(b"x", queue="out", topic="t")
+    with pytest.raises(InvalidArgument, match="a body is bytes"):
+        async with broker.transaction() as tx:
+            tx.schedule("x", queue="out")
+
+
+async def test_as_much_as_a_frame_holds_goes_over_a_wire():
+    limits = Limits(frame_bytes_max=1_000_000, body_bytes_max=200_000)
+    async with opened("remote", limits) as broker:
+        await broker.declare_queue("out")
+        async with broker.transaction() as tx:
+            for _ in range(9):
+                tx.send("out", bytes(110_000))
+        with pytest.raises(TooLarge, match="over a connection"):
+            async with broker.transaction() as tx:
+                for _ in range(10):
+                    tx.send("out", bytes(110_000))
+        assert (await broker.queue("out").info()).messages == 9

@@ -56,6 +56,18 @@ def test_a_stream_is_cut_into_the_same_frames_however_it_arrives():
         assert len(buffer) == 0
 
 
+def test_more_may_come_while_somebody_still_looks_at_a_frame():
+    """An error in a reference cycle does, until the collector comes."""
+    buffer = frames.FrameBuffer(100)
+    stream = framed(b"one") + framed(b"two") + framed(b"three")
+    views = []
+    for at in range(0, len(stream), 5):
+        buffer.feed(stream[at : at + 5])
+        while (view := buffer.next_frame()) is not None:
+            views.append(view)
+    assert views == [b"one", b"two", b"three"]
+
+
 def test_a_frame_that_is_too_long_is_refused_by_its_length_alone():
     buffer = frames.FrameBuffer(100)
     buffer.feed((101).to_bytes(4, "big"))

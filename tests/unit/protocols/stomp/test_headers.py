@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braidmq.broker import message as m
+from braidmq.broker.schedule import Timing
 from braidmq.protocols.mqtt import headers as mqtt
 from braidmq.protocols.mqtt import publish as packets
 from braidmq.protocols.mqtt.primitives import is_text
@@ -153,8 +154,8 @@ def test_delays_and_schedules() -> None:
             "AMQ_SCHEDULED_CRON": "0 * * * *",
         }
     )
-    assert found == hd.Sending({}, delay_ms=5, schedule=hd.Schedule("0 * * * *", 6, 7))
-    assert sending({"AMQ_SCHEDULED_CRON": "* * * * *"}).schedule == hd.Schedule("* * * * *")
+    assert found == hd.Sending({}, delay_ms=5, timing=Timing(0, 6, 7, "0 * * * *"))
+    assert sending({"AMQ_SCHEDULED_CRON": "* * * * *"}).timing == Timing(cron="* * * * *")
     with pytest.raises(Refused, match="AMQ_SCHEDULED_REPEAT"):
         sending({"AMQ_SCHEDULED_REPEAT": "-1"})
 

@@ -163,6 +163,13 @@ class TestScheduled:
         world.harness.advance(10_000)
         assert peer.bodies() == [b"x"] * 3
 
+    def test_it_comes_to_all_destinations_of_a_composite(self, world):
+        peer = world.peer()
+        peer.send("/queue/a,/queue/b", b"x", AMQ_SCHEDULED_DELAY="1000")
+        assert [info.name for info in self.schedules(world)] == ["a", "b"]
+        world.harness.advance(1_000)
+        assert world.harness.bodies("a") == world.harness.bodies("b") == [b"x"]
+
     def test_times_of_cron_must_be_some(self, world):
         headers = {"destination": "/queue/a", "AMQ_SCHEDULED_CRON": "never"}
         assert world.peer().error("SEND", headers).command == "ERROR"

@@ -3,6 +3,7 @@
 import pytest
 
 from braidmq.protocols.stomp.transactions import NAME_BYTES_MAX, TRANSACTIONS_MAX
+from tests.schedule_harness import listed
 from tests.stomp_peer import World
 
 
@@ -155,13 +156,53 @@ def test_the_name_of_a_transaction_is_bounded():
     assert f"at most {NAME_BYTES_MAX} bytes" in error.headers["message"]
 
 
-def test_nothing_with_a_time_of_its_own_is_in_a_transaction(world):
-    peer = world.peer(dialect="rabbitmq")
+@pytest.mark.parametrize(
+    ("dialect", "destination", "headers"),
+    [
+        ("activemq", "/queue/a", {"AMQ_SCHEDULED_DELAY": "1000"}),
+        ("activemq", "/queue/a,/topic/b", {"AMQ_SCHEDULED_PERIOD": "1000"}),
+        ("rabbitmq", "/topic/b", {"x-delay": "1000"}),
+    ],
+)
+def test_what_is_to_be_sent_later_is_scheduled_with_the_commit(
+    world, dialect, destination, headers
+):
+    peer = world.peer(dialect=dialect)
+    kinds = [kind for kind in ("queue", "topic") if kind in destination]
+    for kind, name in ("queue", "a"), ("topic", "b"):
+        peer.subscribe(f"/{kind}/{name}", id=kind)
+    for number, end in enumerate(("ABORT", "COMMIT")):
+        peer.ask("BEGIN", {"transaction": "x"})
+        body = b"%d" % number
+        assert peer.send(destination, body, transaction="x", **headers) == []
+        world.harness.advance(400)
+        assert listed(world.harness) == []
+        peer.sure(end, {"transaction": "x"})
+    assert [info.kind for info in listed(world.harness)] == kinds
+    world.harness.advance(999)
+    assert peer.bodies() == []
+    world.harness.advance(1)
+    assert peer.bodies() == [b"1"] * len(kinds)
+
+
+def test_a_schedule_and_the_rest_are_all_or_nothing(world):
+    world.harness.declare("full", messages_max=1)
+    world.harness.send(b"1", name="full")
+    peer = world.peer()
     peer.ask("BEGIN", {"transaction": "x"})
-    error = peer.error(
-        "SEND", {"destination": "/topic/a", "transaction": "x", "x-delay": "5"}, b"1"
-    )
-    assert "scheduled" in error.headers["message"]
+    peer.send("/queue/a", b"later", transaction="x", AMQ_SCHEDULED_DELAY="1000")
+    peer.send("/queue/full", b"2", transaction="x")
+    peer.error("COMMIT", {"transaction": "x"})
+    assert listed(world.harness) == []
+
+
+def test_schedules_are_managed_at_once(world):
+    peer = world.peer()
+    peer.send("/queue/a", b"later", AMQ_SCHEDULED_DELAY="1000")
+    peer.ask("BEGIN", {"transaction": "x"})
+    management = "/topic/ActiveMQ.Scheduler.Management"
+    peer.send(management, b"", transaction="x", AMQ_SCHEDULER_ACTION="REMOVEALL")
+    assert listed(world.harness) == []
 
 
 def test_a_dead_letter_and_the_rest_are_all_or_nothing(world):
