@@ -14,16 +14,20 @@ import msgpack
 __all__ = [
     "ACK",
     "BROKER_INFO",
+    "BROWSE",
     "CANCEL",
     "CONSUME",
     "CREDIT",
     "DECLARE_QUEUE",
+    "LIST_SCHEDULES",
     "LIST_SESSIONS",
     "NACK",
     "PURGE",
     "QUEUE_INFO",
     "RECEIVE",
+    "SCHEDULE",
     "SEND",
+    "TRANSACT",
     "Delivered",
     "Gone",
     "Refusal",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 HELLO, PING, SEND, RECEIVE, CONSUME, CREDIT, CANCEL, ACK, NACK = 1, 2, 3, 4, 5, 6, 7, 8, 9
+BROWSE, SCHEDULE, LIST_SCHEDULES, TRANSACT = 12, 96, 97, 101
 PURGE, DECLARE_QUEUE, QUEUE_INFO, BROKER_INFO, LIST_SESSIONS = 13, 16, 19, 24, 30
 WELCOME, ERROR, DELIVER = 65, 67, 71
 
