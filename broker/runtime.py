@@ -218,6 +218,8 @@ class Broker(BrokerFace):
         assert self._verbs is not None and self._housekeeping is not None
         self._verbs.close()
         self._stopping.set()
+        if self._timer is not None:
+            self._timer.cancel()
         await self._housekeeping
         core = self.core
         try:
@@ -228,8 +230,6 @@ class Broker(BrokerFace):
             logger.warning("the broker was closed without a checkpoint: %s", error)
         finally:
             self._running = False
-            if self._timer is not None:
-                self._timer.cancel()
             core.log.close()
             if core.memory is not core.log:
                 core.memory.close()
@@ -258,6 +258,8 @@ class Broker(BrokerFace):
         self._arm()
 
     def _arm(self) -> None:
+        if self._stopping.is_set():
+            return  # what is due is due at the next start: behind a checkpoint it would be replayed
         deadline = self.core.next_deadline()
         if deadline is None or (self._timer is not None and deadline >= self._timer_ms):
             return

@@ -44,6 +44,22 @@ async def test_in_memory_nothing_is_on_disk(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+async def test_nothing_is_due_behind_the_last_checkpoint(tmp_path, monkeypatch):
+    checkpoint = FileLog.checkpoint
+
+    def slow(log):
+        yield from checkpoint(log)
+        yield lambda: time.sleep(0.02)  # a thread: meanwhile a timer of the loop could strike
+
+    async with Broker(tmp_path / "data") as broker:
+        await broker.declare_queue("q")
+        await broker.schedule(b"x", queue="q", every=0.001, repeat=-1)
+        monkeypatch.setattr(FileLog, "checkpoint", slow)
+    async with Broker(tmp_path / "data") as broker:
+        assert broker.report is not None and broker.report.bytes_replayed == 0
+        assert (await take(broker.queue("q"), wait=10)).body == b"x"
+
+
 async def test_what_was_sent_is_there_after_a_restart(tmp_path):
     async with Broker(tmp_path / "data") as broker:
         queue = await broker.declare_queue("q", max_receives=3, dead_letter="dead")
