@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from .campaign import Campaign
+from .campaign import Campaign, cycles
 from .mqtt_campaign import MqttCampaign
 from .queue_campaign import QueueCampaign
+from .schedule_campaign import ScheduleCampaign
 from .stomp_campaign import StompCampaign
 from .stream_campaign import StreamCampaign
 
@@ -17,3 +18,5 @@ DIALECTS: dict[str, Callable[[Path, Path, int], Campaign]] = {
     "streams": StreamCampaign,
     "stomp": StompCampaign,
 }
+if cycles(0):  # in `make test` they have test_schedule_seeded.py alone, because each drain waits
+    DIALECTS["schedules"] = ScheduleCampaign

@@ -1,25 +1,16 @@
 """The harness for STOMP against a daemon with a bug in it: kills show every one of them.
 
-As ``test_mqtt_seeded.py``: the daemon is ours, and a module that Python runs first replaces one
-method of it by one that is wrong.
+As ``test_mqtt_seeded.py``.
 """
 
-import asyncio
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.figures import figures
-
-from .daemon import Daemon
+from .seeding import check_noticed
 from .stomp_campaign import StompCampaign
-from .stomp_wire import Gone
-from .stream_planting import SLOW_DISK, planted
 
 pytestmark = [pytest.mark.slow]
-
-CYCLES_MAX = 40
 
 # What is wrong, and what of it the audit has to notice, beside whatever else it does.
 BUGS = {
@@ -94,27 +85,5 @@ BUGS = {
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.replace(" ", "-"))
 async def test_a_daemon_with_a_bug_is_caught(tmp_path: Path, request, bug: str) -> None:
-    code, kinds = BUGS[bug]
-    environment = planted(tmp_path, SLOW_DISK + code)
     campaign = StompCampaign(tmp_path / "data", tmp_path, seed=41)
-    campaign.guard_seconds = 1.0  # something is missing: there is nothing to wait for
-    rng, journal = campaign.rng, campaign.journal
-
-    async def kill(daemon: Daemon) -> None:
-        await asyncio.sleep(rng.uniform(0.2, 0.6))
-        await daemon.kill()
-
-    def noticed() -> bool:
-        return bool(journal.found().keys() & kinds)
-
-    cycle = 0
-    while not noticed() and cycle < CYCLES_MAX:
-        cycle += 1
-        await campaign.cycle(kill, campaign.daemon((), environment))
-        async with campaign.daemon((), environment) as daemon:
-            with suppress(Gone):  # some bugs show themselves by an error
-                await campaign.begun(daemon)
-                if not noticed():
-                    await campaign.drain(daemon)
-    figures(request, f"noticed in cycle {cycle}: {', '.join(journal.found())}")
-    assert noticed(), "\n".join([campaign.line, *journal.findings])
+    await check_noticed(request, campaign, *BUGS[bug])
