@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .campaign import Campaign, cycles
+from .move_campaign import MoveCampaign
 from .mqtt_campaign import MqttCampaign
 from .queue_campaign import QueueCampaign
 from .schedule_campaign import ScheduleCampaign
@@ -20,3 +21,4 @@ DIALECTS: dict[str, Callable[[Path, Path, int], Campaign]] = {
 }
 if cycles(0):  # in `make test` they have test_schedule_seeded.py alone, because each drain waits
     DIALECTS["schedules"] = ScheduleCampaign
+    DIALECTS["transactions"] = MoveCampaign  # and these test_move_audit.py

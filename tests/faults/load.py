@@ -32,7 +32,7 @@ from .wire import (
     Wire,
 )
 
-__all__ = ["Load", "declare", "drain", "message_counts"]
+__all__ = ["ENDING_CODES", "Load", "declare", "drain", "message_counts"]
 
 UNKNOWN_CODES = {"broker-failed", "disconnected"}  # refused, but perhaps taken before
 ENDING_CODES = UNKNOWN_CODES | {"unavailable"}

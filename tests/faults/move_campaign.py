@@ -14,12 +14,15 @@ phantom      a number that nobody sent, or that a transaction moved which was re
 import asyncio
 import itertools
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from .actors import busy_until
 from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .journal import Journal, body_of, parse_body
+from .load import ENDING_CODES
 from .waiting import GUARD_SECONDS
 from .wire import (
     ACK,
@@ -105,34 +108,27 @@ class MoveCampaign(Campaign):
         wire.abort()
 
     async def under_load(self, daemon: Daemon, fault: Fault) -> None:
-        actors = [asyncio.ensure_future(self._act(self._produce, daemon.port))]
-        actors += [
-            asyncio.ensure_future(self._act(self._move, daemon.port)) for _ in range(_MOVERS)
-        ]
-        try:
-            await fault(daemon)
-        finally:
-            for actor in actors:
-                actor.cancel()
-            ended = await asyncio.gather(*actors, return_exceptions=True)
-        for outcome in ended:
-            if isinstance(outcome, Exception):
-                raise outcome
+        behaviours = [self._produce, *[self._move] * _MOVERS]
+        wires: list[Wire] = []
+        actors = [self._act(each, daemon.port, wires) for each in behaviours]
 
-    async def _act(self, behaviour: Any, port: int) -> None:
-        wire = None
+        def hang_up() -> None:
+            for wire in wires:
+                wire.abort()
+
+        await busy_until(fault(daemon), actors, Gone, hang_up)
+
+    async def _act(
+        self, behaviour: Callable[[Wire], Awaitable[None]], port: int, wires: list[Wire]
+    ) -> None:
+        wire = await Wire.open(port)
+        wires.append(wire)
         try:
-            wire = await Wire.open(port)
             while True:
                 await behaviour(wire)
-        except Gone:
-            pass
         except Refusal as refusal:
-            if refusal.code not in ("broker-failed", "disconnected", "unavailable"):
+            if refusal.code not in ENDING_CODES:
                 raise
-        finally:
-            if wire is not None:
-                wire.abort()
 
     async def _produce(self, wire: Wire) -> None:
         numbers = [next(self._numbers) for _ in range(self.rng.randint(1, 8))]
@@ -159,15 +155,16 @@ class MoveCampaign(Campaign):
             steps.append([SEND, 5, "nowhere", [[b""]]])
         else:
             journal.may_be_moved.update(numbers)
-        reply = await wire.call(TRANSACT, steps)
-        if not refused:
-            assert not reply[3:] or not reply[3], reply
-            assert len(reply[2]) == len(steps)
+        _, _, replies, *errors = await wire.call(TRANSACT, steps)
+        if not any(errors):
+            assert len(replies) == len(steps) and not refused
             journal.moved.update(numbers)
             journal.counts["acked"] += len(numbers)
             return
-        ((index, code, _),) = reply[3]
-        assert (index, code) == (len(steps) - 1, "not-found")
+        (((index, code, text),),) = errors
+        if not refused or code != "not-found":
+            raise Refusal(code, text)
+        assert index == len(steps) - 1 and not replies
         journal.counts["refused"] += 1
         await wire.call(NACK, _IN, receipts)
 
