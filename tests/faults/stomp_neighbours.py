@@ -1,30 +1,19 @@
-"""A well-behaved pair of STOMP clients beside hostile ones, and what these cost in memory.
+"""A well-behaved pair of STOMP clients (see ``neighbours.py``), and others beside them."""
 
-``async with Beside(daemon) as pair:`` has one client send to a queue and to a topic at once, and
-another take from both, until the block ends. Then every message has to have come, once and in
-order, and the broker may have grown by so much at most.
-"""
-
-import asyncio
 import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from select import select
-from types import TracebackType
 
 from .audit import OK
-from .daemon import Daemon
-from .mqtt_neighbours import rss_mib
+from .neighbours import Pair
 from .stomp_wire import Frame, Gone, StompWire, frame_bytes
-from .waiting import GUARD_SECONDS, until
+from .waiting import GUARD_SECONDS
 
 __all__ = ["CONNECT", "Beside", "Taker", "dial", "ended", "ended_with", "throw"]
 
 CONNECT = frame_bytes("CONNECT", {"accept-version": "1.2", "host": "here"})
 DESTINATION = "/queue/neighbours,/topic/neighbours"
-WINDOW = 8
-ENOUGH_MESSAGES = 40  # in the middle of whatever happens beside them
-WARM_MESSAGES = 100
-PAUSE_SECONDS = 0.002
 
 
 def dial(port: int, first: bytes = b"", receive_bytes: int = 0) -> socket.socket:
@@ -107,92 +96,37 @@ class Taker:
             self.wire.post("ACK", {"id": frame.headers["ack"]})
 
 
-class Beside:
-    """The pair, and the verdict on it.
+class Beside(Pair):
+    """They talk to a queue and a topic at once, and take from both."""
 
-    Args:
-        grows_mib_max: what the broker may take beside what it had when the pair was warm.
-    """
+    ENOUGH_MESSAGES = 40
+    WARM_MESSAGES = 100
 
-    def __init__(self, daemon: Daemon, grows_mib_max: float) -> None:
-        self.daemon = daemon
-        self.port = daemon.ports[1]
-        self.grows_mib_max = grows_mib_max
-        self.grown_mib = 0.0
-        self.sent = 0
-        self.answered = 0
-        self.peak_mib = 0.0
-        self._talks: StompWire
-        self._takers: list[Taker] = []
-        self._task: asyncio.Task[None] | None = None
-        self._began_mib = 0.0
-
-    async def __aenter__(self) -> "Beside":
+    async def meet(self) -> None:
+        self._answered = 0
         self._talks = await StompWire.open(self.port)
         listens = await StompWire.open(self.port)
-        queue = Taker(listens, "queue", "client-individual")
-        topic = Taker(listens, "topic")
-        self._takers = [queue, topic]
-        await queue.subscribe("/queue/neighbours")
-        await topic.subscribe("/topic/neighbours")
-        self._task = asyncio.ensure_future(self._talk())
-        await self.exchange(WARM_MESSAGES)
-        self._began_mib = rss_mib(self.daemon.pid)
-        return self
+        self._takers = [Taker(listens, "queue", "client-individual"), Taker(listens, "topic")]
+        for taker in self._takers:
+            await taker.subscribe(f"/{taker.id}/neighbours")
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._task is not None
-        if error is None:
-            await self.exchange()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        if error is None:
-            numbers = [b"%d" % number for number in range(1, self.sent + 1)]
-            for each in self._takers:
-                came = await until(lambda each=each: len(each.bodies) >= self.sent)  # type: ignore[misc]
-                assert came, f"{len(each.bodies)} of {self.sent} came to the {each.id}"
-                assert each.bodies == numbers
-            assert await until(lambda: self.answered == self.sent)
-            self.look()
-            self.grown_mib = self.peak_mib - self._began_mib
-            text = f"the broker has grown by {self.grown_mib:.1f} MiB"
-            assert self.grown_mib <= self.grows_mib_max, text
+    def say(self, body: bytes) -> None:
+        if self._talks.gone:
+            raise Gone(f"the sender of the pair: {self._talks.error}")
+        headers = {"destination": DESTINATION, "persistent": "true"}
+        self._talks.post("SEND", headers, body, self._on_answer)
+
+    def _on_answer(self, outcome: str) -> None:
+        self._answered += outcome == OK
+
+    @property
+    def answered(self) -> int:
+        return self._answered
+
+    @property
+    def heard(self) -> Mapping[str, Sequence[bytes]]:
+        return {taker.id: taker.bodies for taker in self._takers}
+
+    def part(self) -> None:
         for wire in (self._talks, self._takers[0].wire):
             wire.abort()
-
-    def look(self) -> None:
-        """Note how much memory the broker takes now."""
-        self.peak_mib = max(self.peak_mib, rss_mib(self.daemon.pid))
-
-    async def exchange(self, count: int = ENOUGH_MESSAGES) -> None:
-        """Return when they have exchanged so many more messages: they are not held up."""
-        wanted = self.sent + count
-
-        def done() -> bool:
-            assert self._task is not None
-            if self._task.done():
-                self._task.result()
-            return min(len(each.bodies) for each in self._takers) >= wanted
-
-        assert await until(done), f"sent {self.sent}, answered {self.answered}, want {wanted}"
-        self.look()
-
-    async def _talk(self) -> None:
-        wire = self._talks
-
-        def answered(outcome: str) -> None:
-            self.answered += outcome == OK
-
-        while True:
-            if wire.gone:
-                raise Gone(f"the sender of the pair: {wire.error}")
-            if self.sent - self.answered < WINDOW:
-                self.sent += 1
-                headers = {"destination": DESTINATION, "persistent": "true"}
-                wire.post("SEND", headers, b"%d" % self.sent, answered)
-            await asyncio.sleep(PAUSE_SECONDS)
