@@ -80,6 +80,22 @@ FIELDS = st.one_of(SCALARS, MESSAGES, RECEIPTS, SETTINGS, SELECTORS)
 IDS = st.integers(0, 40)
 
 
+def steps() -> st.SearchStrategy[tuple]:
+    """Requests that mostly can be steps of a transaction."""
+    message = st.tuples(st.binary(max_size=30), ATTRIBUTES)
+    return st.one_of(
+        st.tuples(st.sampled_from([3, 25]), IDS, NAMES, st.lists(message, max_size=2)),
+        st.tuples(st.just(38), IDS, NAMES, COLUMN, COLUMN, COLUMN, HASH_KEYS),
+        st.tuples(st.just(8), IDS, NAMES, RECEIPTS),
+        st.tuples(st.just(9), IDS, NAMES, RECEIPTS, NUMBERS, st.booleans()),
+        st.tuples(st.just(11), IDS, NAMES, RECEIPTS, NAMES),
+        st.tuples(
+            *(st.just(96), IDS, st.sampled_from(["queue", "topic", "stream"]), NAMES),
+            *(st.lists(NUMBERS, max_size=3), st.binary(max_size=9), ATTRIBUTES),
+        ),
+    )
+
+
 def requests() -> st.SearchStrategy[list]:
     """Requests that mostly make sense."""
     plausible = st.one_of(
@@ -105,6 +121,7 @@ def requests() -> st.SearchStrategy[list]:
         st.tuples(st.just(47), IDS, IDS, SHARDS, NUMBERS, NUMBERS),
         st.tuples(st.sampled_from([53, 54, 63]), IDS, NAMES, NAMES),
         st.tuples(st.just(55), IDS, NAMES, NAMES, STARTS, NUMBERS, st.booleans()),
+        st.tuples(st.just(101), IDS, st.lists(st.one_of(steps(), FIELDS), max_size=6)),
     )
     odd = st.tuples(st.integers(-1, 80), FIELDS, FIELDS, FIELDS)
     return st.lists(st.one_of(plausible, plausible, odd).map(list), max_size=12)

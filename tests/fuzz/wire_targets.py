@@ -29,6 +29,7 @@ LIMITS = Limits(
     queues_max=20,
     credit_max=64,
     batch_messages_max=50,
+    transaction_steps_max=8,
     in_flight_messages_max=50,
     dedup_ids_max=50,
     streams_max=5,

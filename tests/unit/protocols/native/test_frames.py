@@ -186,8 +186,10 @@ def test_only_a_send_may_be_large():
         b"\x94\x03\x05\xa1q\xdd\xff\xff\xff\xff",
         b"\x94\x03\x05\xdb\xff\xff\xff\xff",
         b"\x94\x03\x05\xa1q\x91\x91\xc6\xff\xff\xff\xff",
+        b"\x93\x65\x05" + b"\xdd\x00\x7f\xff\xff" + b"\xc0" * 0x7FFFFF,  # 8 Mi steps
+        b"\x93\x65\x05\xdd\xff\xff\xff\xff",
     ],
-    ids=range(5),
+    ids=range(7),
 )
 def test_a_hostile_frame_makes_us_allocate_little(payload):
     view = memoryview(payload)

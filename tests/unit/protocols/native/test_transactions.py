@@ -1,5 +1,7 @@
 """Transactions by the native protocol: requests in a request, answered by replies in a reply."""
 
+import tracemalloc
+
 import msgspec
 import pytest
 
@@ -166,6 +168,17 @@ def test_no_more_is_decoded_than_a_transaction_may_have():
         read_steps([receipts] * 3 + [broken], Limits(transaction_steps_max=10))
     assert caught.value.step == 3
     assert len(read_steps([receipts] * 4 + [broken], Limits(transaction_steps_max=10))) == 4
+
+
+def test_a_frame_of_tiny_receipts_makes_us_allocate_little():
+    ack = msgspec.msgpack.encode([O["ACK"], 1, "q", [[1, 1]] * 10_000])
+    steps = [msgspec.Raw(ack)] * 200
+    tracemalloc.start()
+    try:
+        read_steps(steps, Limits())
+        assert tracemalloc.get_traced_memory()[1] < 4 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 def test_who_publishes_waits_for_slow_subscribers():
