@@ -109,7 +109,7 @@ class Sending(msgspec.Struct, gc=False):
     ttl_ms: int = 0
     delay_ms: int = -1
     retain: bool = False
-    timing: Timing | None = None  # of a schedule; its delay stands here
+    timing: Timing | None = None  # of a schedule, but for its delay
 
     def outgoing(self, body: bytes, attributes: bytes, fifo: bool) -> Outgoing:
         """The message for a queue; ``attributes`` are the headers, packed.
