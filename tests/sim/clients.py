@@ -1,7 +1,7 @@
 """The simulated clients: they send, receive, acknowledge, give back, and lose their connection."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import BraidError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.sim.queue_world import QueueWorld
     from tests.sim.world import World
 
-__all__ = ["WINDOW_MS", "Client", "Drainer", "Producer", "Puller", "Pusher"]
+__all__ = ["WINDOW_MS", "Client", "Drainer", "Listener", "Producer", "Puller", "Pusher"]
 
 WINDOW_MS = 20_000  # in which a sending may be repeated under the same id
 
@@ -46,6 +46,58 @@ class Client:
                 then()
 
         self.world.core.when_kept(Durability.SYNC, answer, None)
+
+
+class Listener(Client):
+    """Has the messages of a queue pushed, and acknowledges them one by one.
+
+    Attributes:
+        CREDIT: how many it holds, at most.
+    """
+
+    CREDIT: ClassVar[int] = 3
+
+    def __init__(self, world: "World", name: str, queue: str) -> None:
+        super().__init__(world, name)
+        self.queue = queue
+        self.consumer: Consumer | None = None
+        self.held: list[Delivery] = []
+
+    def act(self) -> None:
+        if self.consumer is None:
+            self.begin()
+        elif self.held:
+            self.work(self.held.pop(0))
+            self.world.core.credit(self.consumer, 1)
+
+    def begin(self) -> None:
+        """Consume."""
+        core, now_ms = self.world.core, self.world.clock.ms
+        self.consumer = core.consume(SYSTEM, self.queue, self, self.CREDIT, "", None, now_ms)
+
+    def work(self, delivery: Delivery) -> None:
+        """Do what is to be done with a message."""
+        core, now_ms = self.world.core, self.world.clock.ms
+        assert core.ack(SYSTEM, self.queue, [delivery.receipt], now_ms)[1] == [None]
+
+    def heard(self, delivery: Delivery) -> None:
+        """A message came."""
+        raise NotImplementedError
+
+    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
+        if consumer is self.consumer:  # not one of an earlier life
+            self.held += deliveries
+            for delivery in deliveries:
+                self.world.note(f"{self.name} got {delivery.seq} {delivery.receives}")
+                self.heard(delivery)
+
+    def closed(self, consumer: Consumer, error: Exception) -> None:
+        raise AssertionError(f"{self.name}: {error}")
+
+    def disconnected(self) -> None:
+        super().disconnected()
+        self.consumer = None
+        self.held.clear()
 
 
 class Producer(Client):

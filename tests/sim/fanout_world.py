@@ -6,22 +6,18 @@ does. A FIFO queue that knows messages by their content has each once, however o
 Now and then the stream is replayed to one more queue (``replayer.py``).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.bindings import BindingSettings
 from braidmq.broker.bindingverbs import Target
-from braidmq.broker.lease import Consumer
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import MQTT_QOS, Delivery, unpack_headers
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.storage.block import StreamRecord, decode_block
-from braidmq.storage.log import Job
 from tests.sim.audit import Broken
-from tests.sim.clients import Client
+from tests.sim.clients import Listener
 from tests.sim.replayer import Replayer
 from tests.sim.topic_clients import Member, Publisher
 from tests.sim.topic_world import TopicWorld
@@ -31,8 +27,10 @@ __all__ = ["FanoutWorld"]
 STREAM = "kept"
 
 
-class Bound(Client):
+class Bound(Listener):
     """Somebody who binds a queue to a filter and consumes from it."""
+
+    CREDIT = 4
 
     def __init__(
         self,
@@ -43,59 +41,38 @@ class Bound(Client):
         where: str = "",
         interest: str = "",
     ) -> None:
-        super().__init__(world, name)
+        super().__init__(world, name, queue=name)
         self.world: FanoutWorld = world
         self.filter = filter
         self.settings = settings
         self.where = where
         self.interest = interest or filter
-        self.consumer: Consumer | None = None
-        self.held: list[Delivery] = []
         self.seen: dict[bytes, int] = {}  # body -> the id it came with first; survives everything
 
-    def disconnected(self) -> None:
-        super().disconnected()
-        self.consumer = None
-        self.held.clear()
+    def work(self, delivery: Delivery) -> None:
+        super().work(delivery)
+        self.when_kept(lambda: self.world.topic_audit.acknowledged(self.name, delivery.id))
 
-    def act(self) -> None:
-        if self.consumer is None:
-            self.bind()
-        elif self.held:
-            delivery = self.held.pop(0)
-            core, id = self.world.core, delivery.id
-            assert core.ack(SYSTEM, self.name, [delivery.receipt], self.world.clock.ms)[1] == [None]
-            self.when_kept(lambda: self.world.topic_audit.acknowledged(self.name, id))
-            core.credit(self.consumer, 1)
-
-    def bind(self) -> None:
+    def begin(self) -> None:
         core, now_ms = self.world.core, self.world.clock.ms
         core.declare_queue(SYSTEM, self.name, self.settings, now_ms)
         settings = BindingSettings(where=self.where)
         core.bind(SYSTEM, self.filter, Target("queue", self.name), settings, now_ms)
-        self.consumer = core.consume(SYSTEM, self.name, self, 4, "", None, now_ms)
+        super().begin()
         self.when_kept(self.on_bound)
 
     def on_bound(self) -> None:
         self.world.topic_audit.subscribed[self.name] = self.interest
 
-    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        if consumer is not self.consumer:
-            return  # of an earlier life
-        for delivery in deliveries:
-            self.world.note(f"{self.name} got {delivery.seq} {delivery.receives}")
-            self.held.append(delivery)
-            came = delivery.body in self.seen
-            first = self.seen.setdefault(delivery.body, delivery.id)
-            if self.settings.content_dedup and first != delivery.id:
-                raise Broken(f"duplicate: {delivery.body!r} twice in {self.name}")
-            exact = unpack_headers(delivery.attributes)[MQTT_QOS] == "2"
-            # A queue delivers again what was not acknowledged; that is told by the message's id.
-            if not (exact and came and first == delivery.id):
-                self.world.topic_audit.got(self.name, delivery.body, delivery.id)
-
-    def closed(self, consumer: Consumer, error: Exception) -> None:
-        raise AssertionError(f"{self.name}: {error}")
+    def heard(self, delivery: Delivery) -> None:
+        came = delivery.body in self.seen
+        first = self.seen.setdefault(delivery.body, delivery.id)
+        if self.settings.content_dedup and first != delivery.id:
+            raise Broken(f"duplicate: {delivery.body!r} twice in {self.name}")
+        exact = unpack_headers(delivery.attributes)[MQTT_QOS] == "2"
+        # A queue delivers again what was not acknowledged; that is told by the message's id.
+        if not (exact and came and first == delivery.id):
+            self.world.topic_audit.got(self.name, delivery.body, delivery.id)
 
     @property
     def rests(self) -> bool:
@@ -107,6 +84,7 @@ class FanoutWorld(TopicWorld):
 
     LIMITS = Limits(shard_hot_lag_bytes_max=1)
     SCRIPT_TURNS = 600
+    REHOMES = True
     RICH = {"again": 50, "resent": 50, "got": 3_000}
 
     def populate(self) -> None:
@@ -141,30 +119,18 @@ class FanoutWorld(TopicWorld):
         if error is None and crashes == self.crashes:
             self.topic_audit.subscribed[STREAM] = "t/#"
 
-    @property
-    def housekeeping(self) -> Mapping[str, Callable[[], Iterator[Job]]]:
-        return {**super().housekeeping, "rehome": self._rehome}
-
-    def _rehome(self) -> Iterator[Job]:
-        yield from chain.from_iterable(self.core.streams.jobs())
-
     def look(self) -> None:
         """Whatever comes is audited at once."""
 
+    def is_done(self) -> bool:
+        """Whether all exchanges have ended."""
+        published = all(member.rests for member in self.members)
+        return published and self.replayer.rests and all(bound.rests for bound in self.bound)
+
     def finish(self) -> None:
         """Stop publishing, let all exchanges end, read the stream, and close the books."""
-        for client in self.clients:
-            client.leave()
-        self.guarded(self.settle)
-        if self.rng.random() < 0.5:
-            self.crash(True)
-        for _ in range(1_000):
-            self.guarded(self.go_on)
-            published = all(member.rests for member in self.members)
-            if published and self.replayer.rests and all(bound.rests for bound in self.bound):
-                break
-        else:
-            raise AssertionError("the exchanges do not end")
+        self.all_leave()
+        self.until(self.is_done, 1_000, "exchanges")
         records = self.read()
         for record in records:
             self.topic_audit.got(STREAM, record.body, record.number)

@@ -45,9 +45,6 @@ class QueueWorld(World):
     def restarted(self) -> None:
         self.audit.restarted()
 
-    def look(self) -> None:
-        """Whatever comes is audited at once."""
-
     @property
     def counts(self) -> Mapping[str, int]:
         return self.audit.counts
@@ -62,11 +59,7 @@ class QueueWorld(World):
 
     def finish(self) -> None:
         """Stop producing, settle what is held, then empty every queue and close the books."""
-        for client in self.clients:
-            client.leave()
-        self.guarded(self.settle)
-        if self.rng.random() < 0.5:
-            self.crash(True)
+        self.all_leave()
         for _ in range(30):
             self.guarded(self.advance_far)
             for name in list(self.core.queues):

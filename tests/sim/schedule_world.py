@@ -8,25 +8,22 @@ early    it was sent before its time
 removed  it was sent after its removal was confirmed
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import cast
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.bindings import BindingSettings
 from braidmq.broker.bindingverbs import Target
 from braidmq.broker.errors import BraidError
-from braidmq.broker.lease import Consumer
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Delivery
 from braidmq.broker.schedule import Timing
 from braidmq.broker.scheduleverbs import Scheduled, ScheduleKind
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.stream_settings import StreamSettings
-from braidmq.storage.log import Job
 from tests.sim.audit import Broken
-from tests.sim.clients import Client
+from tests.sim.clients import Client, Listener
 from tests.sim.world import World
 
 __all__ = ["ScheduleWorld"]
@@ -137,39 +134,13 @@ class Planner(Client):
         self.done = True
 
 
-class Taker(Client):
+class Taker(Listener):
     """Takes what comes to a queue."""
 
     world: "ScheduleWorld"
 
-    def __init__(self, world: "ScheduleWorld", queue: str) -> None:
-        super().__init__(world, f"from-{queue}")
-        self.queue = queue
-        self.consumer: Consumer | None = None
-        self.held: list[Delivery] = []
-
-    def act(self) -> None:
-        core, now_ms = self.world.core, self.world.clock.ms
-        if self.consumer is None:
-            self.consumer = core.consume(SYSTEM, self.queue, self, 3, "", None, now_ms)
-        elif self.held:
-            core.ack(SYSTEM, self.queue, [self.held.pop(0).receipt], now_ms)
-            core.credit(self.consumer, 1)
-
-    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        if consumer is self.consumer:
-            self.held += deliveries
-            for delivery in deliveries:
-                self.world.note(f"{self.name} got {delivery.seq} {delivery.receives}")
-                self.world.schedule_audit.got(delivery)
-
-    def closed(self, consumer: Consumer, error: Exception) -> None:
-        raise AssertionError(f"{self.name}: {error}")
-
-    def disconnected(self) -> None:
-        super().disconnected()
-        self.consumer = None
-        self.held.clear()
+    def heard(self, delivery: Delivery) -> None:
+        self.world.schedule_audit.got(delivery)
 
 
 class ScheduleWorld(World):
@@ -177,6 +148,7 @@ class ScheduleWorld(World):
 
     LIMITS = Limits(shard_hot_lag_bytes_max=1)
     SCRIPT_TURNS = 600
+    REHOMES = True
     RICH = {"kept": 300, "removed": 20, "sent": 500, "again": 20}
 
     def __init__(self, seed: int, crash_at: int = -1) -> None:
@@ -184,7 +156,7 @@ class ScheduleWorld(World):
         super().__init__(seed, crash_at)
 
     def populate(self) -> None:
-        takers = [Taker(self, queue) for queue in (*QUEUES, "view")]
+        takers = [Taker(self, f"from-{queue}", queue) for queue in (*QUEUES, "view")]
         self.clients = [Planner(self, "one"), Planner(self, "two"), *takers]
 
     def declare(self) -> None:
@@ -194,19 +166,6 @@ class ScheduleWorld(World):
         core.declare_stream(SYSTEM, "kept", StreamSettings(), 1, now_ms)
         core.declare_queue(SYSTEM, "view", QueueSettings(stream="kept"), now_ms)
         core.bind(SYSTEM, "t", Target("queue", "bound"), BindingSettings(), now_ms)
-
-    @property
-    def housekeeping(self) -> Mapping[str, Callable[[], Iterator[Job]]]:
-        return {**super().housekeeping, "rehome": self._rehome}
-
-    def _rehome(self) -> Iterator[Job]:
-        yield from chain.from_iterable(self.core.streams.jobs())
-
-    def restarted(self) -> None:
-        """The audit goes by what was confirmed, whatever happens to the broker."""
-
-    def look(self) -> None:
-        """Whatever comes is audited at once."""
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -220,26 +179,15 @@ class ScheduleWorld(World):
     def unheard(self) -> int:
         return self.schedule_audit.counts["planned"] - self.schedule_audit.counts["kept"]
 
+    def is_done(self) -> bool:
+        """Whether nothing is scheduled, and nothing waits anywhere."""
+        waiting = self.core.schedules.queue
+        queues = [self.core.queues[name] for name in (*QUEUES, "view")]
+        scheduled = waiting is not None and waiting.live
+        return not scheduled and not any(queue.live or queue.unread() for queue in queues)
+
     def finish(self) -> None:
         """Plan no more, let all be sent and taken, and close the books."""
-        for client in self.clients:
-            client.leave()
-        self.guarded(self.settle)
-        if self.rng.random() < 0.5:
-            self.crash(True)
-        for _ in range(3_000):
-            self.guarded(self.go_on)
-            waiting = self.core.schedules.queue
-            if not (waiting is not None and waiting.live):
-                queues = [self.core.queues[name] for name in (*QUEUES, "view")]
-                if not any(queue.live or queue.unread() for queue in queues):
-                    break
-        else:
-            raise AssertionError("the schedules do not end")
+        self.all_leave()
+        self.until(self.is_done, 3_000, "schedules")
         self.schedule_audit.close()
-
-    def go_on(self) -> None:
-        for client in self.clients:
-            client.act()
-        self.clock.ms += 10
-        self.settle()

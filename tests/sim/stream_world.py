@@ -3,8 +3,7 @@
 What they appended grows old: so shards are trimmed, files removed, and closed shards dropped.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterator, Mapping
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.bindings import BindingSettings
@@ -32,6 +31,7 @@ class StreamWorld(World):
 
     LIMITS = Limits(shard_hot_lag_bytes_max=1)
     SCRIPT_TURNS = 700
+    REHOMES = True
     RICH = {
         "appended": 1_000,
         "read": 1_000,
@@ -72,15 +72,8 @@ class StreamWorld(World):
         for target in (Target("stream", "s"), Target("queue", "q")):
             self.core.bind(SYSTEM, "t/#", target, BindingSettings(), now_ms)
 
-    def restarted(self) -> None:
-        """The audit goes by what was confirmed or read, whatever happens to the broker."""
-
-    @property
-    def housekeeping(self) -> Mapping[str, Callable[[], Iterator[Job]]]:
-        return {**super().housekeeping, "rehome": self._rehome}
-
     def _rehome(self) -> Iterator[Job]:
-        for step in chain.from_iterable(self.core.streams.jobs()):
+        for step in super()._rehome():
             self.audit.counts["moved"] += 1
             yield step
 
@@ -145,11 +138,7 @@ class StreamWorld(World):
         """Stop appending, and close the books."""
         self.guarded(self.catch_up)
         self.run(60)
-        for client in self.clients:
-            client.leave()
-        self.guarded(self.settle)
-        if self.rng.random() < 0.5:
-            self.crash(True)
+        self.all_leave()
         self.guarded(self.keep_all)
         for tailer in self.tailers:
             tailer.check_awake()

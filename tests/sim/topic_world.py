@@ -42,9 +42,6 @@ class TopicWorld(World):
     def declare(self) -> None:
         """Nothing is there before somebody comes."""
 
-    def restarted(self) -> None:
-        """The audit goes by what was confirmed, whatever happens to the broker."""
-
     @property
     def counts(self) -> Mapping[str, int]:
         return self.topic_audit.counts
@@ -66,26 +63,11 @@ class TopicWorld(World):
 
     def finish(self) -> None:
         """Stop publishing, let all exchanges end, and close the books."""
-        for client in self.clients:
-            client.leave()
-        self.guarded(self.settle)
-        if self.rng.random() < 0.5:
-            self.crash(True)
-        for _ in range(1_000):
-            self.guarded(self.go_on)
-            if all(member.rests for member in self.members):
-                break
-        else:
-            raise AssertionError("the exchanges do not end")
+        self.all_leave()
+        self.until(lambda: all(member.rests for member in self.members), 1_000, "exchanges")
         self.guarded(self.look)
         self.topic_audit.close()
         self.check_rest()
-
-    def go_on(self) -> None:
-        for client in self.clients:
-            client.act()
-        self.clock.ms += 10
-        self.settle()
 
     def check_rest(self) -> None:
         """Nothing is left of what is over: neither identifiers nor messages."""

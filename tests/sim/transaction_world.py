@@ -12,15 +12,13 @@ misordered  a FIFO group has a later transaction's message before an earlier one
 left        a message was never worked on, though its feeder was told that it is kept
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.bindings import BindingSettings
 from braidmq.broker.bindingverbs import Target
-from braidmq.broker.errors import BraidError, LeaseLost
-from braidmq.broker.lease import Consumer
+from braidmq.broker.errors import LeaseLost
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Delivery, Outgoing
 from braidmq.broker.publishing import Posted
@@ -28,9 +26,9 @@ from braidmq.broker.settings import QueueSettings
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.broker.streams import Appending
 from braidmq.broker.transactionverbs import Ack, Append, Publish, Send, Step
-from braidmq.storage.log import Durability, Job
+from braidmq.storage.log import Durability
 from tests.sim.audit import Broken
-from tests.sim.clients import Client
+from tests.sim.clients import Client, Listener
 from tests.sim.world import World
 
 __all__ = ["TransactionWorld"]
@@ -137,53 +135,13 @@ class Feeder(Client):
         self.done = True
 
 
-class Receiver(Client):
-    """Has messages of a queue pushed."""
+class Worker(Listener):
+    """Settles a message and sends what it made of it, in one transaction."""
 
     world: "TransactionWorld"
 
-    def __init__(self, world: "TransactionWorld", name: str, queue: str) -> None:
-        super().__init__(world, name)
-        self.queue = queue
-        self.consumer: Consumer | None = None
-        self.held: list[Delivery] = []
-
-    def act(self) -> None:
-        if self.consumer is None:
-            now_ms = self.world.clock.ms
-            core = self.world.core
-            self.consumer = core.consume(SYSTEM, self.queue, self, 3, "", None, now_ms)
-        elif self.held:
-            self.work(self.held.pop(0))
-            self.world.core.credit(self.consumer, 1)
-
-    def work(self, delivery: Delivery) -> None:
-        raise NotImplementedError
-
-    def deliver(self, consumer: Consumer, deliveries: list[Delivery]) -> None:
-        if consumer is self.consumer:
-            self.held += deliveries
-            for delivery in deliveries:
-                self.world.note(f"{self.name} got {delivery.seq} {delivery.receives}")
-                self.heard(delivery.body)
-
-    def heard(self, body: bytes) -> None:
-        raise NotImplementedError
-
-    def closed(self, consumer: Consumer, error: Exception) -> None:
-        raise AssertionError(f"{self.name}: {error}")
-
-    def disconnected(self) -> None:
-        super().disconnected()
-        self.consumer = None
-        self.held.clear()
-
-
-class Worker(Receiver):
-    """Settles a message and sends what it made of it, in one transaction."""
-
-    def heard(self, body: bytes) -> None:
-        self.world.transaction_audit.worked.add(body)
+    def heard(self, delivery: Delivery) -> None:
+        self.world.transaction_audit.worked.add(delivery.body)
 
     def work(self, delivery: Delivery) -> None:
         world, audit, now_ms = self.world, self.world.transaction_audit, self.world.clock.ms
@@ -226,17 +184,13 @@ class Worker(Receiver):
             raise AssertionError("a message was settled twice")
 
 
-class Taker(Receiver):
+class Taker(Listener):
     """Takes what comes, and nothing else."""
 
-    def heard(self, body: bytes) -> None:
-        self.world.transaction_audit.got(PLACES[self.queue], body.rstrip(b"."))
+    world: "TransactionWorld"
 
-    def work(self, delivery: Delivery) -> None:
-        results: list[BraidError | None] = self.world.core.ack(
-            SYSTEM, self.queue, [delivery.receipt], self.world.clock.ms
-        )[1]
-        assert results == [None]
+    def heard(self, delivery: Delivery) -> None:
+        self.world.transaction_audit.got(PLACES[self.queue], delivery.body.rstrip(b"."))
 
 
 class TransactionWorld(World):
@@ -244,6 +198,7 @@ class TransactionWorld(World):
 
     LIMITS = Limits(shard_hot_lag_bytes_max=1)
     SCRIPT_TURNS = 600
+    REHOMES = True
     RICH = {"kept": 300, "refused": 30, "again": 50, "got": 3_000}
 
     def __init__(self, seed: int, crash_at: int = -1) -> None:
@@ -265,19 +220,6 @@ class TransactionWorld(World):
         core.bind(SYSTEM, "t", Target("queue", "bound"), BindingSettings(), now_ms)
 
     @property
-    def housekeeping(self) -> Mapping[str, Callable[[], Iterator[Job]]]:
-        return {**super().housekeeping, "rehome": self._rehome}
-
-    def _rehome(self) -> Iterator[Job]:
-        yield from chain.from_iterable(self.core.streams.jobs())
-
-    def restarted(self) -> None:
-        """The audit goes by what was confirmed, whatever happens to the broker."""
-
-    def look(self) -> None:
-        """Whatever comes is audited at once."""
-
-    @property
     def counts(self) -> Mapping[str, int]:
         return self.transaction_audit.counts
 
@@ -289,25 +231,14 @@ class TransactionWorld(World):
     def unheard(self) -> int:
         return self.transaction_audit.counts["tried"] - self.transaction_audit.counts["kept"]
 
+    def is_done(self) -> bool:
+        """Whether nothing waits anywhere."""
+        queues = self.core.queues
+        live = sum(queues[name].live for name in ("in", *PLACES))
+        return not live and not queues["view"].unread()
+
     def finish(self) -> None:
         """Feed no more, let all be worked on and taken, and close the books."""
-        for client in self.clients:
-            client.leave()
-        self.guarded(self.settle)
-        if self.rng.random() < 0.5:
-            self.crash(True)
-        for _ in range(3_000):
-            self.guarded(self.go_on)
-            names = ["in", *PLACES]
-            if not sum(self.core.queues[name].live for name in names):
-                if not self.core.queues["view"].unread():
-                    break
-        else:
-            raise AssertionError("the work does not end")
+        self.all_leave()
+        self.until(self.is_done, 3_000, "workers")
         self.transaction_audit.close()
-
-    def go_on(self) -> None:
-        for client in self.clients:
-            client.act()
-        self.clock.ms += 10
-        self.settle()
