@@ -1,10 +1,9 @@
 """A campaign for MQTT: always the same clients, whose state outlives every run of the daemon."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .actors import busy_until
 from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .mqtt_audit import Destination, MqttJournal
@@ -109,18 +108,12 @@ class MqttCampaign(Campaign):
         port = daemon.ports[1]
         coming = [each for each in self.subscribers if self.rng.random() >= each.offline]
         clients: list[Client] = [*self.publishers, *coming]
-        actors = [asyncio.ensure_future(_act(client.run(port))) for client in clients]
-        try:
-            await fault(daemon)
-        finally:
-            for actor in actors:
-                actor.cancel()
-            ended = await asyncio.gather(*actors, return_exceptions=True)
+
+        def hang_up() -> None:
             for client in [*self.publishers, *self.subscribers]:
                 client.hang_up()
-        for outcome in ended:
-            if isinstance(outcome, Exception):
-                raise outcome
+
+        await busy_until(fault(daemon), [client.run(port) for client in clients], Gone, hang_up)
 
     async def drain(self, daemon: Daemon) -> None:
         """See :meth:`Campaign.drain`: nobody publishes but what was not acknowledged yet."""
@@ -173,8 +166,3 @@ class MqttCampaign(Campaign):
         for client in clients:
             client.link()
         return was_over
-
-
-async def _act(behaviour: Awaitable[None]) -> None:
-    with suppress(Gone):
-        await behaviour

@@ -3,11 +3,10 @@
 Nobody takes from ``c`` under load: whatever transactions did has to outlast every fault there.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from .actors import busy_until
 from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .stomp_audit import PLACES, StompJournal
@@ -71,18 +70,13 @@ class StompCampaign(Campaign):
         clients = list(self._clients)
         if self.rng.random() >= AWAY_SHARE:
             clients.append(self._told)
-        actors = [asyncio.ensure_future(_act(client.run(daemon.ports))) for client in clients]
-        try:
-            await fault(daemon)
-        finally:
-            for actor in actors:
-                actor.cancel()
-            ended = await asyncio.gather(*actors, return_exceptions=True)
+
+        def hang_up() -> None:
             for client in clients:
                 client.hang_up()
-        for outcome in ended:
-            if isinstance(outcome, Exception):
-                raise outcome
+
+        behaviours = [client.run(daemon.ports) for client in clients]
+        await busy_until(fault(daemon), behaviours, Gone, hang_up)
 
     async def drain(self, daemon: Daemon) -> None:
         """See :meth:`Campaign.drain`: what was sent last comes last, to each place."""
@@ -119,8 +113,3 @@ class StompCampaign(Campaign):
             before, heard = heard, self.journal.counts.total()
             if heard == before:
                 break
-
-
-async def _act(behaviour: Awaitable[None]) -> None:
-    with suppress(Gone):
-        await behaviour

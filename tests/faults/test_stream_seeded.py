@@ -5,7 +5,6 @@ such a bug is not noticed, its method may have another name by now, or the audit
 """
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ from tests.figures import figures
 from .campaign import cycles
 from .daemon import Daemon, NotStarted
 from .powercut import lossy_disk, why_not
+from .seeding import check_noticed
 from .stream_campaign import StreamCampaign
 from .stream_planting import FILES_ALL_THE_TIME, SLOW_DISK, planted
-from .wire import Gone, Refusal
 
 pytestmark = [pytest.mark.slow]
 
@@ -206,29 +205,8 @@ async def test_a_daemon_without_a_bug_is_not_accused(tmp_path: Path, request) ->
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.replace(" ", "-"))
 async def test_a_daemon_with_a_bug_is_caught(tmp_path: Path, request, bug: str) -> None:
     code, kinds = BUGS[bug]
-    environment = planted(tmp_path, SLOW_DISK + FILES_ALL_THE_TIME + code)
     campaign = StreamCampaign(tmp_path / "data", tmp_path, seed=37)
-    campaign.guard_seconds = 1.0  # something is missing: there is nothing to wait for
-    rng, journal = campaign.rng, campaign.journal
-
-    async def kill(daemon: Daemon) -> None:
-        await asyncio.sleep(rng.uniform(0.3, 0.8))
-        await daemon.kill()
-
-    def noticed() -> bool:
-        return bool(journal.found().keys() & kinds)
-
-    cycle = 0
-    while not noticed() and cycle < CYCLES_MAX:
-        cycle += 1
-        await campaign.cycle(kill, campaign.daemon((), environment))
-        async with campaign.daemon((), environment) as daemon:
-            with suppress(Gone, Refusal):  # some bugs show themselves by an error
-                await campaign.begun(daemon)
-                if not noticed():
-                    await campaign.drain(daemon)
-    figures(request, f"noticed in cycle {cycle}: {', '.join(journal.found())}")
-    assert noticed(), "\n".join([campaign.line, *journal.findings])
+    await check_noticed(request, campaign, FILES_ALL_THE_TIME + code, kinds, seconds=(0.3, 0.8))
 
 
 async def test_files_that_are_not_synced_are_noticed_when_power_is_cut(tmp_path, request):
