@@ -36,6 +36,17 @@ def test_sync_queue_delivers_only_what_is_durable():
     assert len(sink.deliveries) == 1
 
 
+def test_what_nobody_waits_for_can_be_kept_all_the_same():
+    broker = DiskBroker()
+    broker.auto_commit = False
+    broker.declare()
+    _, sink = broker.consume()
+    put(broker, b"a")
+    broker.core.keep()
+    broker.settle()
+    assert len(sink.deliveries) == 1
+
+
 def test_os_queue_delivers_what_is_written_and_memory_queue_at_once():
     broker = DiskBroker()
     broker.auto_commit = False
