@@ -22,10 +22,12 @@ from braidmq.broker.errors import LeaseLost
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Delivery, Outgoing
 from braidmq.broker.publishing import Posted
+from braidmq.broker.schedule import Timing
+from braidmq.broker.scheduleverbs import Scheduled
 from braidmq.broker.settings import QueueSettings
 from braidmq.broker.stream_settings import StreamSettings
 from braidmq.broker.streams import Appending
-from braidmq.broker.transactionverbs import Ack, Append, Publish, Send, Step
+from braidmq.broker.transactionverbs import Ack, Append, Publish, Schedule, Send, Step
 from braidmq.storage.log import Durability
 from tests.sim.audit import Broken
 from tests.sim.clients import Client, Listener
@@ -38,6 +40,7 @@ QUEUES = {
     "out": QueueSettings(),
     "fifo": QueueSettings(fifo=True, content_dedup=True),
     "bound": QueueSettings(delay_ms=20),
+    "later": QueueSettings(),
     "narrow": QueueSettings(messages_max=4, overflow="dead-letter", dead_letter="overflowed"),
     "memory": QueueSettings(durability=Durability.MEMORY, messages_max=5, overflow="drop-oldest"),
 }
@@ -47,6 +50,7 @@ PLACES = {
     "fifo": "fifo",
     "bound": "topic",
     "view": "stream",
+    "later": "schedule",
     "narrow": "narrow",
     "overflowed": "narrow",
 }
@@ -154,6 +158,9 @@ class Worker(Listener):
             "topic": Publish("t", Posted(body)),
             "stream": Append("kept", Appending([body], [b""])),
             "narrow": Send("narrow", Outgoing(body)),
+            "schedule": Schedule(
+                Scheduled(kind="queue", name="later", timing=Timing(20), body=body)
+            ),
         }
         places = world.rng.sample(list(choice), world.rng.randint(1, len(choice)))
         attempt = audit.attempts[body] = Attempt(delivery.body, set(places), group, number)
@@ -235,7 +242,9 @@ class TransactionWorld(World):
         """Whether nothing waits anywhere."""
         queues = self.core.queues
         live = sum(queues[name].live for name in ("in", *PLACES))
-        return not live and not queues["view"].unread()
+        scheduled = self.core.schedules.queue
+        waiting = queues["view"].unread() or (scheduled is not None and scheduled.live)
+        return not live and not waiting
 
     def finish(self) -> None:
         """Feed no more, let all be worked on and taken, and close the books."""
