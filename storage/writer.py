@@ -13,6 +13,8 @@ Rules:
 - A failed fdatasync is final: the kernel may have thrown the pages away and marked them clean, so
   a second one would return success for data that is gone. Nothing is retried, everything fails.
 - When there is no room, the reserve file is given up and the same write repeated once.
+- A batch that is to be synced is written and synced with one call, where that does for it: for each
+  call that lets go of the interpreter the thread waits to get it back.
 """
 
 import errno
@@ -121,7 +123,7 @@ class LogWriter:
                 report(batch, WRITTEN)
             started = clock()
             self._sync()
-            batch.sync_seconds = clock() - started
+            batch.sync_seconds += clock() - started
         except Exception as error:  # whatever it was, this log cannot be trusted any more
             self._failed = True
             batch.error = LogFailed(f"lsn {batch.base}..{batch.end}: {error}")
@@ -140,7 +142,10 @@ class LogWriter:
                 start = frame.lsn
                 self._roll(batch, frame.segment_base)
             self._build(frame, batch, buffers)
-        self._flush(batch, start, buffers)
+        if batch.sync and not batch.waiters_written and not self._dirty:
+            self._flush_durably(batch, start, buffers)
+        else:
+            self._flush(batch, start, buffers)
         batch.crc = self._prev_crc
 
     def _build(self, frame: Frame, batch: Batch, buffers: list[bytes]) -> None:
@@ -165,6 +170,19 @@ class LogWriter:
         self._dirty = True
         offset = start - self._segment_base
         self._with_reserve(batch, lambda: self._disk.pwrite(self._handle, offset, buffers))
+
+    def _flush_durably(self, batch: Batch, start: int, buffers: list[bytes]) -> None:
+        """Write and sync at once, when nothing was written before that must be synced as well.
+
+        The call that is repeated when there is no room writes all of it again, so what it syncs is
+        what it wrote, whatever the kernel did with the pages of the first one.
+        """
+        if not buffers:
+            return
+        started = clock()
+        offset = start - self._segment_base
+        self._with_reserve(batch, lambda: self._disk.pwrite_durable(self._handle, offset, buffers))
+        batch.sync_seconds += clock() - started
 
     def _roll(self, batch: Batch, base: int) -> None:
         self._sync()

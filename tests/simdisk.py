@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from braidmq.storage.errors import Locked
 from braidmq.storage.log import Job
 
-__all__ = ["PowerCut", "SimDisk", "StepScheduler", "StepWorker", "run_steps"]
+__all__ = ["SECTOR", "PowerCut", "SimDisk", "StepScheduler", "StepWorker", "run_steps"]
 
 SECTOR = 512
 
@@ -237,6 +237,17 @@ class SimDisk:
         if not whole:
             self.faults["pwrite full"] += 1
             raise OSError(errno.ENOSPC, "full", str(offset))
+
+    def pwrite_durable(self, handle: int, offset: int, buffers: Sequence[bytes]) -> None:
+        """As a write and a sync of that range: power can be cut, and either fail, in between."""
+        file = self._handles[handle]
+        assert isinstance(file, _File)
+        before, file.dirty = file.dirty, set()
+        try:
+            self.pwrite(handle, offset, buffers)
+            self.fdatasync(handle)
+        finally:
+            file.dirty |= before
 
     def pread(self, handle: int, offset: int, size: int) -> bytes:
         if self.dead:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from .stream_planting import SYNCED_APART, planted
+
 if sys.platform == "linux":
     import fcntl
 
@@ -176,13 +178,14 @@ def why_no_lies() -> str:
 
 def lying_disk(scratch: Path) -> tuple[Sequence[str], Mapping[str, str]]:
     """A command prefix and an environment in which nothing is ever synced."""
+    apart = planted(scratch, SYNCED_APART)
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is not None:
         library = scratch / "nosync.so"
         source = Path(__file__).with_name("nosync.c")
         subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
-        return (), {"LD_PRELOAD": str(library)}
+        return (), {"LD_PRELOAD": str(library), **apart}
     if shutil.which("eatmydata"):
-        return ("eatmydata",), {}
+        return ("eatmydata",), apart
     inject = ("-e", "inject=fdatasync,fsync:retval=0")
-    return ("strace", "-f", "-qqq", "-o", "/dev/null", *inject), {}
+    return ("strace", "-f", "-qqq", "-o", "/dev/null", *inject), apart

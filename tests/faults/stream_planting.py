@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["FILES_ALL_THE_TIME", "SLOW_DISK", "planted"]
+__all__ = ["FILES_ALL_THE_TIME", "SLOW_DISK", "SYNCED_APART", "planted"]
 
 # Between taking something and keeping it there is always time to be killed in, also when the disk
 # is so quick that it would hardly ever happen.
@@ -22,6 +22,9 @@ FILES_ALL_THE_TIME = (
     "runtime._HOUSEKEEPING_SECONDS = 0.1\n"
     "streamretention._SWEEP_MS = 100\n"
 )
+
+# Writes and syncs with two calls what otherwise takes one: for tests that are about fdatasync.
+SYNCED_APART = "from braidmq.storage.disk import RealDisk\nRealDisk._dsync = 0\n"
 
 
 def planted(scratch: Path, code: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from .load import Load, drain
 from .powercut import LossyDisk, lossy_disk, tmpfs, why_no_mount, why_not
 from .queue_campaign import QueueCampaign
 from .strace import inject, why_no_strace
+from .stream_planting import SYNCED_APART, planted
 from .waiting import until
 from .wire import SEND, Gone, Refusal, Wire
 
@@ -67,10 +68,11 @@ async def test_eio_ends_it_before_it_confirms_more(traced, tmp_path, request, di
     with a_disk(tmp_path) as (data, disk):
         campaign = DIALECTS[dialect](data, tmp_path, 6)
         campaign.expect_write_errors()
+        environment = planted(tmp_path, SYNCED_APART) if calls == "fdatasync" else {}
         for _ in range(cycles(2)):
             count = campaign.rng.randint(4, 60)
             prefix = inject(calls, "error=EIO", f"{count}+" if when == "forever" else f"{count}")
-            await campaign.cycle(until_it_ends, campaign.daemon(prefix))
+            await campaign.cycle(until_it_ends, campaign.daemon(prefix, environment))
             if disk is not None:
                 disk.cut()
                 campaign.journal.power_cut_runs.add(campaign.journal.run)

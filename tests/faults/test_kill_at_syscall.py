@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow]
 
 # What it calls, and how often it does in a short run (start, load, checkpoint at the end).
 POINTS = {
-    "fdatasync": 40,
+    "fdatasync": 10,
     "fsync": 8,
     "pwrite64,pwritev,pwritev2": 60,
     "rename,renameat,renameat2": 3,

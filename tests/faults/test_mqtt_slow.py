@@ -236,7 +236,7 @@ async def test_publishers_that_are_faster_than_the_disk(tmp_path, request):
     """They wait, the memory does not grow, and what was acknowledged is all there."""
     if reason := why_no_strace():
         pytest.skip(reason)
-    slow = inject("fdatasync", "delay_enter=30000", "1+")
+    slow = inject("fdatasync,pwritev2", "delay_enter=30000", "1+")
     small = {"BRAIDMQ_LIMITS__PENDING_BYTES_MAX": "8MiB"}
     count, publishers = 80, 6
     async with Daemon(tmp_path / "data", tmp_path, slow, small, LISTEN) as daemon:

@@ -147,7 +147,7 @@ async def test_transactions_that_are_faster_than_the_disk(tmp_path, request):
     """Their clients wait, the memory takes less than they send, and all that they commit comes."""
     if reason := why_no_strace():
         pytest.skip(reason)
-    slow = inject("fdatasync", "delay_enter=10000", "1+")
+    slow = inject("fdatasync,pwritev2", "delay_enter=10000", "1+")
     small = {"BRAIDMQ_LIMITS__PENDING_BYTES_MAX": "4MiB"}
     count, clients = 100, 4
     async with Daemon(tmp_path / "data", tmp_path, slow, small, LISTEN) as daemon:
@@ -200,7 +200,7 @@ async def test_receipts_that_wait_for_a_slow_disk(tmp_path, request):
     """Their bytes are bounded, not only their number."""
     if reason := why_no_strace():
         pytest.skip(reason)
-    slow = inject("fdatasync", "delay_enter=50000", "1+")
+    slow = inject("fdatasync,pwritev2", "delay_enter=50000", "1+")
     count, size = 900, 50_000
     async with Daemon(tmp_path / "data", tmp_path, slow, flags=LISTEN) as daemon:
         async with Beside(daemon, grows_mib_max=32) as pair:

@@ -209,7 +209,7 @@ async def test_nobody_can_turn_the_clock_back(monkeypatch):
 
 
 class BrokenDisk(RealDisk):
-    """A disk whose fdatasync fails when told to."""
+    """A disk that brings nothing to stable storage when told so."""
 
     broken = False
 
@@ -217,6 +217,10 @@ class BrokenDisk(RealDisk):
         if self.broken:
             raise OSError(errno.EIO, "injected")
         super().fdatasync(handle)
+
+    def pwrite_durable(self, handle, offset, buffers):
+        self.pwrite(handle, offset, buffers)
+        self.fdatasync(handle)
 
 
 async def test_a_broken_log_fails_everybody_and_says_so(tmp_path):

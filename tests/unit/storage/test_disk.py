@@ -13,7 +13,7 @@ import pytest
 
 from braidmq.storage.disk import Disk, RealDisk
 from braidmq.storage.errors import Locked
-from tests.simdisk import PowerCut, SimDisk
+from tests.simdisk import SECTOR, PowerCut, SimDisk
 
 
 @pytest.fixture(params=["real", "simulated"])
@@ -50,6 +50,44 @@ def test_many_buffers_arrive_in_order(disk: Disk, root: str):
     buffers = [rng.randbytes(rng.randrange(400)) for _ in range(3000)]
     disk.pwrite(handle, 5, buffers)
     assert disk.pread(handle, 5, 2_000_000) == b"".join(buffers)
+    disk.close(handle)
+
+
+def test_a_durable_write_is_a_write(disk: Disk, root: str):
+    handle = disk.create(f"{root}/file")
+    rng = random.Random(1)
+    for count in (1, 100, 3000):  # one iovec, some, more than the system takes
+        buffers = [rng.randbytes(rng.randrange(1, 400)) for _ in range(count)]
+        disk.pwrite_durable(handle, 5, buffers)
+        assert disk.pread(handle, 5, 2_000_000).startswith(b"".join(buffers))
+    disk.close(handle)
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_DSYNC"), reason="the system has no such write")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_durable_write_is_one_call_where_the_kernel_can(tmp_path, monkeypatch, known):
+    calls: list[object] = []
+    pwritev, fdatasync = os.pwritev, os.fdatasync
+
+    def write(handle, views, offset, flags):
+        calls.append(flags)
+        if flags and not known:
+            raise OSError(errno.EOPNOTSUPP, "not known")
+        return pwritev(handle, [views[0][:4]], offset, flags)  # never all at once
+
+    def sync(handle):
+        calls.append("fdatasync")
+        fdatasync(handle)
+
+    monkeypatch.setattr(os, "pwritev", write)
+    monkeypatch.setattr(os, "fdatasync", sync)
+    disk = RealDisk()
+    handle = disk.create(str(tmp_path / "file"))
+    for offset in (0, 8):
+        disk.pwrite_durable(handle, offset, [b"12345", b"678"])
+    both = [0, 0, "fdatasync"]
+    assert calls == ([os.RWF_DSYNC] * 4 if known else [os.RWF_DSYNC, *both, *both])
+    assert disk.pread(handle, 0, 100) == b"12345678" * 2
     disk.close(handle)
 
 
@@ -189,6 +227,20 @@ def test_what_was_not_synced_may_be_gone_in_part():
         assert data[:1024] == b"a" * 1024
         outcomes.add(bytes(dict.fromkeys(data)))
     assert {b"a", b"ab", b"a\0b"} <= outcomes  # nothing, all, the later but not the earlier
+
+
+def test_a_durable_write_makes_nothing_else_durable():
+    outcomes = set()
+    for seed in range(50):
+        disk = SimDisk()
+        handle = disk.create("/d/file")
+        disk.fsync_dir("/d")
+        disk.pwrite(handle, 0, [b"a" * SECTOR])
+        disk.pwrite_durable(handle, SECTOR, [b"b" * SECTOR])
+        data = bytes(disk.after_power_cut(random.Random(seed)).content("/d/file"))
+        assert data[SECTOR:] == b"b" * SECTOR
+        outcomes.add(data[:1])
+    assert outcomes == {b"a", b"\0"}
 
 
 def test_a_name_that_was_not_synced_may_be_gone_or_not():

@@ -1,6 +1,7 @@
 """The writer: which calls of the disk a batch becomes, in which order, and what ends everything."""
 
 import errno
+import random
 import threading
 from functools import partial
 
@@ -122,19 +123,58 @@ def test_without_room_for_a_new_segment_it_makes_way_too():
 
 
 def test_what_fails_is_final_and_later_batches_touch_nothing():
-    for call, number in ((0, errno.EIO), (1, errno.EIO), (1, errno.ENOSPC)):
+    both = (Durability.OS, Durability.SYNC)
+    for call, number, levels in (
+        (0, errno.EIO, both[1:]),
+        (1, errno.EIO, both[1:]),
+        (0, errno.EIO, both),
+        (1, errno.EIO, both),
+        (1, errno.ENOSPC, both),
+    ):
         disk = SimDisk()
         bench = Bench(disk)
         disk.fail_at[disk.calls + call] = number
-        batch = bench.run([90], [0], Durability.SYNC)
-        assert bench.reports == [FAILED]
+        batch = bench.run([90], [0], *levels)
+        assert bench.reports == [WRITTEN] * (call * len(levels[1:])) + [FAILED]
         assert len(bench.calls) == call + 1
         assert "injected" in str(batch.error)
         later = Batch(0)
         first = disk.calls
         bench.writer.commit(later, bench.report)
-        assert bench.reports == [FAILED, FAILED]
+        assert bench.reports[-2:] == [FAILED, FAILED]
         assert disk.calls == first
+
+
+def test_what_is_synced_is_written_in_the_same_call_if_nothing_else_has_to_be(monkeypatch):
+    bench = Bench(SimDisk())
+    at_once: list[int] = []
+    whole = bench.disk.pwrite_durable
+
+    def pwrite_durable(handle, offset, buffers):
+        at_once.append(offset)
+        whole(handle, offset, buffers)
+
+    monkeypatch.setattr(bench.disk, "pwrite_durable", pwrite_durable)
+    bench.done(bench.run([90], [0], Durability.SYNC))
+    bench.done(bench.run([90], [0]))
+    bench.done(bench.run([90], [0], Durability.SYNC))  # what is before it is not synced yet
+    bench.done(bench.run([90], [0], Durability.SYNC))
+    bench.done(bench.run([90], [0], Durability.OS, Durability.SYNC))  # somebody waits in between
+    assert at_once == [0, 3 * 160]
+    assert bench.reports == [DURABLE, WRITTEN, DURABLE, DURABLE, WRITTEN, DURABLE]
+    file = bench.disk.after_power_cut(random.Random(1)).content("/d/" + segment_name(0, 3))
+    assert file == bench.disk.content("/d/" + segment_name(0, 3))
+
+
+def test_what_is_written_and_synced_at_once_is_so_again_when_there_was_no_room():
+    disk = SimDisk()
+    bench = Bench(disk)
+    disk.fail_at[disk.calls + 1] = errno.ENOSPC  # the write fitted, what it takes to sync it not
+    batch = bench.run([90], [0], Durability.SYNC)
+    assert bench.calls == ["pwrite", "fdatasync", "unlink", "pwrite", "fdatasync"]
+    assert batch.disk_full and bench.reports == [DURABLE]
+    file = disk.after_power_cut(random.Random(1)).content("/d/" + segment_name(0, 3))
+    assert file == disk.content("/d/" + segment_name(0, 3)) and len(file) == 160
 
 
 def test_a_thread_runs_tasks_in_order_and_ends_when_told():
