@@ -4,7 +4,6 @@ import time
 
 import jwt
 import pytest
-import trustme
 
 from braidmq.broker.access import Rule, User
 from braidmq.broker.config import Listener
@@ -13,6 +12,7 @@ from braidmq.broker.passwords import hash_password
 
 from .facade import V5, Login, Refused
 from .kinds import KINDS, kind_named
+from .pems import Pems
 
 SECRET = "a secret of thirty-two bytes or more"
 RULES = (
@@ -34,27 +34,9 @@ mqttjs = pytest.mark.parametrize(
 )
 
 
-class Pems:
-    """An authority, the server's certificate, and clients' certificates, as files."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.authority = trustme.CA()
-        self.ca = str(folder / "ca")
-        self.authority.cert_pem.write_to_path(self.ca)
-        self.cert, self.key = self.issue("server", "127.0.0.1")
-
-    def issue(self, name, *names, **more):
-        issued = self.authority.issue_cert(*names, **more)
-        cert, key = str(self.folder / name), str(self.folder / f"{name}.key")
-        issued.private_key_pem.write_to_path(key)
-        for number, pem in enumerate(issued.cert_chain_pems):
-            pem.write_to_path(cert, append=number > 0)
-        return cert, key
-
-    def login(self, common_name):
-        cert, key = self.issue(common_name, "client.example", common_name=common_name)
-        return Login(ca=self.ca, certificate=cert, key=key)
+def login(pems, common_name):
+    cert, key = pems.client(common_name)
+    return Login(ca=pems.ca, certificate=cert, key=key)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +60,7 @@ async def trusting(start, pems):
 
 @with_certificates
 async def test_a_certificate_is_a_user(kind, trusting, clients, pems):
-    client = await clients.join(kind, trusting, login=pems.login("sensor-1"))
+    client = await clients.join(kind, trusting, login=login(pems, "sensor-1"))
     assert await client.subscribe("sensors/sensor-1/#", 1) == 1
     await client.publish("sensors/sensor-1/x", b"1", 1)
     assert (await client.receive()).payload == b"1"
@@ -88,7 +70,7 @@ async def test_a_certificate_is_a_user(kind, trusting, clients, pems):
 @with_certificates
 async def test_a_certificate_of_nobody_is_refused(kind, trusting, clients, pems):
     with pytest.raises(Refused) as refused:
-        await clients.join(kind, trusting, login=pems.login("sensor-9"))
+        await clients.join(kind, trusting, login=login(pems, "sensor-9"))
     assert refused.value.code in ((0x86, 0x87) if kind.version == V5 else (4, 5))
 
 

@@ -3,8 +3,10 @@
 // Events are {client, connected}, {client, message}, {client, receipt}, {client, error} and
 // {client, ended}. Bodies are base64.
 
+const fs = require("fs");
 const net = require("net");
 const readline = require("readline");
+const tls = require("tls");
 const { WebSocket } = require("ws");
 const { Client } = require("@stomp/stompjs");
 
@@ -14,13 +16,14 @@ function say(what) {
   process.stdout.write(JSON.stringify(what) + "\n");
 }
 
-// A TCP connection that looks like a WebSocket: what stompjs asks for to speak over TCP.
+// A TCP connection, perhaps with TLS, that looks like a WebSocket: what stompjs asks for to speak
+// over TCP.
 class Tcp {
-  constructor(host, port) {
+  constructor(host, port, secrets) {
     this.url = `tcp://${host}:${port}`;
     this.readyState = 0;
-    this.socket = net.connect(port, host);
-    this.socket.on("connect", () => {
+    this.socket = secrets ? tls.connect({ host, port, ...secrets }) : net.connect(port, host);
+    this.socket.on(secrets ? "secureConnect" : "connect", () => {
       this.readyState = 1;
       this.onopen();
     });
@@ -46,6 +49,11 @@ class Tcp {
   }
 }
 
+// The contents of the files that TLS needs.
+function read(files) {
+  return files && Object.fromEntries(Object.entries(files).map(([name, file]) => [name, fs.readFileSync(file)]));
+}
+
 function told(frame) {
   return { headers: frame.headers, body: Buffer.from(frame.binaryBody).toString("base64") };
 }
@@ -65,9 +73,10 @@ const operations = {
       supportedVersions: () => wanted.version,
       protocolVersions: () => [`v${wanted.version.replace(".", "")}.stomp`],
     };
+    const secrets = read(wanted.tls);
     client.webSocketFactory = wanted.websocket
-      ? () => new WebSocket(wanted.url, client.stompVersions.protocolVersions())
-      : () => new Tcp(wanted.host, wanted.port);
+      ? () => new WebSocket(wanted.url, client.stompVersions.protocolVersions(), secrets || {})
+      : () => new Tcp(wanted.host, wanted.port, secrets);
     client.onConnect = (frame) => say({ client: number, connected: frame.headers });
     client.onUnhandledMessage = (frame) => say({ client: number, message: told(frame) });
     client.onUnhandledReceipt = (frame) =>

@@ -47,19 +47,28 @@ class Message:
 
 @dataclass(frozen=True)
 class Options:
-    """How a client connects. `beats`: ms between heart-beats that it sends, and that it wants."""
+    """How a client connects.
+
+    `beats`: ms between heart-beats that it sends, and that it wants. `ca`, `certificate`, `key`:
+    for TLS, whom to trust and who it is, as files.
+    """
 
     login: str = ""
     passcode: str = ""
     client_id: str = ""
     beats: tuple[int, int] = (0, 0)
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
 
 
 class Client(ABC):
     """One client with one connection. What it receives waits in `inbox`."""
 
     def __init__(self, kind: "Kind", url: str, options: Options) -> None:
-        host, _, port = url.partition("://")[2].rstrip("/").partition(":")
+        scheme, _, address = url.rstrip("/").partition("://")
+        host, _, port = address.partition(":")
+        self.is_tls = scheme in ("stomps", "wss")
         self.kind = kind
         self.version = kind.version
         self.host, self.port = host, int(port)
@@ -242,6 +251,7 @@ class Kind:
         nack: it has NACK
         transacted-acks: acknowledgements in transactions
         beats: heart-beats
+        tls: over TLS too, with a certificate of its own if need be
         unasked: it shows messages that come without a SUBSCRIBE
     """
 

@@ -25,7 +25,8 @@ def _stompjs(version: str, transport: str = "") -> Kind:
         version,
         websocket=bool(transport),
         binary=transport == "binary",
-        can=can if version == "1.2" else can - {"escapes"},  # of those in 1.1 it does not know
+        # Of the escapes in 1.1 it does not know.
+        can=can | {"tls"} if version == "1.2" else can - {"escapes"},
         missing=no_stompjs,
     )
 
@@ -33,7 +34,7 @@ def _stompjs(version: str, transport: str = "") -> Kind:
 KINDS = [
     Kind("stomppy-v10", StomppyClient, "1.0", can=V10 | {"receipts"}),
     Kind("stomppy-v11", StomppyClient, "1.1", can=V11 | STOMPPY),
-    Kind("stomppy-v12", StomppyClient, "1.2", can=V11 | STOMPPY),
+    Kind("stomppy-v12", StomppyClient, "1.2", can=V11 | STOMPPY | {"tls"}),
     Kind("stomppy-v12-text", StomppyClient, "1.2", websocket=True, can=(V11 | STOMPPY) - AS_TEXT),
     Kind(
         "stomppy-v12-binary", StomppyClient, "1.2", websocket=True, binary=True, can=V11 | STOMPPY
@@ -46,7 +47,7 @@ KINDS = [
     _stompjs("1.2", "binary"),
     Kind("ruby-v10", RubyClient, "1.0", can=V10 | {"receipts"}, missing=no_ruby),
     Kind("ruby-v11", RubyClient, "1.1", can=V11 | {"receipts"}, missing=no_ruby),
-    Kind("ruby-v12", RubyClient, "1.2", can=V11 | {"receipts"}, missing=no_ruby),
+    Kind("ruby-v12", RubyClient, "1.2", can=V11 | {"receipts", "tls"}, missing=no_ruby),
     Kind("ruby-v12-crlf", RubyClient, "1.2", can=V11 | {"receipts", "crlf"}, missing=no_ruby),
 ]
 REFERENCE = KINDS[2]

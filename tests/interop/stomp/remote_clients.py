@@ -55,6 +55,13 @@ class RemoteClient(Client):
     def _options(self) -> dict[str, Any]:
         raise NotImplementedError
 
+    @property
+    def _tls(self) -> dict[str, str] | None:
+        """The files that TLS needs, if it is spoken."""
+        options = self.options
+        files = {"ca": options.ca, "cert": options.certificate, "key": options.key}
+        return {name: file for name, file in files.items() if file} if self.is_tls else None
+
     def _on_event(self, told: dict[str, Any]) -> None:
         if "connected" in told:
             self.on_connected(told["connected"])
@@ -127,7 +134,8 @@ class StompjsClient(RemoteClient):
             "binary": kind.binary,
             "host": self.host,
             "port": self.port,
-            "url": f"ws://{self.host}:{self.port}/stomp",
+            "url": f"{'wss' if self.is_tls else 'ws'}://{self.host}:{self.port}/stomp",
+            "tls": self._tls,
             "beats": options.beats,
             "headers": {name: value for name, value in named.items() if value},
         }
@@ -153,6 +161,7 @@ class RubyClient(RemoteClient):
             "login": options.login,
             "passcode": options.passcode,
             "crlf": "crlf" in self.kind.can,
+            "tls": self._tls,
             "headers": {name: value for name, value in named.items() if value},
         }
 

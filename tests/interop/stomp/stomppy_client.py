@@ -54,6 +54,10 @@ class StomppyClient(Client):
             self.connection = WSStompConnection(where, ws_path=path, binary_mode=binary, **more)
         else:
             self.connection = _CLASSES[self.version](where, **more)
+        if self.is_tls:
+            options = self.options
+            own = {"cert_file": options.certificate or None, "key_file": options.key or None}
+            self.connection.set_ssl(where, ca_certs=options.ca, **own)
         self.connection.set_listener("", _Listener(self))
         transport = self.connection.transport
         attempt = transport.attempt_connection
