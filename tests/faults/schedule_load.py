@@ -9,7 +9,8 @@ import asyncio
 import random
 import time
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -65,60 +66,66 @@ def by_cron(rng: random.Random) -> Timing:
     return Timing(rng.choice([0, 100]), 130, 2, "* * * * *")
 
 
+def _gone(error: Gone | Refusal) -> StompGone:
+    """What all clients here raise when the broker is gone, or about to go."""
+    if isinstance(error, Refusal) and error.code not in UNKNOWN_CODES:
+        raise error
+    return StompGone(str(error))
+
+
 async def connect(port: int) -> Wire:
-    """A connection of the native protocol. Raises StompGone, as all do here."""
+    """A connection of the native protocol. Raises StompGone."""
     try:
         return await Wire.open(port)
-    except Gone as gone:
-        raise StompGone(str(gone)) from gone
+    except (Gone, Refusal) as error:
+        raise _gone(error) from error
 
 
-async def declare(port: int) -> None:
-    """Make the queue, or find it as it was. Raises StompGone."""
+@asynccontextmanager
+async def asking(port: int) -> AsyncIterator[Wire]:
+    """A connection of the native protocol, for a while. Raises StompGone."""
     wire = await connect(port)
     try:
-        await wire.call(DECLARE_QUEUE, PLACES["queue"], {})
-    except Gone as gone:
-        raise StompGone(str(gone)) from gone
+        yield wire
+    except (Gone, Refusal) as error:
+        raise _gone(error) from error
     finally:
         wire.abort()
 
 
+async def declare(port: int) -> None:
+    """Make the queue, or find it as it was. Raises StompGone."""
+    async with asking(port) as wire:
+        await wire.call(DECLARE_QUEUE, PLACES["queue"], {})
+
+
 async def list_all(port: int, journal: ScheduleJournal) -> list[Listed]:
     """What schedules are there, and what the journal makes of that. Raises StompGone."""
-    wire = await connect(port)
     found: list[Listed] = []
     ids: set[int] = set()
-    try:
+    async with asking(port) as wire:
         while page := (await wire.call(LIST_SCHEDULES, 0, 0, max(ids, default=0), PAGE))[2]:
             ids.update(info["id"] for info in page)
         for id in sorted(ids):
             try:
                 first, second = [(await wire.call(SCHEDULE_INFO, id))[2][0] for _ in range(2)]
-            except Refusal:
+            except Refusal as refusal:
+                if refusal.code in UNKNOWN_CODES:
+                    raise
                 continue  # it was its last time
             key = parse_body(first["body"]) or ("", 0)
             listed = journal.listed(key, id, first["created_ms"], first["fired"], first["next_ms"])
             # While it is sent, one time may be counted that the next one does not know of yet.
             if listed is not None and first == second:
                 found.append(listed)
-    except Gone as gone:
-        raise StompGone(str(gone)) from gone
-    finally:
-        wire.abort()
     journal.unlisted(ids)
     return found
 
 
 async def unschedule_all(port: int) -> None:
     """End all that is left. Raises StompGone."""
-    wire = await connect(port)
-    try:
+    async with asking(port) as wire:
         await wire.call(UNSCHEDULE_BETWEEN)
-    except Gone as gone:
-        raise StompGone(str(gone)) from gone
-    finally:
-        wire.abort()
 
 
 class Client(ABC):
