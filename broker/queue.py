@@ -63,7 +63,7 @@ class Queue(QueueState):
         self.counters = Counters()
         self.takes_runs = type(self) is Queue  # others look at each message by itself
         self.promised = False  # what is sent now was checked by a transaction
-        self.let_go: Callable[[int], None] = log.release  # of a position nobody needs any more
+        self.let_go: Callable[[list[int]], None] = log.release_many  # positions nobody needs
         self.reader = self.make_reader(self._loaded)
         self._reading = (0, 0, 0)  # the message that is being read: sequence, LSN, its link's
         self.sweep_ms = 0  # when the oldest message may be past its retention; 0: not known
@@ -145,10 +145,7 @@ class Queue(QueueState):
             self._release(slot, link)
 
     def _release(self, slot: int, link: int) -> None:
-        if slot:
-            self.let_go(slot & LSN_MASK)
-        if link:
-            self.let_go(link)
+        self.let_go([lsn for lsn in (slot & LSN_MASK, link) if lsn])
 
     # Consumers --------------------------------------------------------------------------------
 
@@ -400,7 +397,7 @@ class Queue(QueueState):
         gone: list[int] = []
         freed = 0
         take = self.leases.take
-        release = self.let_go
+        unneeded: list[int] = []
         for seq, token in receipts:
             lease = take(seq, token)
             if lease is None:
@@ -414,10 +411,11 @@ class Queue(QueueState):
                 self._lease_ended(lane, number, False)
             slot, link, size = lane.remove(number, lease.size)
             freed += size
-            release(slot & LSN_MASK)
+            unneeded.append(slot & LSN_MASK)
             if link:
-                release(link)
+                unneeded.append(link)
         if gone:
+            self.let_go(unneeded)
             self.bytes -= freed
             self.counters.acknowledged += len(gone)
             if self.logged:

@@ -479,11 +479,10 @@ class Registry:
         """Release the messages of a few pages that were purged; whether there are more."""
         for _ in range(min(pages, len(self._trash))):
             log, page = self._trash.pop()
-            for at, slot in enumerate(page.slots):
-                if slot:
-                    log.release(slot & LSN_MASK)
-                    if page.links is not None and page.links[at]:
-                        log.release(page.links[at])
+            log.release_many([slot & LSN_MASK for slot in page.slots if slot])
+            if page.links is not None:
+                held = zip(page.slots, page.links, strict=False)
+                log.release_many([link for slot, link in held if slot and link])
         return bool(self._trash)
 
 

@@ -587,7 +587,7 @@ class StreamView(Queue):
             super().load_section(kind, content)
 
 
-def _nothing(lsn: int) -> None:
+def _nothing(lsns: list[int]) -> None:
     """There is nothing to release."""
 
 

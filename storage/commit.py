@@ -20,7 +20,7 @@ from contextlib import contextmanager
 
 from .errors import StorageError
 from .frame import FRAME_BYTES
-from .log import RECORD_BYTES_MAX, RUN_BYTES_MAX, Callback, Durability, Extent
+from .log import RECORD_BYTES_MAX, RUN_BYTES_MAX, Callback, Durability, Extent, LogStatistics
 from .record import record_length
 
 __all__ = ["PAYLOAD_BYTES_MAX", "Batch", "Commit", "Frame", "Waiter"]
@@ -361,6 +361,11 @@ class Commit:
         more = bool(self._count or opened.frames or opened.sync or opened.waiters_written)
         self._awake = more
         return more
+
+    def summarize(self, statistics: LogStatistics) -> None:
+        """Say how much was appended since opening."""
+        statistics.frames = self.frames
+        statistics.records = self.records
 
     def fail(self, error: StorageError) -> list[Waiter]:
         """Poison: nothing more is accepted. Return everybody who still waits, in LSN order."""

@@ -21,7 +21,7 @@ Rules:
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from functools import partial
 
@@ -317,18 +317,15 @@ class FileLog:
         """From a worker: have ``report`` called by the owner."""
         self._reports.append(report)
         assert self._scheduler is not None
-        try:
+        with suppress(RuntimeError):  # the owner's loop is closed; close() collects what there is
             self._scheduler.soon_from_thread(self._collect)
-        except RuntimeError:
-            pass  # the owner's loop is closed already; close() collects what there is
 
     def _report_batch(self, batch: Batch, stage: int) -> None:
         self._report(partial(self._on_batch, batch, stage))
 
     def _collect(self) -> None:
-        reports = self._reports
-        while reports:
-            reports.popleft()()
+        while self._reports:
+            self._reports.popleft()()
 
     def _on_batch(self, batch: Batch, stage: int) -> None:
         """The writer has done a step of the batch in flight."""
@@ -430,6 +427,14 @@ class FileLog:
             self._commit.count(lsn, -1)
         else:
             self._segments.release(lsn)
+
+    def release_many(self, lsns: Sequence[int]) -> None:
+        """One reference to each of the records at ``lsns`` is gone."""
+        if max(lsns, default=0) < self._commit.base:
+            self._segments.release_many(lsns)
+        else:
+            for lsn in lsns:
+                self.release(lsn)
 
     def adopt(self, lsn: int) -> None:
         """Count one reference more to the record at ``lsn``."""
@@ -590,11 +595,6 @@ class FileLog:
 
     def statistics(self) -> LogStatistics:
         """Counters since opening."""
-        statistics = self._statistics
-        statistics.frames = self._commit.frames
-        statistics.records = self._commit.records
-        items = self._segments.items
-        statistics.segments = len(items)
-        statistics.bytes_in_segments = sum(each.size for each in items)
-        statistics.bytes_live_estimate = sum(each.live_bytes for each in items)
-        return copy(statistics)
+        self._commit.summarize(self._statistics)
+        self._segments.summarize(self._statistics)
+        return copy(self._statistics)

@@ -369,6 +369,9 @@ class Log(Protocol):
     def release(self, lsn: int) -> None:
         """One reference to the record at ``lsn`` is gone."""
 
+    def release_many(self, lsns: Sequence[int]) -> None:
+        """One reference to each of the records at ``lsns``, in any order, is gone."""
+
     def adopt(self, lsn: int) -> None:
         """Count one reference more to the record at ``lsn`` (from ``finish``, or when linking)."""
 

@@ -223,6 +223,11 @@ class MemoryLog:
         elif count > 1:
             self._references[lsn] = count
 
+    def release_many(self, lsns: Sequence[int]) -> None:
+        """One reference to each of the records at ``lsns`` is gone."""
+        for lsn in lsns:
+            self.release(lsn)
+
     def adopt(self, lsn: int) -> None:
         """Count one reference more to the record at ``lsn``."""
         if lsn in self._records:

@@ -17,13 +17,13 @@ Rules:
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from .disk import Disk
 from .errors import Corrupt
 from .frame import FRAME_BYTES, FRAME_MAGIC
-from .log import Extent
+from .log import Extent, LogStatistics
 from .record import RECORD_BYTES_MIN, record_is_intact, record_length
 
 __all__ = [
@@ -166,6 +166,17 @@ class Segments:
         """One reference more to the record at ``lsn``."""
         self.items[bisect_right(self._bases, lsn) - 1].live += 1
 
+    def release_many(self, lsns: Sequence[int]) -> None:
+        """One reference to each of the records at ``lsns``, in any order, is gone."""
+        if not lsns:
+            return
+        index = bisect_right(self._bases, min(lsns)) - 1
+        if index + 1 == len(self._bases) or max(lsns) < self._bases[index + 1]:
+            self.items[index].live -= len(lsns)
+        else:
+            for lsn in lsns:
+                self.release(lsn)
+
     def adopt_many(self, lsns: "array[int]") -> None:
         """One reference more for each of ``lsns``, in any order (nearly ascending is fastest)."""
         for first in range(0, len(lsns), _ADOPT_SLICE):
@@ -180,6 +191,12 @@ class Segments:
                 self.items[index].live += stop - start
                 start = stop
                 index += 1
+
+    def summarize(self, statistics: LogStatistics) -> None:
+        """Say how many there are now, and how much is in them."""
+        statistics.segments = len(self.items)
+        statistics.bytes_in_segments = sum(each.size for each in self.items)
+        statistics.bytes_live_estimate = sum(each.live_bytes for each in self.items)
 
     def sealed_lsn(self, durable_lsn: int) -> int:
         """The last base that ``durable_lsn`` has reached: all below it is sealed and durable."""

@@ -297,6 +297,26 @@ def test_records_appended_in_one_frame_are_records_each_on_its_own(bench: Bench)
         log.release(lsn)
 
 
+def test_released_together_is_released_each_on_its_own(bench: Bench):
+    log = bench.log
+    lsns = [bench.publish(b"%d" % number) for number in range(6)]
+    before = log.statistics().bytes_live_estimate
+    log.release_many([])
+    log.release_many(lsns[:2])  # they are in the open batch
+    log.wait(Durability.SYNC, bench.called, "kept")
+    bench.settle()
+    lsns.append(bench.publish(b"later"))
+    log.release_many(lsns[2:4])  # ... in a segment
+    log.release_many([lsns[6], lsns[4]])  # ... some here, some there
+    assert log.statistics().bytes_live_estimate < before or not before
+    one = log.get(lsns[5])
+    assert one is not None
+    log.release_many([lsns[5]])
+    log.wait(Durability.SYNC, bench.called, "kept")
+    bench.settle()
+    assert log.statistics().bytes_live_estimate == 0
+
+
 def test_nothing_together_is_nothing(bench: Bench):
     lsn = bench.log.next_lsn
     assert bench.log.append_together([], []) == []

@@ -104,6 +104,10 @@ def test_references_are_counted_alike_one_by_one_and_many_at_once(lsns, rng):
     for lsn in lsns:
         one.release(lsn)
     assert [each.live for each in one.items] == [0] * 4
+    for count in (0, 1, 2, len(lsns) - 3):  # of one segment, and of all
+        many.release_many(lsns[:count])
+        del lsns[:count]
+    assert [each.live for each in many.items] == [0] * 4
 
 
 def test_dead_segments_are_below_the_line_and_never_the_active_one():
