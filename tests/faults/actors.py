@@ -1,9 +1,37 @@
 """Clients that are busy at once, until a fault has happened."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["busy_until"]
+__all__ = ["Actor", "act_until", "busy_until"]
+
+Where = TypeVar("Where", contravariant=True)
+
+
+class Actor(Protocol[Where]):
+    """A client; ``where`` the broker listens, as its dialect wants to know that."""
+
+    def run(self, where: Where, /) -> Coroutine[Any, Any, None]:
+        """Be busy until the broker is gone."""
+
+    def hang_up(self) -> None:
+        """Go without a word, or see that the broker went."""
+
+
+async def act_until(
+    fault: Awaitable[None], clients: Sequence[Actor[Where]], where: Where, gone: type[Exception]
+) -> None:
+    """Let all clients be busy until the fault is over, then have them hang up.
+
+    See :func:`busy_until`.
+    """
+
+    def hang_up() -> None:
+        for client in clients:
+            client.hang_up()
+
+    await busy_until(fault, [client.run(where) for client in clients], gone, hang_up)
 
 
 async def busy_until(

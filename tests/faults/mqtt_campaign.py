@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .actors import busy_until
+from .actors import act_until
 from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .mqtt_audit import Destination, MqttJournal
@@ -105,15 +105,9 @@ class MqttCampaign(Campaign):
         self.journal.check_retained(await Retained().ask(port, "kept/#", least, guard))
 
     async def under_load(self, daemon: Daemon, fault: Fault) -> None:
-        port = daemon.ports[1]
         coming = [each for each in self.subscribers if self.rng.random() >= each.offline]
         clients: list[Client] = [*self.publishers, *coming]
-
-        def hang_up() -> None:
-            for client in [*self.publishers, *self.subscribers]:
-                client.hang_up()
-
-        await busy_until(fault(daemon), [client.run(port) for client in clients], Gone, hang_up)
+        await act_until(fault(daemon), clients, daemon.ports[1], Gone)
 
     async def drain(self, daemon: Daemon) -> None:
         """See :meth:`Campaign.drain`: nobody publishes but what was not acknowledged yet."""

@@ -6,7 +6,7 @@ Cron expressions name minutes. Here the daemon takes each half of a second for o
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .actors import busy_until
+from .actors import act_until
 from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .schedule_audit import PLACES, ScheduleJournal, Timing
@@ -93,13 +93,7 @@ class ScheduleCampaign(Campaign):
     async def under_load(self, daemon: Daemon, fault: Fault) -> None:
         coming = [each for each in self._takers if self.rng.random() >= AWAY_SHARE]
         clients: list[Client] = [*self._busy, *coming]
-
-        def hang_up() -> None:
-            for client in clients:
-                client.hang_up()
-
-        behaviours = [client.run(daemon.ports) for client in clients]
-        await busy_until(fault(daemon), behaviours, Gone, hang_up)
+        await act_until(fault(daemon), clients, daemon.ports, Gone)
 
     async def drain(self, daemon: Daemon) -> None:
         """See :meth:`Campaign.drain`: what has no end goes on, and is ended."""

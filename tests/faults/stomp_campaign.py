@@ -6,7 +6,7 @@ Nobody takes from ``c`` under load: whatever transactions did has to outlast eve
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from .actors import busy_until
+from .actors import act_until
 from .campaign import Campaign, Fault
 from .daemon import Daemon
 from .stomp_audit import PLACES, StompJournal
@@ -70,13 +70,7 @@ class StompCampaign(Campaign):
         clients = list(self._clients)
         if self.rng.random() >= AWAY_SHARE:
             clients.append(self._told)
-
-        def hang_up() -> None:
-            for client in clients:
-                client.hang_up()
-
-        behaviours = [client.run(daemon.ports) for client in clients]
-        await busy_until(fault(daemon), behaviours, Gone, hang_up)
+        await act_until(fault(daemon), clients, daemon.ports, Gone)
 
     async def drain(self, daemon: Daemon) -> None:
         """See :meth:`Campaign.drain`: what was sent last comes last, to each place."""
