@@ -215,10 +215,19 @@ class ScheduleJournal(Journal):
             if planned.timing.times and planned.is_sought and not planned.is_done
         ]
 
-    def emptied(self) -> None:
-        """All was sent and came, and nothing is there any more: hold it against what was due."""
+    def ending(self) -> None:
+        """What has an end came to it, and all that is left is about to be removed."""
+        self._check_missing()
+        for planned in self.planned.values():
+            planned.removals.append(INFO)
+
+    def _check_missing(self) -> None:
         for planned in self.missing():
             self.find("lost", f"{planned.name} came {len(planned.firings)} times")
+
+    def emptied(self) -> None:
+        """All was sent and came, and nothing is there any more: hold it against what was due."""
+        self._check_missing()
         for claim in self._claims:
             self._check_claim(claim)
         for planned in self.planned.values():

@@ -81,11 +81,12 @@ class ScheduleCampaign(Campaign):
 
     async def _claim(self, daemon: Daemon) -> None:
         """What is told of schedules counts when something that came later is kept. Raises Gone."""
-        listed = await list_all(daemon.port, self.journal)
+        ids, listed = await list_all(daemon.port, self.journal)
         wire = await self._last.connect(daemon.ports[1])
         try:
             self._last.send(wire, self._last.next_one("queue", Timing()))
             await self._last.until_answered(wire, 0)
+            self.journal.unlisted(ids)
             self.journal.claimed(listed)
         finally:
             self._last.hang_up()
@@ -114,6 +115,7 @@ class ScheduleCampaign(Campaign):
                         journal.find("lost", f"{each.name} is not sent any more")
             await self._until(lambda: not journal.missing())
             await self._claim(daemon)
+            journal.ending()
             await unschedule_all(daemon.port)
             wire = await self._last.connect(daemon.ports[1])
             ends = [self._last.send(wire, self._last.next_one(at, Timing())) for at in PLACES]

@@ -99,8 +99,8 @@ async def declare(port: int) -> None:
         await wire.call(DECLARE_QUEUE, PLACES["queue"], {})
 
 
-async def list_all(port: int, journal: ScheduleJournal) -> list[Listed]:
-    """What schedules are there, and what the journal makes of that. Raises StompGone."""
+async def list_all(port: int, journal: ScheduleJournal) -> tuple[set[int], list[Listed]]:
+    """The numbers of all schedules, and what is told of those at rest. Raises StompGone."""
     found: list[Listed] = []
     ids: set[int] = set()
     async with asking(port) as wire:
@@ -118,8 +118,7 @@ async def list_all(port: int, journal: ScheduleJournal) -> list[Listed]:
             # While it is sent, one time may be counted that the next one does not know of yet.
             if listed is not None and first == second:
                 found.append(listed)
-    journal.unlisted(ids)
-    return found
+    return ids, found
 
 
 async def unschedule_all(port: int) -> None:

@@ -124,6 +124,19 @@ def test_lost_when_a_removal_is_lost_and_then_the_rest():
     assert story.found() == {"lost"}
 
 
+def test_lost_when_it_is_said_that_all_came():
+    story = Story()
+    story.come_all(story.plan(FOUR_TIMES), 10, 30, 50)
+    story.journal.ending()
+    assert story.found() == {"lost"}
+    assert story.journal.counts["lost"] == 1
+    story = Story()
+    story.plan(FOR_EVER)
+    story.journal.ending()  # and then the broker dies
+    story.journal.unlisted(set())
+    assert not story.found()
+
+
 def test_doubled():
     story = Story()
     story.come_all(story.plan(ONCE), 10, 11)
