@@ -113,8 +113,8 @@ class ScheduleCampaign(Campaign):
                 for each, before in endless:
                     if len(each.firings) == before:
                         journal.find("lost", f"{each.name} is not sent any more")
-            await self._until(lambda: not journal.missing())
             await self._claim(daemon)
+            await self._until(lambda: not journal.missing())
             journal.ending()
             await unschedule_all(daemon.port)
             wire = await self._last.connect(daemon.ports[1])
