@@ -1,4 +1,4 @@
-"""A world (``world.py``) whose planners have messages sent later, some of them again and again.
+"""A world (``places_world.py``) whose planners have messages sent later, some again and again.
 
 Takers receive all that comes. Which promise was broken is the first word of :class:`Broken`:
 
@@ -13,18 +13,14 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from braidmq.broker.access import SYSTEM
-from braidmq.broker.bindings import BindingSettings
-from braidmq.broker.bindingverbs import Target
 from braidmq.broker.errors import BraidError
-from braidmq.broker.limits import Limits
 from braidmq.broker.message import Delivery
 from braidmq.broker.schedule import Timing
 from braidmq.broker.scheduleverbs import Scheduled, ScheduleKind
 from braidmq.broker.settings import QueueSettings
-from braidmq.broker.stream_settings import StreamSettings
 from tests.sim.audit import Broken
 from tests.sim.clients import Client, Listener
-from tests.sim.world import World
+from tests.sim.places_world import PlacesWorld
 
 __all__ = ["ScheduleWorld"]
 
@@ -143,12 +139,11 @@ class Taker(Listener):
         self.world.schedule_audit.got(delivery)
 
 
-class ScheduleWorld(World):
+class ScheduleWorld(PlacesWorld):
     """See the module."""
 
-    LIMITS = Limits(shard_hot_lag_bytes_max=1)
-    SCRIPT_TURNS = 600
-    REHOMES = True
+    QUEUES = QUEUES
+    TAKEN = (*QUEUES, "view")
     RICH = {"kept": 300, "removed": 20, "sent": 500, "again": 20}
 
     def __init__(self, seed: int, crash_at: int = -1) -> None:
@@ -156,16 +151,8 @@ class ScheduleWorld(World):
         super().__init__(seed, crash_at)
 
     def populate(self) -> None:
-        takers = [Taker(self, f"from-{queue}", queue) for queue in (*QUEUES, "view")]
+        takers = [Taker(self, f"from-{queue}", queue) for queue in self.TAKEN]
         self.clients = [Planner(self, "one"), Planner(self, "two"), *takers]
-
-    def declare(self) -> None:
-        core, now_ms = self.core, self.clock.ms
-        for name, settings in QUEUES.items():
-            core.declare_queue(SYSTEM, name, settings, now_ms)
-        core.declare_stream(SYSTEM, "kept", StreamSettings(), 1, now_ms)
-        core.declare_queue(SYSTEM, "view", QueueSettings(stream="kept"), now_ms)
-        core.bind(SYSTEM, "t", Target("queue", "bound"), BindingSettings(), now_ms)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -179,15 +166,8 @@ class ScheduleWorld(World):
     def unheard(self) -> int:
         return self.schedule_audit.counts["planned"] - self.schedule_audit.counts["kept"]
 
-    def is_done(self) -> bool:
-        """Whether nothing is scheduled, and nothing waits anywhere."""
-        waiting = self.core.schedules.queue
-        queues = [self.core.queues[name] for name in (*QUEUES, "view")]
-        scheduled = waiting is not None and waiting.live
-        return not scheduled and not any(queue.live or queue.unread() for queue in queues)
-
     def finish(self) -> None:
         """Plan no more, let all be sent and taken, and close the books."""
         self.all_leave()
-        self.until(self.is_done, 3_000, "schedules")
+        self.until(self.is_empty, 3_000, "schedules")
         self.schedule_audit.close()

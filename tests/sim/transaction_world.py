@@ -1,4 +1,4 @@
-"""A world (``world.py``) whose workers take messages and pass them on in transactions.
+"""A world (``places_world.py``) whose workers take messages and pass them on in transactions.
 
 Feeders send several messages at once. A worker takes one of them, and in one transaction settles it
 and sends what it made of it to several places. Takers receive all that comes there. Which promise
@@ -16,22 +16,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from braidmq.broker.access import SYSTEM
-from braidmq.broker.bindings import BindingSettings
-from braidmq.broker.bindingverbs import Target
 from braidmq.broker.errors import LeaseLost
-from braidmq.broker.limits import Limits
 from braidmq.broker.message import Delivery, Outgoing
 from braidmq.broker.publishing import Posted
 from braidmq.broker.schedule import Timing
 from braidmq.broker.scheduleverbs import Scheduled
 from braidmq.broker.settings import QueueSettings
-from braidmq.broker.stream_settings import StreamSettings
 from braidmq.broker.streams import Appending
 from braidmq.broker.transactionverbs import Ack, Append, Publish, Schedule, Send, Step
 from braidmq.storage.log import Durability
 from tests.sim.audit import Broken
 from tests.sim.clients import Client, Listener
-from tests.sim.world import World
+from tests.sim.places_world import PlacesWorld
 
 __all__ = ["TransactionWorld"]
 
@@ -200,12 +196,11 @@ class Taker(Listener):
         self.world.transaction_audit.got(PLACES[self.queue], delivery.body.rstrip(b"."))
 
 
-class TransactionWorld(World):
+class TransactionWorld(PlacesWorld):
     """See the module."""
 
-    LIMITS = Limits(shard_hot_lag_bytes_max=1)
-    SCRIPT_TURNS = 600
-    REHOMES = True
+    QUEUES = QUEUES
+    TAKEN = ("in", *PLACES)
     RICH = {"kept": 300, "refused": 30, "again": 50, "got": 3_000}
 
     def __init__(self, seed: int, crash_at: int = -1) -> None:
@@ -217,14 +212,6 @@ class TransactionWorld(World):
         self.workers_here = [Worker(self, name, "in") for name in ("left", "right")]
         feeders = [Feeder(self, name) for name in ("one", "two")]
         self.clients = [*feeders, *self.workers_here, *self.takers]
-
-    def declare(self) -> None:
-        core, now_ms = self.core, self.clock.ms
-        for name, settings in QUEUES.items():
-            core.declare_queue(SYSTEM, name, settings, now_ms)
-        core.declare_stream(SYSTEM, "kept", StreamSettings(), 1, now_ms)
-        core.declare_queue(SYSTEM, "view", QueueSettings(stream="kept"), now_ms)
-        core.bind(SYSTEM, "t", Target("queue", "bound"), BindingSettings(), now_ms)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -238,16 +225,8 @@ class TransactionWorld(World):
     def unheard(self) -> int:
         return self.transaction_audit.counts["tried"] - self.transaction_audit.counts["kept"]
 
-    def is_done(self) -> bool:
-        """Whether nothing waits anywhere."""
-        queues = self.core.queues
-        live = sum(queues[name].live for name in ("in", *PLACES))
-        scheduled = self.core.schedules.queue
-        waiting = queues["view"].unread() or (scheduled is not None and scheduled.live)
-        return not live and not waiting
-
     def finish(self) -> None:
         """Feed no more, let all be worked on and taken, and close the books."""
         self.all_leave()
-        self.until(self.is_done, 3_000, "workers")
+        self.until(self.is_empty, 3_000, "workers")
         self.transaction_audit.close()
