@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
-__all__ = ["DIALECTS", "LISTENERS", "SUBSCRIPTION", "WAYS", "WAY_NAMES", "Dialect", "Way"]
+__all__ = ["LISTENERS", "SUBSCRIPTION", "WAYS", "WAY_NAMES", "Dialect", "Way"]
 
 TOLD = "/topic/stomp.told"  # what the durable subscription is to
 SUBSCRIPTION = "told"
@@ -66,8 +66,8 @@ class Way(NamedTuple):
         return self.version, self.dialect.name, self.over
 
 
-DIALECTS = (ACTIVEMQ, RABBITMQ)
-_DOORS = list(product(("tcp", "websocket"), DIALECTS))
+_DIALECTS = (ACTIVEMQ, RABBITMQ)
+_DOORS = list(product(("tcp", "websocket"), _DIALECTS))
 _SCHEMES = {"tcp": "stomp", "websocket": "ws"}
 WAYS = [
     Way(version, dialect, over, door)
