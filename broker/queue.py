@@ -250,7 +250,7 @@ class Queue(QueueState):
         for delivery in deliveries:
             by_count.setdefault(delivery.receives, []).append(delivery.seq)
         for count, sequences in by_count.items():
-            self.log.append((encode_receive(self.id, count, sequences),))
+            self.log.append((encode_receive(self.id, count, sequences),), linger=True)
 
     def _gather(
         self, consumer: Consumer, most: int, budget: int, now_ms: int
@@ -419,7 +419,7 @@ class Queue(QueueState):
             self.bytes -= freed
             self.counters.acknowledged += len(gone)
             if self.logged:
-                self.log.append((encode_ack(self.id, reason, gone),))
+                self.log.append((encode_ack(self.id, reason, gone),), linger=True)
             self._settled()
         return results
 

@@ -64,6 +64,10 @@ class _Scheduler:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback)
 
+    def later(self, delay_ms: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when so much time has passed."""
+        self._loop.call_later(delay_ms / 1000, callback)
+
     def now_ms(self) -> int:
         """Unix time in ms that never goes back."""
         return self._offset_ms + int(self._monotonic() * 1000)

@@ -11,6 +11,8 @@ Rules:
   take its payload over ``payload_bytes_max``; a larger record gets a frame of its own. What is to
   be kept together (``append_together``, ``in_one_frame``) is never cut.
 - At most one batch is in flight. What is appended meanwhile is the next one: no timer decides.
+  Only records that may linger, while nobody waits for them, are no reason for a batch of their own
+  until ``LINGER_MS`` have passed: they would make those wait who come next.
 - A waiter is a tuple (lsn, callback, argument). Waiters of a level are called in LSN order, once.
 - After :meth:`Commit.fail` nothing can be appended any more, and every waiter has its error.
 """
@@ -23,9 +25,10 @@ from .frame import FRAME_BYTES
 from .log import RECORD_BYTES_MAX, RUN_BYTES_MAX, Callback, Durability, Extent, LogStatistics
 from .record import record_length
 
-__all__ = ["PAYLOAD_BYTES_MAX", "Batch", "Commit", "Frame", "Waiter"]
+__all__ = ["LINGER_MS", "PAYLOAD_BYTES_MAX", "Batch", "Commit", "Frame", "Waiter"]
 
 PAYLOAD_BYTES_MAX = 512 * 1024
+LINGER_MS = 2  # that a record nobody waits for stays in memory alone
 # Of a frame that must not be cut: besides what was announced, what nobody can foresee exactly.
 _UNCUT_BYTES_MAX = 2 * RECORD_BYTES_MAX
 
@@ -111,9 +114,12 @@ class Commit:
     """The batch that is open, the one in flight, and the frontiers. See the module's rules."""
 
     def __init__(
-        self, end_lsn: int, wake: Callable[[], None], payload_bytes_max: int = PAYLOAD_BYTES_MAX
+        self, end_lsn: int, wake: Callable[[int], None], payload_bytes_max: int = PAYLOAD_BYTES_MAX
     ) -> None:
-        """Begin at ``end_lsn``, where the log ends now; ``wake`` is called when a batch opens."""
+        """Begin at ``end_lsn``, where the log ends now.
+
+        ``wake`` is called when the open batch is to be sealed, with in how many ms.
+        """
         self.written_lsn = end_lsn
         self.durable_lsn = end_lsn
         self.in_flight: Batch | None = None
@@ -121,7 +127,9 @@ class Commit:
         self.records = 0
         self.frames = 0
         self._wake = wake
-        self._awake = False  # wake was called and no seal has come yet, or a batch is in flight
+        self._awake = False  # to be sealed soon, or when the batch in flight is complete
+        self._urgent = False  # the open batch has more than what may linger
+        self.lingering = False  # it is to be sealed some day
         self._payload_bytes_max = payload_bytes_max
         self._open = Batch(end_lsn)
         self._begin_frame(end_lsn)
@@ -163,7 +171,7 @@ class Commit:
         waiting = opened.sync or opened.waiters_written
         return self.idle and not waiting and self.durable_lsn == self._frame_lsn
 
-    def append(self, parts: Sequence[bytes], references: int = 0) -> int:
+    def append(self, parts: Sequence[bytes], references: int = 0, *, linger: bool = False) -> int:
         """Add one record; return its LSN."""
         size = 0
         for part in parts:
@@ -178,8 +186,12 @@ class Commit:
         self._count += 1
         self._references += references
         self.next_lsn = lsn + size
-        if not self._awake:
-            self._rouse()
+        if linger:
+            self._linger()
+        else:
+            self._urgent = True
+            if not self._awake:
+                self._rouse()
         return lsn
 
     def append_run(self, records: bytes, count: int, references: int) -> int:
@@ -208,6 +220,7 @@ class Commit:
         self._count += len(records)
         self._references += sum(references)
         self.next_lsn = lsn
+        self._urgent = True
         if not self._awake:
             self._rouse()
         return lsns
@@ -228,13 +241,24 @@ class Commit:
             self._payload_bytes_max = cut_at
 
     def _rouse(self) -> None:
+        self._check()
+        self._awake = True
+        self._wake(0)
+
+    def _linger(self) -> None:
+        if not (self._awake or self.lingering):
+            self._check()
+            self.lingering = True
+            self._wake(LINGER_MS)
+
+    def _check(self) -> None:
+        """After fail() nothing is taken; what was just added is forgotten.
+
+        That leaves the log asleep, so that not every append pays for the check.
+        """
         if self.error is not None:
-            # Only reached after fail(): it leaves the log asleep, so that the check is not paid
-            # by every append. What was just added is forgotten.
             self._begin_frame(self._frame_lsn)
             raise self.error
-        self._awake = True
-        self._wake()
 
     def _make_room(self, size: int) -> None:
         if size > RECORD_BYTES_MAX:
@@ -265,12 +289,14 @@ class Commit:
             self._open.sync = True
         else:
             self._open.waiters_written.append(waiter)
+        self._urgent = True
         if not self._awake:
             self._rouse()
 
     def request_sync(self) -> None:
         """Make the open batch end with an fdatasync, whoever waits."""
         self._open.sync = True
+        self._urgent = True
         if not self._awake:
             self._rouse()
 
@@ -326,7 +352,7 @@ class Commit:
         if self._count:
             self._cut()
         batch = self._open
-        self._awake = False
+        self._awake = self._urgent = self.lingering = False
         if not (batch.frames or batch.sync or batch.waiters_written):
             return None
         batch.end = self._frame_lsn
@@ -357,10 +383,10 @@ class Commit:
         """The writer is done with the batch; return whether another one is waiting."""
         assert batch is self.in_flight and self.written_lsn == batch.end
         self.in_flight = None
-        opened = self._open
-        more = bool(self._count or opened.frames or opened.sync or opened.waiters_written)
-        self._awake = more
-        return more
+        self._awake = self._urgent
+        if not (self._urgent or self.empty):
+            self._linger()
+        return self._urgent
 
     def summarize(self, statistics: LogStatistics) -> None:
         """Say how much was appended since opening."""
@@ -378,7 +404,7 @@ class Commit:
                 waiters += each.waiters_written
                 waiters += each.waiters_durable
         self._begin_frame(self._frame_lsn)
-        self._awake = False
+        self._awake = self._urgent = self.lingering = False
         waiters.sort(key=_lsn_of)
         return waiters
 

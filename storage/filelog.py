@@ -68,10 +68,6 @@ _CHECKPOINT_LOG_BYTES_MIN = _MIB
 _CHECKPOINT_MS = 60_000
 
 
-def _nothing() -> None:
-    pass
-
-
 class FileLog:
     """An append-only log in a directory. See :class:`braidmq.storage.log.Log`."""
 
@@ -94,7 +90,7 @@ class FileLog:
         ``writer`` makes what runs the writes and the reads: a thread, or in a simulation
         something that runs when it is told to.
         """
-        self.on_progress: Callable[[], None] = _nothing
+        self.on_progress: Callable[[], None] = lambda: None
         self._root = directory
         self._directory = f"{directory}/shard-00"
         self._disk: Disk = RealDisk() if disk is None else disk
@@ -108,7 +104,7 @@ class FileLog:
             self._disk, f"{self._directory}/cold", accept_loss=accept_loss, compress=cold_compress
         )
         # Until it is open these two take what the replaying broker says, and mean nothing.
-        self._commit = Commit(0, _nothing)
+        self._commit = Commit(0, lambda delay_ms: None)
         self._commit.error = LogClosed("the log is not open")
         self._segments = Segments([Segment(0, 0, 0)])
         self._scheduler: Scheduler | None = None
@@ -254,9 +250,9 @@ class FileLog:
         commit = self._commit
         return 0 if commit.idle else commit.next_lsn - commit.written_lsn
 
-    def append(self, parts: Sequence[bytes], references: int = 0) -> int:
+    def append(self, parts: Sequence[bytes], references: int = 0, *, linger: bool = False) -> int:
         """Add one encoded record; return its LSN."""
-        return self._commit.append(parts, references)
+        return self._commit.append(parts, references, linger=linger)
 
     def append_run(self, records: bytes, count: int, references: int) -> int:
         """Add records of one size that stand back to back; the first one's LSN."""
@@ -290,13 +286,18 @@ class FileLog:
             raise LogClosed("the log was not started")
         self._scheduler.soon(callback)
 
-    def _wake(self) -> None:
-        if self._scheduler is not None:
+    def _wake(self, delay_ms: int) -> None:
+        if self._scheduler is None:
+            return  # start() looks for what came before it
+        if delay_ms:
+            self._scheduler.later(delay_ms, self._flush)
+        else:
             self._scheduler.soon(self._flush)
 
     def _flush(self) -> None:
         """Hand the open batch to the writer, unless one is in flight."""
         commit = self._commit
+        commit.lingering = False
         if commit.in_flight is not None or commit.error is not None:
             return
         assert self._scheduler is not None
@@ -384,7 +385,7 @@ class FileLog:
             self._soon(partial(self._tell, waiters, error))  # one bad callback harms nobody else
             raise
 
-    # Reading ----------------------------------------------------------------------------------
+    # Reading, and letting go ----------------------------------------------------------------------
 
     def get(self, lsn: int) -> Extent | None:
         """The record at ``lsn`` if it is in memory, whole, else None."""
@@ -418,8 +419,6 @@ class FileLog:
         if segment is None:
             raise Corrupt(lsn, "no segment holds it")
         return segment, min(segment.end, self._commit.written_lsn)
-
-    # Liveness ---------------------------------------------------------------------------------
 
     def release(self, lsn: int) -> None:
         """One reference to the record at ``lsn`` is gone."""

@@ -170,6 +170,10 @@ class Scheduler(Protocol):
     def soon_from_thread(self, callback: Callable[[], None]) -> None:
         """The same, from any thread."""
 
+    def later(self, delay_ms: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` on the owner's thread when ``delay_ms`` have passed, or not at all if
+        the owner has ended by then."""
+
     def now_ms(self) -> int:
         """Unix time in ms that never goes back. Called on the owner's thread."""
 
@@ -313,11 +317,12 @@ class Log(Protocol):
     def start(self, scheduler: Scheduler) -> None:
         """Begin to commit. Call it on the owner's thread, after open."""
 
-    def append(self, parts: Sequence[bytes], references: int = 0) -> int:
+    def append(self, parts: Sequence[bytes], references: int = 0, *, linger: bool = False) -> int:
         """Add one encoded record (its ``parts``, back to back) and return its LSN.
 
         ``references`` is how many :meth:`release` calls will come for it; a record with 0 is not
-        kept beyond the next checkpoint.
+        kept beyond the next checkpoint. A record that may ``linger`` waits up to ``LINGER_MS`` for
+        others to be written with, unless somebody waits for it.
         """
 
     def append_run(self, records: bytes, count: int, references: int) -> int:

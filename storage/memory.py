@@ -102,7 +102,7 @@ class MemoryLog:
         if self._awake:
             scheduler.soon(self._flush)
 
-    def append(self, parts: Sequence[bytes], references: int = 0) -> int:
+    def append(self, parts: Sequence[bytes], references: int = 0, *, linger: bool = False) -> int:
         """Add one encoded record; return its LSN."""
         lsn = self._next_lsn
         if references:

@@ -38,6 +38,10 @@ class Clock:
 
     soon_from_thread = soon
 
+    def later(self, delay_ms: int, callback: Callable[[], None]) -> None:
+        """What may linger has as much time as until the next turn."""
+        self.calls.append(callback)
+
     def turn(self) -> bool:
         """Make the calls that are waiting; whether there were any."""
         calls, self.calls = self.calls, []

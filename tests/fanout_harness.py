@@ -42,9 +42,9 @@ def messages_written(broker: Any) -> list[int]:
         if record[8] == MESSAGE:
             written.append(int.from_bytes(record[10:12], "little"))
 
-    def noting(parts, references=0):
+    def noting(parts, references=0, **options):
         note(b"".join(parts))
-        return append(parts, references)
+        return append(parts, references, **options)
 
     def noting_together(parts, references):
         for record in parts:

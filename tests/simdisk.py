@@ -442,6 +442,9 @@ class StepScheduler:
     def soon_from_thread(self, callback: Callable[[], None]) -> None:
         self._calls.append(callback)
 
+    def later(self, delay_ms: int, callback: Callable[[], None]) -> None:
+        self._calls.append(callback)  # it has no time to lose
+
     def now_ms(self) -> int:
         return self.now
 

@@ -20,8 +20,8 @@ def frames_are_cut_as_ever(patch: pytest.MonkeyPatch) -> None:
 
     @contextmanager
     def in_one_frame(log: FileLog, size: int) -> Iterator[None]:
-        def cutting(parts, references=0):
-            lsn = append(log, parts, references)
+        def cutting(parts, references=0, **options):
+            lsn = append(log, parts, references, **options)
             log._commit._cut()
             return lsn
 

@@ -288,7 +288,7 @@ def test_failure_while_working_stops_the_broker(monkeypatch):
     broker.declare()
     broker.send(b"a")
 
-    def fail(*arguments: object) -> int:
+    def fail(*arguments: object, **options: object) -> int:
         raise LogFailed("no disk")
 
     monkeypatch.setattr(broker.log, "append", fail)

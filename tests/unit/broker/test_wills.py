@@ -55,9 +55,9 @@ def written(broker, monkeypatch) -> list[int]:
     kinds: list[int] = []
     append = broker.log.append
 
-    def noting(parts, references=0):
+    def noting(parts, references=0, **options):
         kinds.append(parts[0][8])
-        return append(parts, references)
+        return append(parts, references, **options)
 
     monkeypatch.setattr(broker.log, "append", noting)
     return kinds

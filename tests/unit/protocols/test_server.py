@@ -180,7 +180,7 @@ async def test_users_log_in_and_may_do_what_their_rules_say(users):
 
 
 class BrokenDisk(RealDisk):
-    """A disk whose fdatasync fails when told to."""
+    """A disk that brings nothing to stable storage when told so."""
 
     broken = False
 
@@ -188,6 +188,10 @@ class BrokenDisk(RealDisk):
         if self.broken:
             raise OSError(errno.EIO, "injected")
         super().fdatasync(handle)
+
+    def pwrite_durable(self, handle, offset, buffers):
+        self.pwrite(handle, offset, buffers)
+        self.fdatasync(handle)
 
 
 async def test_clients_are_told_that_the_broker_failed(tmp_path):

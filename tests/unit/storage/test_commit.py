@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braidmq.storage import Durability, LogFailed
-from braidmq.storage.commit import Batch, Commit
+from braidmq.storage.commit import LINGER_MS, Batch, Commit
 from braidmq.storage.frame import FRAME_BYTES
 from braidmq.storage.log import RECORD_BYTES_MAX
 from braidmq.storage.record import encode_message
@@ -25,7 +25,7 @@ def written(commit: Commit, batch: Batch) -> list[object]:
 
 @given(st.lists(st.integers(10, 400), min_size=1, max_size=40))
 def test_every_record_stands_where_its_lsn_says(sizes):
-    commit = Commit(1000, lambda: None, payload_bytes_max=512)
+    commit = Commit(1000, lambda delay_ms: None, payload_bytes_max=512)
     lsns = [commit.append((bytes([n % 251]) * size,)) for n, size in enumerate(sizes)]
     batch = commit.seal(5)
     assert batch is not None
@@ -47,7 +47,7 @@ def test_every_record_stands_where_its_lsn_says(sizes):
 
 
 def test_a_record_over_the_limit_of_a_frame_has_one_of_its_own():
-    commit = Commit(0, lambda: None, payload_bytes_max=100)
+    commit = Commit(0, lambda delay_ms: None, payload_bytes_max=100)
     for size in (20, 500, 20, 30):
         commit.append((bytes(size),))
     batch = commit.seal(5)
@@ -61,7 +61,7 @@ class Huge(bytes):
 
 
 def test_a_record_over_the_limit_of_records_is_refused_and_changes_nothing():
-    commit = Commit(0, lambda: None)
+    commit = Commit(0, lambda delay_ms: None)
     lsn = commit.next_lsn
     with pytest.raises(ValueError, match="the limit is"):
         commit.append((Huge(),))
@@ -71,7 +71,7 @@ def test_a_record_over_the_limit_of_records_is_refused_and_changes_nothing():
 
 @given(st.lists(st.lists(st.integers(10, 400), min_size=1, max_size=9), min_size=1, max_size=20))
 def test_records_appended_together_share_a_frame_whatever_their_size(groups):
-    commit = Commit(0, lambda: None, payload_bytes_max=512)
+    commit = Commit(0, lambda delay_ms: None, payload_bytes_max=512)
     placed: list[tuple[list[int], list[bytes]]] = []
     for sizes in groups:
         records = [bytes([len(placed) + n]) * size for n, size in enumerate(sizes)]
@@ -92,7 +92,7 @@ def test_records_appended_together_share_a_frame_whatever_their_size(groups):
 
 
 def test_too_much_together_is_refused_and_changes_nothing():
-    commit = Commit(0, lambda: None)
+    commit = Commit(0, lambda delay_ms: None)
     lsn = commit.next_lsn
     with pytest.raises(ValueError, match="the limit is"):
         commit.append_together([b"x" * 10, Huge()], [0, 0])
@@ -107,7 +107,7 @@ def test_too_much_together_is_refused_and_changes_nothing():
 )
 def test_what_is_appended_in_one_frame_stands_in_one(before, within, announced):
     """However much it is, and whatever was announced."""
-    commit = Commit(0, lambda: None, payload_bytes_max=512)
+    commit = Commit(0, lambda delay_ms: None, payload_bytes_max=512)
     for size in before:
         commit.append((b"b" * size,), 1)
     lsns: list[int] = []
@@ -133,7 +133,7 @@ def test_what_is_appended_in_one_frame_stands_in_one(before, within, announced):
 
 
 def test_a_frame_is_begun_only_for_what_does_not_fit_in_the_open_one():
-    commit = Commit(0, lambda: None, payload_bytes_max=512)
+    commit = Commit(0, lambda delay_ms: None, payload_bytes_max=512)
     commit.append((b"b" * 400,))
     with commit.in_one_frame(100):
         commit.append((b"w" * 100,))
@@ -145,7 +145,7 @@ def test_a_frame_is_begun_only_for_what_does_not_fit_in_the_open_one():
 
 
 def test_what_fails_within_one_frame_leaves_the_next_ones_as_they_were():
-    commit = Commit(0, lambda: None, payload_bytes_max=512)
+    commit = Commit(0, lambda delay_ms: None, payload_bytes_max=512)
     with pytest.raises(ZeroDivisionError), commit.in_one_frame(10):
         commit.append((b"x" * 500,))
         raise ZeroDivisionError
@@ -156,7 +156,7 @@ def test_what_fails_within_one_frame_leaves_the_next_ones_as_they_were():
 
 
 def test_too_much_in_one_frame_is_refused_and_changes_nothing():
-    commit = Commit(0, lambda: None)
+    commit = Commit(0, lambda delay_ms: None)
     with pytest.raises(ValueError, match="the limit is"), commit.in_one_frame(RECORD_BYTES_MAX + 1):
         raise AssertionError("it did not begin")
     assert commit.empty
@@ -164,7 +164,7 @@ def test_too_much_in_one_frame_is_refused_and_changes_nothing():
 
 def test_it_wakes_once_and_not_while_a_batch_is_in_flight():
     wakes: list[int] = []
-    commit = Commit(0, lambda: wakes.append(1))
+    commit = Commit(0, wakes.append)
     commit.append((b"x" * 10,))
     commit.append((b"x" * 10,))
     assert len(wakes) == 1
@@ -184,8 +184,55 @@ def test_it_wakes_once_and_not_while_a_batch_is_in_flight():
     assert len(wakes) == 2
 
 
+def test_what_may_linger_is_no_reason_for_a_batch_until_its_time_has_come():
+    wakes: list[int] = []
+    commit = Commit(0, wakes.append)
+    commit.append((b"x" * 10,), linger=True)
+    commit.append((b"x" * 10,), linger=True)
+    assert wakes == [LINGER_MS] and not commit.idle and not commit.settled
+    batch = commit.seal(5)  # its time has come
+    assert batch is not None and written(commit, batch) == []
+    assert commit.idle
+    commit.append((b"x" * 10,), linger=True)
+    commit.append((b"x" * 10,))
+    assert wakes == [LINGER_MS, LINGER_MS, 0]
+    batch = commit.seal(5)
+    assert batch is not None and batch.frames[0].count == 2
+    commit.append((b"x" * 10,), linger=True)  # behind a batch in flight
+    commit.written(batch)
+    assert not commit.complete(batch)
+    assert wakes == [LINGER_MS, LINGER_MS, 0, LINGER_MS]
+    commit.lingering = False  # that timer was up while a batch was in flight
+    for ask in (
+        lambda: commit.wait(Durability.SYNC, nothing, "soon"),
+        lambda: commit.wait(Durability.OS, nothing, "soon"),
+        commit.request_sync,
+        lambda: commit.append_together([b"x"], [1]),
+        lambda: commit.append_run(b"xx", 2, 1),
+    ):
+        commit.append((b"x" * 10,), linger=True)
+        ask()
+        assert wakes[-2:] == [LINGER_MS, 0]
+        batch = commit.seal(6)
+        assert batch is not None
+        commit.append((b"x" * 10,), linger=True)
+        ask()  # meanwhile
+        commit.written(batch)
+        assert commit.complete(batch)
+        batch = commit.seal(7)
+        assert batch is not None
+        written(commit, batch)
+    commit.append((b"x" * 10,), linger=True)
+    commit.fail(LogFailed("disk"))
+    before = len(wakes)
+    for _ in range(2):
+        with pytest.raises(LogFailed):
+            commit.append((b"x" * 10,), linger=True)
+    assert commit.empty and len(wakes) == before
+
+
 def test_waiters_of_both_levels_are_told_apart():
-    commit = Commit(0, lambda: None)
+    commit = Commit(0, lambda delay_ms: None)
     commit.append((b"x" * 10,))
     for number in range(6):
         level = Durability.SYNC if number % 2 else Durability.OS
@@ -201,7 +248,7 @@ def test_waiters_of_both_levels_are_told_apart():
 
 
 def test_only_one_batch_is_in_flight_and_only_that_one_completes():
-    commit = Commit(0, lambda: None)
+    commit = Commit(0, lambda delay_ms: None)
     commit.append((b"x" * 10,))
     batch = commit.seal(5)
     assert batch is not None
@@ -214,7 +261,7 @@ def test_only_one_batch_is_in_flight_and_only_that_one_completes():
 
 
 def test_failing_returns_everybody_in_order_and_refuses_what_comes():
-    commit = Commit(0, lambda: None)
+    commit = Commit(0, lambda delay_ms: None)
     for number in range(4):
         commit.append((b"x" * 10,))
         commit.wait(Durability.SYNC if number % 2 else Durability.OS, nothing, number)
@@ -234,7 +281,7 @@ def test_failing_returns_everybody_in_order_and_refuses_what_comes():
 
 
 def test_references_of_open_records_are_counted_in_their_frame():
-    commit = Commit(0, lambda: None, payload_bytes_max=100)
+    commit = Commit(0, lambda delay_ms: None, payload_bytes_max=100)
     lsns = [commit.append((bytes(60),), references=2) for _ in range(3)]
     for lsn in lsns:
         commit.count(lsn, -1)
@@ -248,7 +295,7 @@ def test_references_of_open_records_are_counted_in_their_frame():
 
 
 def test_an_open_record_is_found_alone_and_a_cut_one_with_its_frame():
-    commit = Commit(0, lambda: None, payload_bytes_max=300)
+    commit = Commit(0, lambda delay_ms: None, payload_bytes_max=300)
     records = [encode_message([(1, n)], 5, b"", b"x" * (n % 90)) for n in range(30)]
     lsns = [commit.append(parts) for parts in records]
     for lsn, parts in zip(lsns, records, strict=True):
@@ -260,7 +307,7 @@ def test_an_open_record_is_found_alone_and_a_cut_one_with_its_frame():
 
 
 def test_an_empty_frame_can_be_cut_only_when_nothing_is_open():
-    commit = Commit(0, lambda: None)
+    commit = Commit(0, lambda delay_ms: None)
     commit.cut_empty()
     commit.request_sync()
     batch = commit.seal(5)

@@ -466,6 +466,9 @@ class LoopScheduler:
     def soon_from_thread(self, callback) -> None:
         self.loop.call_soon_threadsafe(callback)
 
+    def later(self, delay_ms, callback) -> None:
+        self.loop.call_later(delay_ms / 1000, callback)
+
     def now_ms(self) -> int:
         return int(time.time() * 1000)
 
@@ -514,3 +517,17 @@ async def test_with_real_threads_and_files(tmp_path: Path):
     assert (tmp_path / "deep" / "data").stat().st_mode & 0o777 == 0o700
     files = [path for path in (tmp_path / "deep" / "data").rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+async def test_what_may_linger_is_written_though_nobody_waits(tmp_path: Path):
+    log = FileLog(str(tmp_path / "data"), ballast_bytes=1 << 20, disk_free_bytes_min=0)
+    log.open(ledger_of(log))
+    log.start(LoopScheduler())
+    for _ in range(3):
+        log.append(encode_message([(1, 1)], 7, b"", b"x"), linger=True)
+        assert log.pending_bytes > 0
+        async with asyncio.timeout(10):
+            while log.pending_bytes:  # noqa: ASYNC110  - nobody may wait for it
+                await asyncio.sleep(0.001)
+    assert log.statistics().commits == 3 and log.statistics().synced_commits == 0
+    log.close()

@@ -19,7 +19,7 @@ class Bench:
 
     def __init__(self, disk: SimDisk) -> None:
         self.disk = disk
-        self.commit = Commit(0, lambda: None, payload_bytes_max=100)
+        self.commit = Commit(0, lambda delay_ms: None, payload_bytes_max=100)
         reserve = Reserve(disk, "/d", 1000, 0)
         reserve.restore()
         self.writer = LogWriter(disk, "/d", reserve, epoch=3)

@@ -86,9 +86,9 @@ def test_a_message_and_its_identifier_are_kept_in_one_record(topic, monkeypatch)
     records = []
     append = world.core.log.append
 
-    def spy(parts, references=0):
+    def spy(parts, references=0, **options):
         records.append(parts)
-        return append(parts, references)
+        return append(parts, references, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(world.core.log, "append", spy)
