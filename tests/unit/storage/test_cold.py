@@ -245,6 +245,9 @@ class Turns:
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.soon = self.soon_from_thread = self.calls.put
 
+    def later(self, delay_ms: int, callback: Callable[[], None]) -> None:
+        self.soon(callback)
+
     def now_ms(self) -> int:
         return 1_000_000
 
