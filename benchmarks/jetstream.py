@@ -38,6 +38,7 @@ __all__ = [
     "why_not",
 ]
 
+_FILE: Final = "nats.conf"
 _STREAM: Final = "BENCH"
 _SUBJECT: Final = b"bench"
 _SYNCING_SINCE: Final = (2, 12)
@@ -100,12 +101,14 @@ class JetStreamProcess(PeerProcess):
         super().__init__(directory)
         self._durability = durability
 
-    def _command(self, port: int) -> Sequence[str]:
+    def _prepare(self, port: int) -> None:
         if reason := why_not(self._durability):
             raise ServerFailed(reason)
-        file = Path(self.directory, "nats.conf")
-        file.write_text(configuration(port, self.directory, self._durability))
-        return find(), "-c", str(file)
+        words = configuration(port, self.directory, self._durability)
+        Path(self.directory, _FILE).write_text(words)
+
+    def _command(self, port: int) -> Sequence[str]:
+        return find(), "-c", os.path.join(self.directory, _FILE)
 
 
 def publish(subject: bytes, reply: bytes, payload: bytes, head: bytes = b"") -> bytes:

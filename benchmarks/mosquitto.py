@@ -8,10 +8,13 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from .peer import PeerProcess, ServerFailed, find_program
 
 __all__ = ["MosquittoProcess", "configuration", "find", "version"]
+
+_FILE: Final = "mosquitto.conf"
 
 
 def find() -> str:
@@ -61,12 +64,13 @@ class MosquittoProcess(PeerProcess):
         super().__init__(directory)
         self._saving = saving
 
-    def _command(self, port: int) -> Sequence[str]:
-        program = find()
-        if not program:
+    def _prepare(self, port: int) -> None:
+        if not find():
             raise ServerFailed(
                 "mosquitto is not installed: install it (apt install mosquitto) or use --peer none"
             )
-        file = Path(self.directory, "mosquitto.conf")
-        file.write_text(configuration(port, self.directory if self._saving else ""))
-        return program, "-c", str(file)
+        words = configuration(port, self.directory if self._saving else "")
+        Path(self.directory, _FILE).write_text(words)
+
+    def _command(self, port: int) -> Sequence[str]:
+        return find(), "-c", os.path.join(self.directory, _FILE)

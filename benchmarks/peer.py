@@ -27,12 +27,12 @@ __all__ = [
     "ServerFailed",
     "cpu_seconds",
     "find_program",
+    "free_port",
     "memory_bytes",
 ]
 
 _PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")  # not in every PATH
 _ATTEMPTS: Final = 3  # somebody may take the port between finding and using it
-_START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 120.0
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -151,25 +151,34 @@ class BrokerProcess:
 
 
 class PeerProcess(BrokerProcess):
-    """``with SomePeer(directory) as broker: connect(broker.host, broker.port)``."""
+    """``with SomePeer(directory) as broker: connect(broker.host, broker.port)``.
+
+    Attributes:
+        start_seconds_max: how long each attempt may take until it accepts connections.
+    """
 
     host = "127.0.0.1"
+    start_seconds_max = 20.0
 
     def __init__(self, directory: str) -> None:
         super().__init__(directory)
         self.port = 0
 
-    def _command(self, port: int) -> Sequence[str]:
-        """How to start it on a port; its configuration is written here.
+    def _prepare(self, port: int) -> None:
+        """Have ready what it needs to start on a port, files or other processes.
 
         Raises ServerFailed when it is not installed.
         """
+
+    def _command(self, port: int) -> Sequence[str]:
+        """How to start it on a port, when all is prepared."""
         raise NotImplementedError
 
     def start(self) -> None:
         """Start it, and wait until it accepts. Raises ServerFailed."""
         for _ in range(_ATTEMPTS):
-            self.port = _free_port()
+            self.port = free_port()
+            self._prepare(self.port)
             self._spawn(self._command(self.port))
             if self._accepts():
                 return
@@ -178,7 +187,7 @@ class PeerProcess(BrokerProcess):
 
     def _accepts(self) -> bool:
         begun = time.monotonic()
-        while time.monotonic() - begun < _START_SECONDS and not self._is_over():
+        while time.monotonic() - begun < self.start_seconds_max and not self._is_over():
             try:
                 socket.create_connection((self.host, self.port), 1).close()
             except OSError:
@@ -188,6 +197,7 @@ class PeerProcess(BrokerProcess):
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

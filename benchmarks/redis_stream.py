@@ -5,6 +5,7 @@ XREADGROUP and one XACK for what was read. Publishing to many is a transaction o
 all or nothing as well. Everything waits for ``fsync`` with ``appendfsync always``.
 """
 
+import os
 import re
 import socket
 import subprocess
@@ -29,6 +30,7 @@ __all__ = [
     "version",
 ]
 
+_FILE: Final = "redis.conf"
 _STREAM: Final = b"bench"
 _GROUP: Final = b"members"
 _FIELD: Final = b"b"
@@ -75,13 +77,14 @@ class RedisProcess(PeerProcess):
         super().__init__(directory)
         self._durability = durability
 
-    def _command(self, port: int) -> Sequence[str]:
-        program = find()
-        if not program:
+    def _prepare(self, port: int) -> None:
+        if not find():
             raise ServerFailed("redis-server is not installed (apt install redis-server)")
-        file = Path(self.directory, "redis.conf")
-        file.write_text(configuration(port, self.directory, self._durability))
-        return program, str(file)
+        words = configuration(port, self.directory, self._durability)
+        Path(self.directory, _FILE).write_text(words)
+
+    def _command(self, port: int) -> Sequence[str]:
+        return find(), os.path.join(self.directory, _FILE)
 
 
 def command(*arguments: bytes) -> bytes:

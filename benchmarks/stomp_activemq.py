@@ -25,7 +25,7 @@ _BESIDE: Final = ("hawtdispatch", "hawtdispatch-transport", "jettison", "mqtt-cl
 _PACKAGES: Final = (
     "activemq libmqtt-client-java libhawtdispatch-java libxstream-java libjettison-java"
 )
-_PATIENCE: Final = 3  # times as long as other peers get: a virtual machine has to start
+_FILE: Final = "activemq.xml"
 _LOGGING: Final = """\
 log4j.rootLogger=WARN, console
 log4j.appender.console=org.apache.log4j.ConsoleAppender
@@ -75,14 +75,17 @@ class ActiveMQProcess(PeerProcess):
     """``with ActiveMQProcess(directory) as broker: connect(broker.host, broker.port)``."""
 
     name = "activemq"
+    start_seconds_max = 60.0  # a virtual machine has to start
 
-    def _command(self, port: int) -> Sequence[str]:
+    def _prepare(self, port: int) -> None:
         if reason := why_not():
             raise ServerFailed(reason)
         base = Path(self.directory)
-        file = base / "activemq.xml"
-        file.write_text(configuration(port, self.directory))
+        (base / _FILE).write_text(configuration(port, self.directory))
         (base / "log4j.properties").write_text(_LOGGING)
+
+    def _command(self, port: int) -> Sequence[str]:
+        base = Path(self.directory)
         jars = [
             *sorted((_HOME / "lib").glob("*.jar")),
             *sorted((_HOME / "lib" / "optional").glob("*.jar")),
@@ -96,8 +99,5 @@ class ActiveMQProcess(PeerProcess):
             f"-Dactivemq.home={_HOME}",
             *(f"-Dactivemq.{name}={base}" for name in ("base", "conf", "data")),
             *("-cp", ":".join(map(str, [base, *jars]))),
-            *("org.apache.activemq.console.Main", "start", f"xbean:file:{file}"),
+            *("org.apache.activemq.console.Main", "start", f"xbean:file:{base / _FILE}"),
         )
-
-    def _accepts(self) -> bool:
-        return any(super(ActiveMQProcess, self)._accepts() for _ in range(_PATIENCE))

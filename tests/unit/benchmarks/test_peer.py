@@ -49,11 +49,11 @@ def test_a_peer_serves_at_its_port_and_ends(tmp_path):
 
 
 def test_a_port_that_somebody_took_meanwhile_is_not_the_end(tmp_path, monkeypatch):
-    free_port = peer._free_port
+    free_port = peer.free_port
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # without listening, or it would seem to serve there
         ports = [taken.getsockname()[1]]
-        monkeypatch.setattr(peer, "_free_port", lambda: ports.pop() if ports else free_port())
+        monkeypatch.setattr(peer, "free_port", lambda: ports.pop() if ports else free_port())
         with Program(str(tmp_path), SERVES + "[s.accept() for _ in iter(int, 1)]") as program:
             assert program.ports[0] == taken.getsockname()[1] != program.port
 
