@@ -334,7 +334,7 @@ def stomp(
     """Compare persistent STOMP messages with ActiveMQ's and RabbitMQ's."""
     from .peer import ServerFailed
     from .stomp_plan import problems_of
-    from .stomp_report import stomp_report, text
+    from .stomp_report import stomp_report, stomp_row, text
     from .stomp_scenarios import TABLE, StompScenario, run_rounds
 
     changes = {"seconds": seconds, "warmup": warmup, "size": size, "seed": seed}
@@ -356,7 +356,7 @@ def stomp(
         found = run_rounds(chosen, names, repeats, heat, apart, directory or "", _progress)
     except ServerFailed as error:
         raise click.ClickException(str(error)) from error
-    report.add(chosen, found)
+    report.rows = [stomp_row(each, found[each.name]) for each in chosen]
     _write(json_file, report, text(report))
     if report.failed:
         click.get_current_context().exit(1)
@@ -419,7 +419,7 @@ def _compare(
     """Run scenarios against stream brokers in turn, and show them beside each other."""
     from .peer import ServerFailed
     from .stream_plan import problems_of
-    from .stream_report import stream_report, text
+    from .stream_report import stream_report, stream_row, text
     from .stream_scenarios import StreamScenario, run_rounds
 
     changes = {"seconds": seconds, "warmup": warmup, "seed": seed}
@@ -439,7 +439,7 @@ def _compare(
         found = run_rounds(chosen, list(report.systems), repeats, directory or "", _progress)
     except ServerFailed as error:
         raise click.ClickException(str(error)) from error
-    report.add(chosen, found)
+    report.rows = [stream_row(each, found[each.name]) for each in chosen]
     _write(json_file, report, text(report))
     if report.failed:
         click.get_current_context().exit(1)

@@ -10,10 +10,9 @@ from typing import Final
 import msgspec
 
 from .environment import Environment
-from .histogram import Histogram
 from .mqtt_plan import Plan
 from .mqtt_scenarios import Outcome, Scenario
-from .report import Latency, Spread
+from .summary import Latency, Spread, aligned, latency, machine_line, spread, unique
 
 __all__ = ["FORMAT", "Figures", "MqttReport", "Row", "row", "text"]
 
@@ -82,14 +81,14 @@ def row(scenario: Scenario, outcomes: Mapping[str, Sequence[Outcome]]) -> Row:
             for ours, peer in valid or rounds
             if _measure(scenario.plan, peer) > 0
         ]
-        result.ratio = _spread(ratios) if ratios else None
+        result.ratio = spread(ratios) if ratios else None
     return result
 
 
 def _measure(plan: Plan, outcome: Outcome) -> float:
     """What is compared: a rate, a median latency, or the memory of a connection."""
     if plan.shape == "paced":
-        return _latency([outcome.subscriber.latency]).p50
+        return latency([outcome.subscriber.latency]).p50
     return float(outcome.memory_bytes) if plan.shape == "idle" else outcome.per_second
 
 
@@ -100,44 +99,19 @@ def _figures(broker: str, outcomes: Sequence[Outcome]) -> Figures:
     rate, busy = middle("per_second"), middle("broker_cpu")
     return Figures(
         broker=broker,
-        per_second=_spread([each.per_second for each in outcomes]),
+        per_second=spread([each.per_second for each in outcomes]),
         broker_cpu=busy,
         load_cpu=middle("load_cpu"),
         broker_us=1e6 * busy / rate if rate else 0.0,
-        latency_ms=_latency(
+        latency_ms=latency(
             [each.subscriber.latency or each.publisher.latency for each in outcomes]
         ),
-        lag_ms=_latency([each.publisher.lag for each in outcomes]),
+        lag_ms=latency([each.publisher.lag for each in outcomes]),
         memory_bytes=int(middle("memory_bytes")),
         pinned=all(each.pinned for each in outcomes),
-        problems=_unique([text for each in outcomes for text in each.problems]),
-        invalid=_unique([text for each in outcomes for text in each.invalid]),
+        problems=unique([text for each in outcomes for text in each.problems]),
+        invalid=unique([text for each in outcomes for text in each.invalid]),
     )
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    return Spread(median(values), min(values), max(values))
-
-
-def _latency(dumps: Sequence[list[int]]) -> Latency:
-    every = Histogram.merged(Histogram.load(dump) for dump in dumps if dump)
-    p50, p99, p999 = (every.quantile(share) / 1e6 for share in (0.5, 0.99, 0.999))
-    return Latency(len(every), p50, p99, p999, every.largest / 1e6)
-
-
-def _unique(texts: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(texts))[:10]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cells[column]) for cells in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-        for cells in rows
-    ]
 
 
 def _ratio(row: Row, at: int) -> tuple[str, str]:
@@ -166,7 +140,7 @@ def _rate_lines(rows: Sequence[Row]) -> list[str]:
                     f"{each.memory_bytes / 2**20:,.0f}",
                 )
             )
-    return [*_aligned(lines), ""] if rows else []
+    return [*aligned(lines, 2), ""] if rows else []
 
 
 def _latency_lines(rows: Sequence[Row]) -> list[str]:
@@ -185,7 +159,7 @@ def _latency_lines(rows: Sequence[Row]) -> list[str]:
                     *(_ratio(row, at) if row.plan.shape == "paced" else ("", "")),
                 )
             )
-    return [*_aligned(lines), ""] if rows else []
+    return [*aligned(lines, 2), ""] if rows else []
 
 
 def _idle_lines(rows: Sequence[Row]) -> list[str]:
@@ -203,7 +177,7 @@ def _idle_lines(rows: Sequence[Row]) -> list[str]:
                     f"{each.broker_cpu:.1%}",
                 )
             )
-    return [*_aligned(lines), ""] if rows else []
+    return [*aligned(lines, 2), ""] if rows else []
 
 
 def text(report: MqttReport) -> str:
@@ -218,8 +192,7 @@ def text(report: MqttReport) -> str:
     rates = [each for each in report.rows if each.plan.shape == "stream"]
     timed = [each for each in report.rows if each.plan.shape == "paced" or each.plan.window == 1]
     lines = [
-        f"{machine.cpu}, {machine.cores} cores, {machine.kernel}, {machine.python},"
-        f" {machine.filesystem or 'unknown filesystem'}, load {machine.load_average}",
+        machine_line(machine),
         f"{versions}; commit {machine.commit or 'unknown'}; {kept}",
         "",
         *_rate_lines(rates),

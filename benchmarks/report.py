@@ -12,16 +12,14 @@ import msgspec
 
 from .baseline import Baseline
 from .environment import Environment
-from .histogram import Histogram
 from .integrity import Integrity
 from .meter import Phase, Plan, Run
+from .summary import Latency, Spread, aligned, latency, machine_line, spread, unique
 
 __all__ = [
     "FORMAT",
     "Figures",
-    "Latency",
     "Report",
-    "Spread",
     "Target",
     "add_floor",
     "figures",
@@ -29,24 +27,6 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
-
-
-class Spread(msgspec.Struct):
-    """A figure of several rounds."""
-
-    median: float
-    min: float
-    max: float
-
-
-class Latency(msgspec.Struct):
-    """Milliseconds, of all rounds together."""
-
-    count: int
-    p50: float
-    p99: float
-    p999: float
-    max: float
 
 
 class Target(msgspec.Struct):
@@ -109,8 +89,8 @@ def add_floor(each: Figures, runs: Sequence[Run], floors: Sequence[Run]) -> None
     """Compare with a server that only commits, round by round."""
     if not floors:
         return
-    each.floor_per_second = _spread([run.produce.per_second for run in floors])
-    each.floor_p50_ms = _latency([run.produce.latency for run in floors]).p50
+    each.floor_per_second = spread([run.produce.per_second for run in floors])
+    each.floor_p50_ms = latency([run.produce.latency for run in floors]).p50
     pairs = zip(runs, floors, strict=True)
     each.floor_ratio = median(
         run.produce.per_second / floor.produce.per_second
@@ -119,26 +99,10 @@ def add_floor(each: Figures, runs: Sequence[Run], floors: Sequence[Run]) -> None
     )
 
 
-def _spread(values: Sequence[float]) -> Spread:
-    if not values:
-        return Spread(0.0, 0.0, 0.0)
-    return Spread(median(values), min(values), max(values))
-
-
-def _latency(dumps: Sequence[list[int]]) -> Latency:
-    all_of_them = Histogram.merged(Histogram.load(dump) for dump in dumps if dump)
-    p50, p99, p999 = (all_of_them.quantile(q) / 1e6 for q in (0.5, 0.99, 0.999))
-    return Latency(len(all_of_them), p50, p99, p999, all_of_them.largest / 1e6)
-
-
 def _each(phases: Sequence[Phase], what: str) -> float:
     """Microseconds for each message."""
     messages = sum(phase.messages for phase in phases)
     return 1e6 * sum(getattr(phase, what) for phase in phases) / messages if messages else 0.0
-
-
-def _unique(texts: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(texts))[:10]
 
 
 def figures(
@@ -158,12 +122,12 @@ def figures(
         name=name,
         plan=plan,
         rounds=len(runs),
-        in_per_second=_spread([phase.per_second for phase in into]),
-        out_per_second=_spread([phase.per_second for phase in out]),
-        confirm_ms=_latency([phase.latency for phase in into]),
-        ack_ms=_latency([phase.latency for phase in out]),
-        delivery_ms=_latency([run.delivery for run in runs]),
-        lag_ms=_latency([run.lag for run in runs]),
+        in_per_second=spread([phase.per_second for phase in into]),
+        out_per_second=spread([phase.per_second for phase in out]),
+        confirm_ms=latency([phase.latency for phase in into]),
+        ack_ms=latency([phase.latency for phase in out]),
+        delivery_ms=latency([run.delivery for run in runs]),
+        lag_ms=latency([run.lag for run in runs]),
         server_cpu_in_us=_each(into, "server_cpu"),
         server_cpu_out_us=_each(out, "server_cpu"),
         load_cpu_in_us=_each(into, "load_cpu"),
@@ -175,8 +139,8 @@ def figures(
         refused=sum(run.refused for run in runs),
         left_over=left_over,
         broken=broken,
-        problems=_unique([text for run in runs for text in run.problems]),
-        invalid=_unique([text for run in runs for text in run.invalid]),
+        problems=unique([text for run in runs for text in run.problems]),
+        invalid=unique([text for run in runs for text in run.invalid]),
     )
 
 
@@ -210,17 +174,6 @@ def _row(each: Figures) -> tuple[str, ...]:
     )
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def _baseline_lines(baseline: Baseline) -> list[str]:
     lines = [
         f"disk: fdatasync of 4 KiB appended: p50 {baseline.sync_p50_ms:.2f} ms,"
@@ -240,8 +193,7 @@ def text(report: Report) -> str:
     """The report for people."""
     machine = report.environment
     lines = [
-        f"{machine.cpu}, {machine.cores} cores, {machine.kernel}, {machine.python},"
-        f" {machine.filesystem or 'unknown filesystem'}, load {machine.load_average}",
+        machine_line(machine),
         "braidmq " + machine.versions.get("braidmq", "") + " " + machine.commit,
         "",
     ]
@@ -256,7 +208,7 @@ def text(report: Report) -> str:
     if floors:
         lines += [*floors, ""]
     if report.scenarios:
-        lines += [*_table([_HEAD, *map(_row, report.scenarios)]), ""]
+        lines += [*aligned([_HEAD, *map(_row, report.scenarios)], 1), ""]
     lines += [
         "in: sent until confirmed; out: received until the acknowledgement is confirmed; medians.",
         "ms: send to confirmation; in e2e rows from when it was due to its delivery.",
@@ -271,7 +223,7 @@ def text(report: Report) -> str:
             (f"{name}: {t.text}", t.wanted, f"{t.value:.2f}", "yes" if t.met else "not yet")
             for name, t in targets
         ]
-        lines += ["", *_table(rows)]
+        lines += ["", *aligned(rows, 1)]
     for each in report.scenarios:
         for kind, texts in (
             ("BROKEN", each.broken),

@@ -8,7 +8,7 @@ from braidmq.benchmarks.histogram import Histogram
 from braidmq.benchmarks.mqtt_plan import Plan, Side
 from braidmq.benchmarks.mqtt_report import MqttReport, row, text
 from braidmq.benchmarks.mqtt_scenarios import Outcome, Scenario
-from braidmq.benchmarks.report import Spread
+from braidmq.benchmarks.summary import Spread
 
 
 def outcomes(broker, rates, **changes):

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from braidmq.benchmarks import peer_report
 from braidmq.benchmarks import stomp_report as module
 from braidmq.benchmarks.histogram import Histogram
 from braidmq.benchmarks.mqtt_scenarios import cores
@@ -60,7 +61,7 @@ def test_alone_or_on_a_schedule_there_is_no_ratio():
 
 
 def test_the_report_says_what_was_left_out_and_what_was_wrong(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "_SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(peer_report, "_SYNC_SECONDS", 0.01)
     monkeypatch.setattr(module, "missing", lambda name: "is not there" * (name == "rabbitmq"))
     report = stomp_report([], False, str(tmp_path), {"seed": 1})
     assert list(report.systems) == [OURS, "activemq"]
@@ -68,7 +69,7 @@ def test_the_report_says_what_was_left_out_and_what_was_wrong(monkeypatch, tmp_p
         OURS: [outcome(OURS, 200)],
         "activemq": [outcome("activemq", 100, problems=["1 lost of 2"], invalid=["late"])],
     }
-    report.add([StompScenario("some row", StompPlan())], {"some row": found})
+    report.rows.append(stomp_row(StompScenario("some row", StompPlan()), found))
     assert report.failed
     words = text(report)
     for expected in (
@@ -85,7 +86,7 @@ def test_the_report_says_what_was_left_out_and_what_was_wrong(monkeypatch, tmp_p
 
 
 def test_only_what_was_asked_for_is_looked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "_SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(peer_report, "_SYNC_SECONDS", 0.01)
     report = stomp_report([OURS], True, str(tmp_path), {})
     assert list(report.systems) == [OURS] and report.missing == []
     assert report.cores == cores()

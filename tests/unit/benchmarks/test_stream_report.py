@@ -2,6 +2,7 @@
 
 import msgspec
 
+from braidmq.benchmarks import peer_report
 from braidmq.benchmarks import stream_report as module
 from braidmq.benchmarks.histogram import Histogram
 from braidmq.benchmarks.stream_plan import IN_PROCESS, OURS, StreamPlan, StreamSide
@@ -44,7 +45,7 @@ def test_a_tail_has_no_ratio_of_rates():
 
 
 def test_the_report_says_what_was_left_out_and_what_was_wrong(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "_SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(peer_report, "_SYNC_SECONDS", 0.01)
     monkeypatch.setattr(
         module, "missing", lambda plan: "is not there" if plan.system == "jetstream" else ""
     )
@@ -55,7 +56,7 @@ def test_the_report_says_what_was_left_out_and_what_was_wrong(monkeypatch, tmp_p
         OURS: [outcome(OURS, 200)],
         "redis": [outcome("redis", 100, problems=["1 lost"], invalid=["late"])],
     }
-    report.add([scenario], {"some append": found})
+    report.rows.append(stream_row(scenario, found))
     assert report.failed
     words = text(report)
     for expected in (
