@@ -39,7 +39,9 @@ from .turns import Turns
 
 __all__ = ["Queue"]
 
-_DISPATCH_MESSAGES = 1_000  # examined in one go before other queues have their turn
+# Examined in one go before other queues have their turn, besides two for each that came meanwhile:
+# many senders would otherwise outrun consumers who could keep up.
+_DISPATCH_MESSAGES = 1_000
 _PUSH_MESSAGES = 32  # given to one consumer in one go before the next has its turn
 _REMINDER_MS = 60_000  # before a leased message past its time to live is looked at again
 
@@ -61,6 +63,7 @@ class Queue(QueueState):
         self.waits = WaitList()  # receives that were not dispatched yet, or found nothing
         self.rewound: dict[int, int] = {}  # lane base -> where selectors are to be asked again
         self.counters = Counters()
+        self._sent_before = 0  # when it was dispatched last
         self.takes_runs = type(self) is Queue  # others look at each message by itself
         self.promised = False  # what is sent now was checked by a transaction
         self.let_go: Callable[[list[int]], None] = log.release_many  # positions nobody needs
@@ -195,7 +198,8 @@ class Queue(QueueState):
         """Lease ready messages to the consumers whose turn it is, as far as their credit goes."""
         if self.rewound:
             rewind(self.consumers, self.rewound)
-        budget = _DISPATCH_MESSAGES
+        budget = most_examined = _DISPATCH_MESSAGES + 2 * (self.counters.sent - self._sent_before)
+        self._sent_before = self.counters.sent
         turns = self.turns
         turns.asked = 0
         while turns.asked < len(self.hungry) and budget > 0 and not self.reader.loading:
@@ -216,7 +220,7 @@ class Queue(QueueState):
             self.host.wake(self)
         elif not self.reader.loading:
             self._let_wait(now_ms)
-        if budget < _DISPATCH_MESSAGES:
+        if budget < most_examined:
             self.reader.rest()
         self.set_alarm()
 

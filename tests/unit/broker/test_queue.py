@@ -5,7 +5,7 @@ import pytest
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import InvalidArgument, LeaseLost, LimitExceeded, TooLarge
 from braidmq.broker.limits import DELAY_MS_MAX, Limits
-from braidmq.broker.message import Delivery, Headers, pack_headers, unpack_headers
+from braidmq.broker.message import Delivery, Headers, Outgoing, pack_headers, unpack_headers
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Collector, Harness, sent
@@ -286,6 +286,20 @@ def test_large_backlog_is_shared_among_consumers(broker):
     broker.settle()
     counts = [len(sink.deliveries) for sink in sinks]
     assert sum(counts) == 300 and min(counts) >= 90
+
+
+def test_many_senders_do_not_outrun_who_can_keep_up(broker):
+    broker.declare()
+    old = [Outgoing(b"old")] * 3_000
+    broker.core.send(SYSTEM, "q", old, broker.clock.ms)
+    _, sink = broker.consume(credit=30_000)
+    sink.take()
+    broker.core.send(SYSTEM, "q", old, broker.clock.ms)
+    for _ in range(4):  # between two turns of the broker
+        broker.core.send(SYSTEM, "q", [Outgoing(b"new")] * 2_000, broker.clock.ms)
+    broker.clock.turn()
+    broker.core.run(broker.clock.ms)
+    assert len(sink.take()) == 11_000
 
 
 def test_more_messages_than_one_turn_examines_are_all_delivered(broker):
