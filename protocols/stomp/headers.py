@@ -320,10 +320,10 @@ class HeaderTable:
 
     def _timing(self, headers: Mapping[str, str]) -> Timing | None:
         dialect = self.dialect
-        period_ms, repeat = [
-            whole_number(dialect, name, headers[name]) if name in headers else 0
-            for name in (dialect.period_header, dialect.repeat_header)
-        ]
+        period = headers.get(dialect.period_header, "0")
+        period_ms = whole_number(dialect, dialect.period_header, period)
+        times = headers.get(dialect.repeat_header, "0")
+        repeat = -1 if times == "-1" else whole_number(dialect, dialect.repeat_header, times)
         cron = headers.get(dialect.cron_header, "")
         return Timing(0, period_ms, repeat, cron) if cron or period_ms or repeat else None
 

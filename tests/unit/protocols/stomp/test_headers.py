@@ -156,8 +156,11 @@ def test_delays_and_schedules() -> None:
     )
     assert found == hd.Sending({}, delay_ms=5, timing=Timing(0, 6, 7, "0 * * * *"))
     assert sending({"AMQ_SCHEDULED_CRON": "* * * * *"}).timing == Timing(cron="* * * * *")
-    with pytest.raises(Refused, match="AMQ_SCHEDULED_REPEAT"):
-        sending({"AMQ_SCHEDULED_REPEAT": "-1"})
+    for_ever = {"AMQ_SCHEDULED_PERIOD": "6", "AMQ_SCHEDULED_REPEAT": "-1"}
+    assert sending(for_ever).timing == Timing(0, 6, -1)
+    for name in ("AMQ_SCHEDULED_REPEAT", "AMQ_SCHEDULED_PERIOD"):
+        with pytest.raises(Refused, match=name):
+            sending({name: "-2"})
 
 
 def test_headers_that_declare_a_queue_are_not_the_messages() -> None:
