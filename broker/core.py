@@ -145,6 +145,7 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
         self.write_definition(id, definition)
         queue = self.define(id, definition)
         self.advising.declared(queue)
+        self.queue_watch.declared(queue)
         return queue
 
     def _declare_view(
@@ -158,6 +159,7 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
         assert view is not None
         view.open()
         self.advising.declared(view)
+        self.queue_watch.declared(view)
         return view
 
     def _check_room(self) -> None:

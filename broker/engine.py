@@ -44,6 +44,7 @@ from .message import (
     pack_headers,
 )
 from .queue import Queue
+from .queuewatch import QueueWatch
 from .redrive import Redrive
 from .registry import Registry
 from .replays import Replays
@@ -124,6 +125,7 @@ class Engine(Registry):
         self.delaying = Delaying(self)
         self.announcing = Announcing(self)
         self.advising = Advising(self)
+        self.queue_watch = QueueWatch(self)
         self.streams = Streams(self)
         self.groups = Groups(self)
         self.replays = Replays(self)
