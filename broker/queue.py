@@ -42,6 +42,7 @@ __all__ = ["Queue"]
 # Examined in one go before other queues have their turn, besides two for each that came meanwhile:
 # many senders would otherwise outrun consumers who could keep up.
 _DISPATCH_MESSAGES = 1_000
+_DISPATCH_NEW_MAX = 5_000  # of those: what came while nobody was there is not caught up in one go
 _PUSH_MESSAGES = 32  # given to one consumer in one go before the next has its turn
 _REMINDER_MS = 60_000  # before a leased message past its time to live is looked at again
 
@@ -198,7 +199,8 @@ class Queue(QueueState):
         """Lease ready messages to the consumers whose turn it is, as far as their credit goes."""
         if self.rewound:
             rewind(self.consumers, self.rewound)
-        budget = most_examined = _DISPATCH_MESSAGES + 2 * (self.counters.sent - self._sent_before)
+        new = min(self.counters.sent - self._sent_before, _DISPATCH_NEW_MAX)
+        budget = most_examined = _DISPATCH_MESSAGES + 2 * new
         self._sent_before = self.counters.sent
         turns = self.turns
         turns.asked = 0

@@ -302,6 +302,21 @@ def test_many_senders_do_not_outrun_who_can_keep_up(broker):
     assert len(sink.take()) == 11_000
 
 
+@pytest.mark.parametrize("selector", ["", "a = 'never'"])
+def test_what_came_while_nobody_was_there_is_not_examined_in_one_turn(broker, selector):
+    broker.declare()
+    for _ in range(4):
+        broker.core.send(SYSTEM, "q", [Outgoing(b"old")] * 10_000, broker.clock.ms)
+        broker.settle()
+    sink = Collector()
+    consumer = broker.core.consume(SYSTEM, "q", sink, 60_000, selector, None, broker.clock.ms)
+    broker.core.run(broker.clock.ms)
+    examined = len(sink.deliveries) or consumer.positions[0] - 1
+    assert 1_000 <= examined <= 11_000
+    broker.settle()
+    assert (len(sink.deliveries) or consumer.positions[0] - 1) == 40_000
+
+
 def test_more_messages_than_one_turn_examines_are_all_delivered(broker):
     broker.declare()
     broker.send(*[b"x"] * 2_500)
