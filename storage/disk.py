@@ -140,9 +140,9 @@ class RealDisk:
         try:
             self._pwrite(handle, offset, buffers, self._dsync)
         except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-            self._dsync = 0  # the kernel does not know the flag, and has written nothing
+            self._dsync = 0  # the kernel knows no such flag or call, and has written nothing
             self.pwrite_durable(handle, offset, buffers)
 
     def _pwrite(self, handle: int, offset: int, buffers: Sequence[bytes], flags: int) -> None:

@@ -64,15 +64,15 @@ def test_a_durable_write_is_a_write(disk: Disk, root: str):
 
 
 @pytest.mark.skipif(not hasattr(os, "RWF_DSYNC"), reason="the system has no such write")
-@pytest.mark.parametrize("known", [True, False])
-def test_a_durable_write_is_one_call_where_the_kernel_can(tmp_path, monkeypatch, known):
+@pytest.mark.parametrize("refusal", [0, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_durable_write_is_one_call_where_the_kernel_can(tmp_path, monkeypatch, refusal):
     calls: list[object] = []
     pwritev, fdatasync = os.pwritev, os.fdatasync
 
     def write(handle, views, offset, flags):
         calls.append(flags)
-        if flags and not known:
-            raise OSError(errno.EOPNOTSUPP, "not known")
+        if flags and refusal:
+            raise OSError(refusal, "not known")
         return pwritev(handle, [views[0][:4]], offset, flags)  # never all at once
 
     def sync(handle):
@@ -86,8 +86,29 @@ def test_a_durable_write_is_one_call_where_the_kernel_can(tmp_path, monkeypatch,
     for offset in (0, 8):
         disk.pwrite_durable(handle, offset, [b"12345", b"678"])
     both = [0, 0, "fdatasync"]
-    assert calls == ([os.RWF_DSYNC] * 4 if known else [os.RWF_DSYNC, *both, *both])
+    assert calls == ([os.RWF_DSYNC, *both, *both] if refusal else [os.RWF_DSYNC] * 4)
     assert disk.pread(handle, 0, 100) == b"12345678" * 2
+    disk.close(handle)
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_DSYNC"), reason="the system has no such write")
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EINVAL])
+def test_a_durable_write_that_fails_is_not_repeated(tmp_path, monkeypatch, number):
+    calls: list[object] = []
+
+    def write(handle, views, offset, flags):
+        calls.append(flags)
+        raise OSError(number, "injected")
+
+    monkeypatch.setattr(os, "pwritev", write)
+    monkeypatch.setattr(os, "fdatasync", calls.append)
+    disk = RealDisk()
+    handle = disk.create(str(tmp_path / "file"))
+    for _ in range(2):
+        with pytest.raises(OSError) as caught:
+            disk.pwrite_durable(handle, 0, [b"12345"])
+        assert caught.value.errno == number
+    assert calls == [os.RWF_DSYNC] * 2
     disk.close(handle)
 
 
