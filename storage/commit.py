@@ -118,7 +118,8 @@ class Commit:
     ) -> None:
         """Begin at ``end_lsn``, where the log ends now.
 
-        ``wake`` is called when the open batch is to be sealed, with in how many ms.
+        ``wake`` is called when the open batch, which begins at ``base``, is to be sealed, with in
+        how many ms. One that was sealed before is no reason to seal the next.
         """
         self.written_lsn = end_lsn
         self.durable_lsn = end_lsn
@@ -129,7 +130,7 @@ class Commit:
         self._wake = wake
         self._awake = False  # to be sealed soon, or when the batch in flight is complete
         self._urgent = False  # the open batch has more than what may linger
-        self.lingering = False  # it is to be sealed some day
+        self._lingering = False  # it is to be sealed some day
         self._payload_bytes_max = payload_bytes_max
         self._open = Batch(end_lsn)
         self._begin_frame(end_lsn)
@@ -246,9 +247,9 @@ class Commit:
         self._wake(0)
 
     def _linger(self) -> None:
-        if not (self._awake or self.lingering):
+        if not (self._awake or self._lingering):
             self._check()
-            self.lingering = True
+            self._lingering = True
             self._wake(LINGER_MS)
 
     def _check(self) -> None:
@@ -352,7 +353,7 @@ class Commit:
         if self._count:
             self._cut()
         batch = self._open
-        self._awake = self._urgent = self.lingering = False
+        self._awake = self._urgent = self._lingering = False
         if not (batch.frames or batch.sync or batch.waiters_written):
             return None
         batch.end = self._frame_lsn
@@ -404,7 +405,7 @@ class Commit:
                 waiters += each.waiters_written
                 waiters += each.waiters_durable
         self._begin_frame(self._frame_lsn)
-        self._awake = self._urgent = self.lingering = False
+        self._awake = self._urgent = self._lingering = False
         waiters.sort(key=_lsn_of)
         return waiters
 

@@ -290,15 +290,14 @@ class FileLog:
         if self._scheduler is None:
             return  # start() looks for what came before it
         if delay_ms:
-            self._scheduler.later(delay_ms, self._flush)
+            self._scheduler.later(delay_ms, partial(self._flush, self._commit.base))
         else:
             self._scheduler.soon(self._flush)
 
-    def _flush(self) -> None:
-        """Hand the open batch to the writer, unless one is in flight."""
+    def _flush(self, base: int | None = None) -> None:
+        """Hand the open batch to the writer; not if one is in flight, or that at ``base`` was."""
         commit = self._commit
-        commit.lingering = False
-        if commit.in_flight is not None or commit.error is not None:
+        if commit.in_flight or commit.error is not None or base not in (None, commit.base):
             return
         assert self._scheduler is not None
         batch = commit.seal(self._scheduler.now_ms())

@@ -87,6 +87,29 @@ def test_without_a_sync_waiter_nothing_is_synced_until_housekeeping():
     assert calls_since(driver, first) == ["pwrite", "pwrite", "pwrite", "fdatasync"]
 
 
+def test_what_lingers_has_its_own_time_however_soon_that_of_others_was_up(monkeypatch):
+    driver = opened(segment_bytes=1 << 20)
+    timers: list[Any] = []
+    monkeypatch.setattr(driver.scheduler, "later", lambda delay_ms, call: timers.append(call))
+    record = encode_message([(1, 1)], 7, b"", b"x")
+    driver.log.append(record, linger=True)
+    driver.publish()
+    driver.wait()
+    driver.settle()  # a batch took it along
+    driver.log.append(record, linger=True)
+    first = driver.disk.calls
+    timers[0]()
+    driver.settle()
+    assert calls_since(driver, first) == [] and driver.log.pending_bytes
+    timers[1]()
+    driver.settle()
+    assert calls_since(driver, first) == ["pwrite"] and not driver.log.pending_bytes
+    for timer in timers:
+        timer()
+    driver.settle()
+    assert calls_since(driver, first) == ["pwrite"]
+
+
 def test_a_batch_with_both_levels_reports_written_before_durable():
     driver = opened()
     events: list[Any] = []
