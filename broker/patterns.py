@@ -13,8 +13,9 @@ Rules name resources by these patterns, selectors use the same matchers for ``LI
    becomes a wildcard. See ``access.py`` for whose text is let in.
 5. A pattern covers a filter if each name that matches the filter certainly matches the pattern.
    A filter's wildcard is read as a symbol that stands for all it can match, and only a wildcard
-   of the pattern that matches all of this takes it. So the answer may be a wrong no (``*?`` is
-   not found to cover ``a/+``), but never a wrong yes.
+   of the pattern that matches all of this takes it. A ``#/`` within a filter is read as any run of
+   characters, which is more than it matches. So the answer may be a wrong no (``*?`` is not found
+   to cover ``a/+``), but never a wrong yes.
 6. Everything takes time linear in the name or filter; there is no backtracking, no `re`.
 """
 
@@ -178,7 +179,7 @@ class Filter:
     """A topic filter as the symbols that a pattern has to cover.
 
     Raises:
-        ValueError: the filter is empty, or a wildcard stands where MQTT does not allow it.
+        ValueError: the filter is empty, or has a wildcard where none may be.
     """
 
     __slots__ = ("forms", "text")
@@ -191,14 +192,18 @@ class Filter:
             levels.pop()
         symbols: list[Part] = []
         for number, level in enumerate(levels):
-            if number:
+            if number and levels[number - 1] != "#":
                 symbols.append("/")
             if level == "+":
                 symbols.append(Wild.LEVEL)
+            elif level == "#":
+                symbols.append(Wild.RUN)  # with the slash after it
             elif "+" in level or "#" in level:
-                raise ValueError(f"{text!r}: + and # stand for whole levels, # for the last ones")
+                raise ValueError(f"{text!r}: + and # stand for whole levels")
             else:
                 symbols.extend(level)
+        if "#/#" in text:
+            raise ValueError(f"{text!r}: # stands for any number of levels, #/# for nothing else")
         if not text:
             raise ValueError("a filter is not empty")
         # What has to be covered: `a/#` is `a` and everything below it. No name is empty.

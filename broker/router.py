@@ -4,22 +4,27 @@ A filter without wildcards is a key of one dict, so a publish finds it at once. 
 is a path in a trie of levels:
 
     children    the literal levels that come next     plus    the level +
+    many        the level #, if the filter goes on after it
     here        subscribers of the filter that ends at this node
     rest        subscribers of that filter followed by /#, which matches this node's topic as well
 
-What a match costs. It goes down one level at a time with the set of nodes that match so far. Of
-the nodes at one depth whose path has its ``+`` at the same places (the same *shape*), a topic
-matches at most one, because the topic gives all the other levels. So one match looks at no more
-nodes than there are shapes, which is :attr:`FilterTree.shapes`: a few dozen in practice, with a
-million subscriptions. Somebody who subscribes to every mixture of ``a`` and ``+`` makes 2**n of
-them; whoever accepts subscriptions bounds that with :meth:`FilterTree.new_shapes`, before it is
-written down, because what was written down must be added again after a restart.
+What a match costs. It goes down one level at a time with the set of nodes that match so far; a
+``many`` that was reached stays in the set, because it matches whatever comes. Of the nodes whose
+path has its wildcards at the same places (the same *shape*), a topic matches at most one at each
+depth: it gives the levels before the first ``#`` from its beginning on, and those after the last
+backwards from where it stands. Those between two ``#`` may be anywhere, so there a shape spells
+the levels. Nodes without ``#`` above them match at one depth only. So one match looks at no more
+nodes than there are shapes, which is :attr:`FilterTree.shapes`, and those with a ``#`` once for
+each level of the topic. Shapes are a few dozen in practice, with a million subscriptions.
+Somebody who subscribes to every mixture of ``a`` and ``+`` makes 2**n of them; whoever accepts
+subscriptions bounds that with :meth:`FilterTree.new_shapes`, before it is written down, because
+what was written down must be added again after a restart.
 
 Subscribers of one filter are a (key, value) pair while there is one, as there mostly is, and a
 dict from two on.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -37,38 +42,65 @@ Subscribers = tuple[K, V] | dict[K, V]  # one, or several
 class _Node(Generic[K, V]):
     """One level of a filter with wildcards."""
 
-    __slots__ = ("children", "here", "plus", "rest")
+    __slots__ = ("children", "here", "many", "plus", "rest")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node[K, V]] | None = None
         self.plus: _Node[K, V] | None = None
+        self.many: _Node[K, V] | None = None
         self.here: Subscribers[K, V] | None = None
         self.rest: Subscribers[K, V] | None = None
 
     def child(self, level: str) -> "_Node[K, V] | None":
         if level == "+":
             return self.plus
+        if level == "#":
+            return self.many
         return self.children.get(level) if self.children is not None else None
 
     def is_empty(self) -> bool:
-        return not self.children and self.plus is None and self.here is None and self.rest is None
+        nothing_here = self.here is None and self.rest is None
+        return nothing_here and not self.children and self.plus is None and self.many is None
 
 
-def _below(shape: int, level: str) -> int:
-    """The shape of a node's child: a bit for each level, after a 1 that tells the depth."""
-    return shape << 1 | (level == "+")
+def _node_levels(filter: str) -> list[str]:
+    """The levels down to the node that holds a filter: all but a # at the end."""
+    levels = filter.split("/")
+    if levels[-1] == "#":
+        levels.pop()
+    return levels
+
+
+def _shapes(levels: list[str]) -> Iterator[Hashable]:
+    """The shape of the node at each of the levels, from the first one down.
+
+    Places of ``+`` are a bit for each level, after a 1 that tells how many levels there are.
+    """
+    places = 1
+    before = 0  # the places before the first #
+    first = 0  # the level that comes after it
+    spelled: tuple[str, ...] = ()  # from there to the last #
+    for at, level in enumerate(levels):
+        if level != "#":
+            places = places << 1 | (level == "+")
+        elif not before:
+            before, first, places = places, at + 1, 1
+        else:
+            spelled, places = tuple(levels[first:at]), 1
+        yield (before, spelled, places) if before else places
 
 
 class FilterTree(Generic[K, V]):
     """Filters, each with subscribers by key, searched by topic. Filters and topics are valid."""
 
-    __slots__ = ("_count", "_exact", "_root", "_shapes", "version")
+    __slots__ = ("_count", "_exact", "_manys", "_root", "_shapes", "version")
 
     def __init__(self) -> None:
         self._exact: dict[str, Subscribers[K, V]] = {}
         self._root: _Node[K, V] = _Node()
-        self._shapes: dict[int, int] = {}  # shape -> nodes that have it
+        self._shapes: dict[Hashable, int] = {}  # shape -> nodes that have it
         self._count = 0
+        self._manys = 0  # nodes that are a many; with none a match need not ask each
         self.version = 0  # rises with every change
 
     def __len__(self) -> int:
@@ -77,20 +109,14 @@ class FilterTree(Generic[K, V]):
 
     @property
     def shapes(self) -> int:
-        """The most nodes that one match can have to look at."""
+        """The most nodes that one match can have to look at, at each level of the topic."""
         return len(self._shapes)
 
     def new_shapes(self, filter: str) -> int:
         """By how much adding ``filter`` would raise :attr:`shapes`."""
         if not has_wildcards(filter):
             return 0
-        shape = 1
-        new = 0
-        for level in filter.split("/"):
-            if level != "#":
-                shape = _below(shape, level)
-                new += shape not in self._shapes
-        return new
+        return sum(shape not in self._shapes for shape in _shapes(_node_levels(filter)))
 
     def add(self, filter: str, key: K, value: V) -> V | None:
         """Subscribe ``key`` with ``value``, never None; what it had there before, or None."""
@@ -99,21 +125,19 @@ class FilterTree(Generic[K, V]):
             at = self._exact.get(filter)
             self._exact[filter], before = _with(at, key, value)
         else:
+            levels = _node_levels(filter)
             node = self._root
-            shape = 1
-            for level in filter.split("/"):
-                if level == "#":
-                    node.rest, before = _with(node.rest, key, value)
-                    break
-                shape = _below(shape, level)
+            for level, shape in zip(levels, _shapes(levels), strict=True):
                 node = self._child(node, level, shape)
+            if filter.endswith("#"):
+                node.rest, before = _with(node.rest, key, value)
             else:
                 node.here, before = _with(node.here, key, value)
         if before is None:
             self._count += 1
         return before
 
-    def _child(self, node: _Node[K, V], level: str, shape: int) -> _Node[K, V]:
+    def _child(self, node: _Node[K, V], level: str, shape: Hashable) -> _Node[K, V]:
         """The node one level down, which is made when it is missing."""
         child = node.child(level)
         if child is None:
@@ -121,6 +145,9 @@ class FilterTree(Generic[K, V]):
             self._shapes[shape] = self._shapes.get(shape, 0) + 1
             if level == "+":
                 node.plus = child
+            elif level == "#":
+                node.many = child
+                self._manys += 1
             elif node.children is None:
                 node.children = {level: child}
             else:
@@ -145,7 +172,8 @@ class FilterTree(Generic[K, V]):
         return before
 
     def _remove_wildcard(self, filter: str, key: K) -> V | None:
-        path = self._path(filter)
+        levels = _node_levels(filter)
+        path = self._path(levels)
         if not path:
             return None
         node = path[-1]
@@ -155,16 +183,14 @@ class FilterTree(Generic[K, V]):
         else:
             node.here, before = _without(node.here, key)
         if before is not None:
-            self._prune(path, filter.split("/"))
+            self._prune(path, levels)
         return before
 
-    def _path(self, filter: str) -> list[_Node[K, V]]:
-        """The nodes from the root to the one that holds a filter; empty if there is none."""
+    def _path(self, levels: list[str]) -> list[_Node[K, V]]:
+        """The nodes from the root to the one at the end of the levels; empty if there is none."""
         node = self._root
         path = [node]
-        for level in filter.split("/"):
-            if level == "#":
-                break
+        for level in levels:
             child = node.child(level)
             if child is None:
                 return []
@@ -174,8 +200,7 @@ class FilterTree(Generic[K, V]):
 
     def _prune(self, path: list[_Node[K, V]], levels: list[str]) -> None:
         """Drop the nodes at the end of a path that hold nothing any more."""
-        shape = 1
-        shapes = [shape := _below(shape, level) for level in levels[: len(path) - 1]]
+        shapes = list(_shapes(levels))
         while len(path) > 1 and path[-1].is_empty():
             path.pop()
             parent = path[-1]
@@ -183,6 +208,9 @@ class FilterTree(Generic[K, V]):
             shape = shapes[len(path) - 1]
             if level == "+":
                 parent.plus = None
+            elif level == "#":
+                parent.many = None
+                self._manys -= 1
             else:
                 assert parent.children is not None
                 del parent.children[level]
@@ -217,8 +245,15 @@ class FilterTree(Generic[K, V]):
             if children is None or first not in children:
                 return entries
             nodes = [children[first]]
+        has_many = self._manys > 0
+        staying: dict[_Node[K, V], None] = {}  # each many that was reached
         for level in levels:
-            deeper = []
+            deeper: list[_Node[K, V]] = []
+            if has_many:
+                reached = [n.many for n in nodes if n.many is not None and n.many not in staying]
+                nodes += reached  # a # may stand for no level
+                staying.update(dict.fromkeys(reached))
+                deeper += staying
             for node in nodes:
                 if node.rest is not None:
                     entries.append(node.rest)
@@ -235,6 +270,8 @@ class FilterTree(Generic[K, V]):
                 entries.append(node.here)
             if node.rest is not None:
                 entries.append(node.rest)
+        if staying:  # a rest below them may have been met at several levels
+            return list({id(entry): entry for entry in entries}.values())
         return entries
 
     def subscribers(self, filter: str) -> Mapping[K, V]:
@@ -242,7 +279,7 @@ class FilterTree(Generic[K, V]):
         entry: Subscribers[K, V] | None
         if not has_wildcards(filter):
             entry = self._exact.get(filter)
-        elif path := self._path(filter):
+        elif path := self._path(_node_levels(filter)):
             entry = path[-1].rest if filter.endswith("#") else path[-1].here
         else:
             entry = None
@@ -283,6 +320,8 @@ def _names(node: _Node[K, V]) -> Iterator[str]:
     names = list(node.children or ())
     if node.plus is not None:
         names.append("+")
+    if node.many is not None:
+        names.append("#")
     return iter(names)
 
 

@@ -1,12 +1,13 @@
 """Names of topics and filters: which are allowed, and which filter matches which topic.
 
 A topic is levels of text with ``/`` between them; a level may be empty. In a filter a whole level
-may be ``+``, any one level, and the last one ``#``, all levels from here on and the topic above.
-Names are compared as they are, never normalized [MQTT-4.7.3-4].
+may be ``+``, any one level, or ``#``, any number of levels and also none: ``a/#`` matches ``a`` as
+well. Names are compared as they are, never normalized [MQTT-4.7.3-4].
 
-The ids are those of MQTT 5.0, and the rules are the same for every dialect. What the standard
-leaves to the server, control characters and non-characters, is refused here, so that a name can
-be written into a log, a terminal or a URL.
+The ids are those of MQTT 5.0, and the rules are the same for every dialect, but for one: MQTT has
+``#`` only at the end, and refuses others before they come here. What the standard leaves to the
+server, control characters and non-characters, is refused here, so that a name can be written into
+a log, a terminal or a URL.
 
 Everything here runs over what a stranger sent: no recursion, no splitting before the levels have
 been counted. :func:`matches` says what is right; ``router.py`` and ``topictree.py`` are fast, and
@@ -93,12 +94,14 @@ def has_wildcards(filter: str) -> bool:
 def _check_wildcards(filter: str) -> None:
     if not has_wildcards(filter):
         return
+    levels = filter.split("/")
     # [MQTT-4.7.1-1]
-    at = filter.find("#")
-    if at >= 0 and (at != len(filter) - 1 or (at and filter[at - 1] != "/")):
-        raise InvalidArgument("# stands for whole levels and only at the end of a filter: a/#")
+    if "#" in filter and any("#" in level and level != "#" for level in levels):
+        raise InvalidArgument("# stands for whole levels of a filter: a/#")
+    if "#/#" in filter:
+        raise InvalidArgument("#/# says no more than #, which stands for any number of levels")
     # [MQTT-4.7.1-2]
-    if "+" in filter and any("+" in level and level != "+" for level in filter.split("/")):
+    if "+" in filter and any("+" in level and level != "+" for level in levels):
         raise InvalidArgument("+ stands for one whole level of a filter: a/+/b")
 
 
@@ -139,15 +142,32 @@ def parse_shared(filter: str) -> tuple[str, str] | None:
 
 
 def matches(filter: str, topic: str) -> bool:
-    """Whether a valid filter matches a valid topic: MQTT 5.0, section 4.7."""
+    """Whether a valid filter matches a valid topic: MQTT 5.0, section 4.7, and ``#`` anywhere.
+
+    The first place where what follows a ``#`` fits is as good as any later one, so only the last
+    ``#`` ever takes more levels: the time is that of filter times topic at most.
+    """
     # [MQTT-4.7.2-1]
     if topic.startswith("$") and filter.startswith(("+", "#")):
         return False
     wanted = filter.split("/")
     levels = topic.split("/")
-    for at, want in enumerate(wanted):
-        if want == "#":
-            return True  # also when the topic has ended: a/# matches a
-        if at == len(levels) or (want != "+" and want != levels[at]):
+    want = at = 0
+    after = -1  # what follows the last # that was met,
+    since = 0  # and the level from which that was looked for
+    while at < len(levels):
+        level = wanted[want] if want < len(wanted) else None
+        if level == "#":
+            want = after = want + 1
+            if after == len(wanted):
+                return True
+            since = at
+        elif level == "+" or level == levels[at]:
+            want += 1
+            at += 1
+        elif after >= 0:
+            want = after
+            at = since = since + 1
+        else:
             return False
-    return len(wanted) == len(levels)
+    return wanted[want:] in ([], ["#"])  # also when the topic has ended: a/# matches a

@@ -18,7 +18,7 @@ do the same, but Python 3.12 never lets go of an interned text: a leak that stra
 from collections.abc import Iterator
 
 from .tables import slimmed
-from .topic import has_wildcards
+from .topic import has_wildcards, matches
 
 __all__ = ["TopicTree"]
 
@@ -200,6 +200,9 @@ class TopicTree:
             if number is not None:
                 yield filter, number
             return
+        if "#" in filter[:-1]:
+            yield from self._sifted(filter)
+            return
         wanted = filter.split("/")
         all_below = wanted[-1] == "#"
         if all_below:
@@ -237,6 +240,19 @@ class TopicTree:
                     break
             else:
                 frames.pop()
+
+    def _sifted(self, filter: str) -> Iterator[tuple[str, int] | None]:
+        """The steps for a filter with ``#`` within: of all below what comes before it."""
+        missed = 0
+        for found in self.steps(filter[: filter.index("#") + 1]):
+            if found is None or matches(filter, found[0]):
+                missed = 0
+                yield found
+                continue
+            missed += 1
+            if missed == STEP_PLACES:
+                missed = 0
+                yield None
 
     def children(self, prefix: str) -> Iterator[tuple[str, int | None, int]]:
         """What comes next after ``prefix``: (level, number of the topic so far, topics below).

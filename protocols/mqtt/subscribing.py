@@ -49,6 +49,13 @@ def _reason_of(error: BraidError) -> Reason:
     return Reason.UNSPECIFIED_ERROR
 
 
+def _check_end(filter: str) -> None:
+    """Raise InvalidArgument for a filter that only other dialects have."""
+    # [MQTT-4.7.1-1]
+    if "#" in filter[:-1]:
+        raise InvalidArgument("in MQTT # stands for whole levels and only at the end of a filter: a/#")
+
+
 class Subscribing:
     """The subscriptions of one client. Part of a session, which owns it."""
 
@@ -88,6 +95,7 @@ class Subscribing:
                 continue
             subscription = self._subscription(request, identifier)
             try:
+                _check_end(request.filter)
                 if parse_stream(request.filter) is not None:
                     level, before = self._subscribe_stream(packet, subscription), False
                     is_kept = is_kept and level is Durability.MEMORY

@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braidmq.broker.patterns import Filter, NamePattern, Part, Variable, Wild, wildcard_matcher
+from tests.filters import FILTERS as ANY_FILTERS
+from tests.filters import TOPICS as TOPIC
+from tests.filters import matches_by_pattern
 
 NOBODY: dict[Variable, Part | None] = {Variable.USER: None, Variable.CLIENT: None}
 
@@ -112,12 +115,23 @@ def test_a_pattern_of_names(pattern: str, matching: list[str], other: list[str])
     assert [name for name in matching + other if matches(pattern, name)] == matching
 
 
-@pytest.mark.parametrize("pattern", ["a+", "+a/b", "a/b+c", "++", "#/a", "a#", "a/#/", "##", "*#"])
+@pytest.mark.parametrize("pattern", ["a+", "+a/b", "a/b+c", "++", "a#", "##", "*#"])
 def test_a_wildcard_of_mqtt_stands_for_whole_levels(pattern: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{pattern!r}: '+' stands for a whole level")):
         NamePattern(pattern)
     with pytest.raises(ValueError, match="whole levels"):
         Filter(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["#/a", "a/#/", "a/#/#"])
+def test_hash_stands_only_at_the_end_of_a_pattern(pattern: str) -> None:
+    with pytest.raises(ValueError, match="'#' for the last ones"):
+        NamePattern(pattern)
+
+
+def test_hash_does_not_follow_itself_in_a_filter() -> None:
+    with pytest.raises(ValueError, match="#/# for nothing else"):
+        Filter("a/#/#")
 
 
 @pytest.mark.parametrize("pattern", ["%", "a%", "%x", "%/u", "%U"])
@@ -180,6 +194,12 @@ def test_no_pattern_makes_a_match_slow(parts: list[Part]) -> None:
         ("a", ["a"], ["+", "#", "a/#"]),
         ("$SYS/#", ["$SYS/#", "$SYS/+"], ["#", "+/#"]),
         ("/#", ["/#", "/+", "/"], ["#"]),
+        ("a/#", ["a/#/b", "a/b/#/c", "a/#/b/#", "a/#/"], ["#/a", "#/a/#", "+/#/b"]),
+        ("a/*/b", ["a/+/b"], ["a/#/b"]),  # a/b is not matched
+        ("a/*b", ["a/#/b"], ["a/#/b/#"]),
+        ("*/error", ["+/error"], ["+/#/error"]),  # a wrong no: rule 5
+        ("#", ["#/error", "a/#/b"], ["$a/#/b", "ActiveMQ/#/Queue"]),
+        ("+/b", ["+/b"], ["#/b"]),
     ],
 )
 def test_a_pattern_covers_filters(pattern: str, covered: list[str], other: list[str]) -> None:
@@ -223,6 +243,15 @@ PATTERNS = st.builds(
     st.lists(PATTERN_LEVEL, min_size=1, max_size=3),
     st.sampled_from([[], ["#"]]),
 ) | st.just("#")
+
+
+@given(PATTERNS.filter(bool), ANY_FILTERS, TOPIC)
+@settings(max_examples=1000)
+def test_what_is_covered_is_matched_also_with_many_levels_within(
+    pattern: str, text: str, topic: str
+) -> None:
+    if matches_by_pattern(text, topic) and covers(pattern, text):
+        assert matches(pattern, topic)
 
 
 @given(PATTERNS.filter(bool), FILTERS.filter(bool))

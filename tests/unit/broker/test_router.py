@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braidmq.broker.router import FilterTree, MatchCache
-from braidmq.broker.topic import matches
+from tests.filters import FILTERS, TOPICS, matches_by_pattern
 
-LEVEL = st.sampled_from(["", "a", "b", "$", "$a"])
-TOPIC = st.lists(LEVEL, min_size=1, max_size=4).map("/".join).filter(bool)
-FILTER = (
-    st.tuples(st.lists(st.one_of(LEVEL, st.just("+")), max_size=4), st.sampled_from([[], ["#"]]))
-    .map(lambda parts: "/".join(parts[0] + parts[1]))
-    .filter(bool)
-)
 KEY = st.integers(0, 3)
-CHANGES = st.lists(st.tuples(st.booleans(), FILTER, KEY), max_size=40)
+CHANGES = st.lists(st.tuples(st.booleans(), FILTERS, KEY), max_size=40)
 
 
 def is_new(tree: FilterTree) -> bool:
@@ -54,11 +47,13 @@ def changed(changes) -> tuple[FilterTree[int, int], dict[tuple[str, int], int]]:
 
 
 @settings(max_examples=300)
-@given(CHANGES, st.lists(TOPIC, min_size=1, max_size=8))
+@given(CHANGES, st.lists(TOPICS, min_size=1, max_size=8))
 def test_tree_matches_what_the_standard_says(changes, topics):
     tree, model = changed(changes)
     for topic in topics:
-        expected = [value for (filter, _), value in model.items() if matches(filter, topic)]
+        expected = [
+            value for (filter, _), value in model.items() if matches_by_pattern(filter, topic)
+        ]
         assert sorted(tree.match(topic)) == sorted(expected)
 
 
@@ -111,7 +106,7 @@ def test_filter_that_goes_before_it_is_listed():
 
 
 def test_many_subscribers_of_one_filter():
-    for filter in ("a/b", "a/+", "a/#", "#"):
+    for filter in ("a/b", "a/+", "a/#", "#", "#/b", "#/b/#"):
         tree: FilterTree[int, int] = FilterTree()
         for key in range(10_000):
             assert tree.add(filter, key, -key) is None
@@ -130,13 +125,13 @@ def test_churn_of_many_filters_leaves_nothing():
     filters = [
         pattern.format(number)
         for number in range(2_000)
-        for pattern in ("{}/a", "{}/+/b", "+/{}/#", "{}/#", "x/+/y/{}")
+        for pattern in ("{}/a", "{}/+/b", "+/{}/#", "{}/#", "x/+/y/{}", "#/{}/b", "#/{}/#/b")
     ]
     for _ in range(2):
         for filter in filters:
             tree.add(filter, 1, 1)
         assert len(tree) == len(filters)
-        assert len(tree.match("7/7/b")) == 3
+        assert len(tree.match("7/7/b")) == 5
         for filter in filters:
             assert tree.remove(filter, 1) == 1
         assert is_new(tree)
@@ -170,7 +165,8 @@ def count_lookups(tree: FilterTree) -> None:
     nodes = [tree._root]
     while nodes:
         node = nodes.pop()
-        nodes += [*(node.children or {}).values(), *([node.plus] if node.plus else [])]
+        nodes += (node.children or {}).values()
+        nodes += [wildcard for wildcard in (node.plus, node.many) if wildcard]
         node.children = Counted(node.children or {})
     Counted.looked_at = 0
 
@@ -201,10 +197,61 @@ def test_a_match_does_not_cost_more_when_there_are_more_subscriptions():
     assert Counted.looked_at <= 3
 
 
+def test_a_match_looks_at_those_with_many_levels_once_for_each_level():
+    tree: FilterTree[int, int] = FilterTree()
+    for number in range(5_000):
+        tree.add(f"site/{number}/#/temp/+/{number}", number, number)
+        tree.add(f"#/{number}/max", number, number)
+        tree.add(f"{number}/#/a/#/{number}", number, number)
+    assert tree.shapes == 2 + 4 + 3 + 4
+    count_lookups(tree)
+    assert tree.match("site/17/a/b/temp/c/17") == [17]
+    assert Counted.looked_at <= 2 + 7 * tree.shapes
+    count_lookups(tree)
+    assert tree.match("17/x/a/y/17") == [17]
+    assert Counted.looked_at <= 5 * tree.shapes
+
+
+@settings(max_examples=300)
+@given(CHANGES, TOPICS)
+def test_a_match_looks_at_one_node_of_a_shape_at_each_level(changes, topic):
+    tree, _ = changed(changes)
+    count_lookups(tree)
+    tree.match(topic)
+    assert Counted.looked_at <= 1 + tree.shapes * (topic.count("/") + 1)
+
+
+def test_levels_between_two_hashes_are_spelled_in_a_shape():
+    tree: FilterTree[int, int] = FilterTree()
+    for letter in "abc":
+        tree.add(f"{letter}/#/{letter}", 1, 1)
+    assert tree.shapes == 3
+    for letter in "abc":
+        assert tree.new_shapes(f"{letter}/#/{letter}/#/x") == 2
+        tree.add(f"{letter}/#/{letter}/#/x", 1, 1)
+    assert tree.shapes == 3 + 3 * 2
+    assert tree.new_shapes("other/#/a/#/y") == 0
+
+
+def test_many_hashes_take_no_more_than_their_share_of_time():
+    tree: FilterTree[int, int] = FilterTree()
+    tree.add("#/a/#/a/#/a/#/b", 1, 1)
+    assert tree.shapes == 8
+    for size in (30, 300, 3_000):
+        count_lookups(tree)
+        assert tree.match("/".join("a" * size)) == []
+        assert Counted.looked_at <= 8 * size + 1
+        assert tree.match("/".join("a" * size + "b")) == [1]
+    assert tree.match("a/a/b") == []
+    tree.add("#/a/#/a/#", 1, 2)
+    assert tree.match("/".join("a" * 30)) == [2]
+
+
 def test_shapes_are_known_before_they_are_added():
     tree: FilterTree[int, int] = FilterTree()
     new = {filter: tree.new_shapes(filter) for filter in ("a", "#", "+", "a/+", "+/#", "+/", "/#")}
     assert new == {"a": 0, "#": 0, "+": 1, "a/+": 2, "+/#": 1, "+/": 2, "/#": 1}
+    assert tree.new_shapes("#/a") == 2 and tree.new_shapes("a/#/b/#") == 3
     tree.add("x/+/#", 1, 1)
     assert tree.shapes == 2
     assert tree.new_shapes("y/+") == 0  # another filter of a shape that is there
@@ -228,7 +275,7 @@ def test_deep_names_need_no_recursion():
     assert is_new(tree)
 
 
-@pytest.mark.parametrize("filter", ["a/b", "a/+", "a/#", "#"])
+@pytest.mark.parametrize("filter", ["a/b", "a/+", "a/#", "#", "#/b", "a/#/b/#"])
 def test_what_is_not_there_cannot_be_removed(filter):
     tree: FilterTree[int, int] = FilterTree()
     assert tree.remove(filter, 1) is None

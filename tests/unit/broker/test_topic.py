@@ -1,7 +1,9 @@
 """Names of topics and filters, by MQTT 5.0 section 4.7 and the limits of the house."""
 
+from itertools import pairwise
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from braidmq.broker.errors import InvalidArgument
@@ -13,6 +15,7 @@ from braidmq.broker.topic import (
     matches,
     parse_shared,
 )
+from tests.filters import FILTERS, TOPICS, matches_by_pattern
 
 BYTES_MAX = 65_535
 LEVELS_MAX = 128
@@ -48,15 +51,26 @@ def test_topics_that_may_be_published_to(name):
     check_filter(name, BYTES_MAX, LEVELS_MAX)
 
 
-@pytest.mark.parametrize("name", ["+", "#", "a/#", "+/+", "/+", "+/", "/#", "+/a/#", "$SYS/#"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("+", "#", "a/#", "+/+", "/+", "+/", "/#", "+/a/#", "$SYS/#"),
+        *("#/b", "a/#/b", "#/", "#/+/#", "/#/a/#", "#//#"),
+    ],
+)
 def test_filters_that_may_be_subscribed_to_but_not_published_to(name):
     check_filter(name, BYTES_MAX, LEVELS_MAX)
     assert "no wildcards" in refusal(check_topic, name)
 
 
-@pytest.mark.parametrize("name", ["a#", "#/b", "a/#/b", "#/", "##", "a/##", "/a#", "+#", "#+"])
-def test_hash_stands_only_at_the_end(name):
+@pytest.mark.parametrize("name", ["a#", "b#/b", "a/#b/b", "##", "a/##", "/a#", "+#", "#+"])
+def test_hash_is_whole_levels(name):
     assert refusal(check_filter, name).startswith("# stands")
+
+
+@pytest.mark.parametrize("name", ["#/#", "a/#/#", "#/#/a", "#/+/#/#/b"])
+def test_hash_does_not_follow_itself(name):
+    assert refusal(check_filter, name).startswith("#/# says no more than #")
 
 
 @pytest.mark.parametrize("name", ["a+", "+a", "a/b+/c", "++", "+/a+", "a+/#"])
@@ -118,10 +132,10 @@ def test_what_is_allowed_is_what_the_standard_and_the_house_allow(name):
 
 
 @given(NAMES)
-def test_wildcards_are_allowed_as_whole_levels_and_hash_at_the_end(name):
+def test_wildcards_are_allowed_as_whole_levels_and_hash_once_in_a_row(name):
     levels = name.split("/")
     allowed = all(level in ("+", "#") or not set(level) & set("+#") for level in levels)
-    allowed = allowed and "#" not in levels[:-1]
+    allowed = allowed and ("#", "#") not in pairwise(levels)
     try:
         check_filter(name, BYTES_MAX, LEVELS_MAX)
     except InvalidArgument:
@@ -142,6 +156,7 @@ def test_wildcards_are_allowed_as_whole_levels_and_hash_at_the_end(name):
         ("$share/g/#", ("g", "#")),
         ("$share/g//", ("g", "/")),
         ("$share/g/+/b", ("g", "+/b")),
+        ("$share/g/a/#/b", ("g", "a/#/b")),
         ("$share/g/$stream/clicks", ("g", "$stream/clicks")),
         ("$share/$g/a/b/c", ("$g", "a/b/c")),
     ],
@@ -162,7 +177,7 @@ def test_shared_filters_are_taken_apart(name, expected):
         "$share/#",
         "$share/g#/a",
         "$share/g/a#",
-        "$share/g/a/#/b",
+        "$share/g/a/#/#",
         "$share/g/+a",
         "$share/g/$share/h/a",
     ],
@@ -193,6 +208,16 @@ def test_shared_filters_that_are_not(name):
         ("$SYS/#", "$SYS"),
         ("$SYS/monitor/+", "$SYS/monitor/Clients"),
         ("a/+/#", "a/$b"),
+        # Also within a filter # is any number of levels.
+        ("a/#/b", "a/b"),
+        ("a/#/b", "a/b/a/b"),
+        ("a/#/+", "a/b/c"),
+        ("#/b", "b"),
+        ("#/b", "/b"),
+        ("#/", "a/"),
+        ("#/a/#", "a"),
+        ("a/#/b/c/#/d", "a/b/b/c/c/d"),
+        ("$a/#/b", "$a/x/b"),
     ],
 )
 def test_filter_matches(filter, topic):
@@ -216,6 +241,12 @@ def test_filter_matches(filter, topic):
         ("+/#", "$SYS"),
         ("+/monitor/Clients", "$SYS/monitor/Clients"),
         ("é", "e\u0301"),
+        ("a/#/b", "a"),
+        ("a/#/b", "a/b/c"),
+        ("a/#/a", "a"),
+        ("a/#/b", "ab"),
+        ("#/+", "$a"),
+        ("#/b", "$a/b"),
     ],
 )
 def test_filter_does_not_match(filter, topic):
@@ -237,6 +268,14 @@ def test_some_topics_are_the_brokers_own(topic, reserved):
     assert is_reserved(topic) is reserved
 
 
+@settings(max_examples=1000)
+@given(FILTERS, TOPICS)
+def test_filter_matches_what_a_regular_expression_says(filter, topic):
+    assert matches(filter, topic) is matches_by_pattern(filter, topic)
+
+
 def test_deep_names_are_matched_without_recursion():
     assert matches("+/" * 30_000 + "#", "a/" * 32_000)
     assert not matches("+/" * 32_000, "a/" * 31_000)
+    assert matches("#/+/" * 10_000 + "#/b", "a/" * 32_000 + "b")
+    assert not matches("#/a/" * 10_000 + "b", "a/" * 32_000)

@@ -17,16 +17,10 @@ from braidmq.broker.topictree import (
     TopicTree,
     _Branch,
 )
+from tests.filters import FILTERS, TOPICS
 
-LEVEL = st.sampled_from(["", "a", "b", "$", "$a"])
-TOPIC = st.lists(LEVEL, min_size=1, max_size=5).map("/".join).filter(bool)
-FILTER = (
-    st.tuples(st.lists(st.one_of(LEVEL, st.just("+")), max_size=5), st.sampled_from([[], ["#"]]))
-    .map(lambda parts: "/".join(parts[0] + parts[1]))
-    .filter(bool)
-)
 FEW_TOPICS = ["/".join(levels) for depth in (1, 2, 3) for levels in product("ab", repeat=depth)]
-CHANGES = st.lists(st.tuples(st.booleans(), TOPIC), max_size=40)
+CHANGES = st.lists(st.tuples(st.booleans(), TOPICS), max_size=40)
 
 
 def picture(branch: _Branch):
@@ -65,7 +59,7 @@ def changed(changes) -> tuple[TopicTree, dict[str, int]]:
 
 
 @settings(max_examples=300)
-@given(CHANGES, st.lists(FILTER, min_size=1, max_size=8))
+@given(CHANGES, st.lists(FILTERS, min_size=1, max_size=8))
 def test_search_finds_what_the_standard_says(changes, filters):
     tree, model = changed(changes)
     for filter in filters:
@@ -75,7 +69,7 @@ def test_search_finds_what_the_standard_says(changes, filters):
 
 
 @settings(max_examples=300)
-@given(CHANGES, st.lists(TOPIC, max_size=8))
+@given(CHANGES, st.lists(TOPICS, max_size=8))
 def test_tree_follows_from_the_topics_alone(changes, others):
     tree, model = changed(changes)
     fresh = TopicTree()
@@ -169,7 +163,7 @@ def test_branch_gives_back_the_room_of_what_has_gone():
     assert branch.count == 10 and getsizeof(branch.children) < 5_000
 
 
-@given(CHANGES, st.one_of(st.just(""), TOPIC))
+@given(CHANGES, st.one_of(st.just(""), TOPICS))
 def test_children_are_counted(changes, prefix):
     tree, model = changed(changes)
     before = prefix if not prefix or prefix.endswith("/") else prefix + "/"
@@ -241,6 +235,16 @@ def test_search_that_finds_nothing_still_pauses():
     assert len(steps) >= 10_000 // STEP_PLACES
     assert list(tree.search("+/+/none")) == []
     assert list(tree.steps("1/1/none")) == []
+
+
+def test_what_does_not_fit_after_a_hash_is_paused_over():
+    tree = TopicTree()
+    for number in range(10 * STEP_PLACES):
+        tree.set(f"a/{number % 10}/{number}", number)
+        tree.set(f"b/{number}", number)
+    assert list(tree.steps("a/#/none")) == [None] * 10
+    assert list(tree.steps("b/#/7")) == [("b/7", 7), *[None] * 9]
+    assert list(tree.search("a/#/7/#")).count(("a/7/7", 7)) == 1
 
 
 def test_a_pause_may_be_a_change():
