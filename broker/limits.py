@@ -54,6 +54,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     receive_wait_ms_max: int = 60_000
     queues_max: int = 100_000
     consumers_per_queue_max: int = 10_000
+    queues_per_subscription_max: int = 1_000  # of one that names them by wildcards
     credit_max: int = 65_536
     in_flight_messages_max: int = 120_000
     fifo_lookahead_messages_max: int = 120_000

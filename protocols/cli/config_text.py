@@ -70,6 +70,7 @@ KEYS: dict[str, str] = {
     "limits.receive_wait_ms_max": "How long one receive may wait.",
     "limits.queues_max": "Queues.",
     "limits.consumers_per_queue_max": "Consumers of one queue.",
+    "limits.queues_per_subscription_max": "Queues of one subscription to wildcards.",
     "limits.credit_max": "Messages pushed to one consumer ahead of its acknowledgements.",
     "limits.in_flight_messages_max": "Leased messages of one queue.",
     "limits.fifo_lookahead_messages_max": "How far a FIFO queue looks for a free message group.",

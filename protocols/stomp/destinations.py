@@ -1,6 +1,7 @@
 """What a ``destination`` names, and how the broker's names are written as destinations.
 
     /queue/a.b                  the queue a.b
+    /queue/a.*                  all queues that match, those to come too (ActiveMQ)
     /queue/Consumer.N.VirtualTopic.X   the queue of that name, bound to the topic VirtualTopic/X
     /amq/queue/NAME             the same queue, which must be there
     /topic/a.b, /topic/a/b      the topic a/b
@@ -40,6 +41,7 @@ __all__ = [
     "TEMPORARY_QUEUE_PREFIX",
     "TEMPORARY_TOPIC_PREFIX",
     "Queue",
+    "Queues",
     "ReplyQueue",
     "ReplyTopic",
     "Role",
@@ -73,6 +75,12 @@ class Queue(msgspec.Struct, frozen=True):
     name: str
     filter: str = ""
     existing: bool = False
+
+
+class Queues(msgspec.Struct, frozen=True):
+    """All queues whose names match a filter, read as topics: ``queuewatch.py``."""
+
+    filter: str
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -111,7 +119,7 @@ class ReplyTopic(msgspec.Struct, frozen=True):
     name: str
 
 
-Target = Queue | Topic | Stream | TempQueue | TempTopic | ReplyQueue | ReplyTopic
+Target = Queue | Queues | Topic | Stream | TempQueue | TempTopic | ReplyQueue | ReplyTopic
 
 
 def parse(destination: str, dialect: Dialect, role: Role) -> list[Target]:
@@ -191,16 +199,15 @@ _IN_NAMES: Final = {"+": "%2A", "#": "%3E"}
 
 def _queue(reading: _Reading) -> Target:
     wildcards = reading.dialect.wildcards
-    if not reading.dialect.virtual_topics:
-        return Queue(_unescape(reading.rest))
-    virtual = _VIRTUAL.fullmatch(reading.rest)
+    virtual = _VIRTUAL.fullmatch(reading.rest) if reading.dialect.virtual_topics else None
     if virtual is not None:
         filter = reading.filter_of(virtual[2])
         words = _WORDS.split(virtual[2])
         names = [_IN_NAMES[wildcards[w]] if w in wildcards else _unescape(w) for w in words]
         return Queue(_unescape(virtual[1]) + "".join(names), filter)
-    if any(word in wildcards for word in _WORDS.split(reading.rest)):
-        reading.refuse("wildcards are for topics, and for the topic of a virtual one")
+    words = _WORDS.split(reading.rest) if reading.dialect.queue_wildcards else []
+    if any(word in wildcards for word in words):
+        return Queues(reading.filter_of(reading.rest).replace(".", "/"))
     return Queue(_unescape(reading.rest))
 
 
@@ -283,6 +290,10 @@ def show(target: Target, dialect: Dialect) -> str:
             return "/amq/queue/" + _escape(name)
         case Queue(name=name):
             return "/queue/" + _queue_shown(name, dialect)
+        case Queues(filter=filter):
+            back = {"+": "*", "#": ">"}
+            words = (back.get(word) or _escape(word, _IN_LEVELS) for word in filter.split("/"))
+            return "/queue/" + ".".join(words)
         case Topic(name=name):
             return _topic_shown(name, dialect)
         case Stream(name=name):
@@ -333,7 +344,8 @@ def _topic_shown(name: str, dialect: Dialect) -> str:
 def address(target: Target) -> str:
     """The target in one word, for all dialects.
 
-    The connection's own temporary ones have none before they have a name of the broker's.
+    The connection's own temporary ones have none before they have a name of the broker's, and
+    several have none in common.
     """
     match target:
         case Queue(name=name) | ReplyQueue(name=name):
@@ -342,11 +354,11 @@ def address(target: Target) -> str:
             return STREAM_PREFIX + name
         case Topic(name=name) | ReplyTopic(name=name):
             return name
-        case TempQueue() | TempTopic():
-            raise ValueError("it has no name yet that others know")
+        case TempQueue() | TempTopic() | Queues():
+            raise ValueError("it has no name that others know")
 
 
-def target_at(address: str) -> Target:
+def target_at(address: str) -> Queue | Stream | Topic:
     """The target of an address."""
     if address.startswith(QUEUE_PREFIX):
         return Queue(address.removeprefix(QUEUE_PREFIX))

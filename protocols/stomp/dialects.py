@@ -56,6 +56,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     # Destinations
     wildcards: Mapping[str, str]  # a word in a destination -> a level of a filter
     composites: bool  # commas separate destinations
+    queue_wildcards: bool  # a SUBSCRIBE to /queue/PRICE.> consumes from all queues that match
     virtual_topics: bool  # /queue/Consumer.NAME.VirtualTopic.X is bound to VirtualTopic/X
     temporary_only_in_reply_to: bool  # nobody can SEND or SUBSCRIBE to /temp-queue/ or /temp-topic/
     reply_queue_prefix: str  # how somebody else's temporary queue is shown in reply-to
@@ -215,6 +216,7 @@ ACTIVEMQ: Final = Dialect(
     name="activemq",
     wildcards={"*": "+", ">": "#", "#": "#", "+": "+"},
     composites=True,
+    queue_wildcards=True,
     virtual_topics=True,
     temporary_only_in_reply_to=False,
     reply_queue_prefix="/remote-temp-queue/",
@@ -269,6 +271,7 @@ RABBITMQ: Final = Dialect(
     name="rabbitmq",
     wildcards={"*": "+", "#": "#", "+": "+"},
     composites=False,
+    queue_wildcards=False,
     virtual_topics=False,
     temporary_only_in_reply_to=True,
     reply_queue_prefix="/reply-queue/",

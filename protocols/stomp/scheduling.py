@@ -17,7 +17,7 @@ from ...broker.message import REPLY_TO, SCHEDULE_ID, Outgoing, overlay, pack_hea
 from ...broker.publishing import Posted
 from ...broker.scheduleverbs import ScheduleInfo
 from ...storage.log import Durability
-from .destinations import Queue, Stream, Target, Topic, target_at
+from .destinations import Queue, Stream, Topic, target_at
 from .dialects import whole_number
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class _Request:
         self._session = session
         self._receipt = receipt
         self._numbers: list[int] = []  # to be shown, the last first
-        self.answer_to: Target = MANAGEMENT
+        self.answer_to: Queue | Stream | Topic = MANAGEMENT
 
     def on_removed(self, argument: object, answer: int | BraidError) -> None:
         """Some are gone, or cannot go."""

@@ -29,6 +29,7 @@ from ...storage.log import Durability
 from .declaring import ensure_queue
 from .destinations import (
     Queue,
+    Queues,
     ReplyQueue,
     ReplyTopic,
     Stream,
@@ -277,6 +278,7 @@ class Sender:
                 session.server.unanswerable += 1
                 return None
             case _:
+                assert not isinstance(target, Queues)  # those are for SUBSCRIBE
                 return target
 
     # --- what is sent ---

@@ -1,14 +1,15 @@
 """SUBSCRIBE and UNSUBSCRIBE: what a client gets, from where, and what of it is not settled yet.
 
 A subscription has an id; in 1.0 it may have none, and then its destination names it. A composite
-destination has a source for each queue and stream, and one for all topics together. A durable
-subscription is to topics only: it is a session of the broker, which stays when the connection ends,
-and goes by an UNSUBSCRIBE that names it.
+destination has a source for each queue and stream, one for all queues that match wildcards, and
+one for all topics together. A durable subscription is to topics only: it is a session of the
+broker, which stays when the connection ends, and goes by an UNSUBSCRIBE that names it.
 """
 
 from bisect import insort
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from ...broker.errors import BraidError, Conflict, LimitExceeded
@@ -19,12 +20,23 @@ from ...storage.log import Durability
 from .acknowledging import Held
 from .browsing import BrowseSource
 from .declaring import ensure_queue
-from .destinations import Queue, Stream, Target, TempQueue, TempTopic, Topic, parse, show
+from .destinations import (
+    Queue,
+    Queues,
+    Stream,
+    Target,
+    TempQueue,
+    TempTopic,
+    Topic,
+    parse,
+    show,
+)
 from .dialects import Refused, whole_number
 from .frames import V10
 from .messages import Writer
 from .sources import QueueSource, Source, TopicSource
 from .streaming import StreamSource, start_of
+from .wildcards import WildcardSource
 
 if TYPE_CHECKING:
     from ...broker.feed import Feed
@@ -296,6 +308,10 @@ class Subscribing:
                 if ensure_queue(session, target, headers, now_ms):
                     level = Durability.SYNC
                 self._consume(subscription, target, show(target, dialect), headers, now_ms)
+            elif isinstance(target, Queues):
+                if browses:
+                    raise dialect.invalid(show(target, dialect), "a browser shows one queue")
+                self._consume_all(subscription, target, headers)
             elif isinstance(target, Stream):
                 self._tail(subscription, target, headers)
         if topics:
@@ -314,10 +330,7 @@ class Subscribing:
         headers: dict[str, str],
         now_ms: int,
     ) -> None:
-        session, dialect = self._session, self._session.dialect
-        exclusive = Exclusivity.SHARED
-        if headers.get(dialect.exclusive_header) == "true":
-            exclusive = Exclusivity.SOLE if dialect.exclusive_refuses else Exclusivity.PREFERRED
+        session = self._session
         writer = self._writer(subscription, destination, True)
         source = QueueSource(session, subscription, writer, queue.name)
         source.consumer = session.core.consume(
@@ -329,9 +342,30 @@ class Subscribing:
             None,
             now_ms,
             self._priority(headers),
-            exclusive,
+            self._exclusivity(headers),
         )
         subscription.sources.append(source)
+
+    def _consume_all(
+        self, subscription: Subscription, queues: Queues, headers: dict[str, str]
+    ) -> None:
+        source = WildcardSource(
+            self._session,
+            subscription,
+            queues.filter,
+            headers.get("selector", ""),
+            self._priority(headers),
+            self._exclusivity(headers),
+            partial(self._writer, subscription, from_queue=True),
+        )
+        subscription.sources.append(source)
+        source.begin()
+
+    def _exclusivity(self, headers: dict[str, str]) -> Exclusivity:
+        dialect = self._session.dialect
+        if headers.get(dialect.exclusive_header) != "true":
+            return Exclusivity.SHARED
+        return Exclusivity.SOLE if dialect.exclusive_refuses else Exclusivity.PREFERRED
 
     def _priority(self, headers: dict[str, str]) -> int:
         dialect = self._session.dialect

@@ -152,14 +152,47 @@ def test_what_is_no_consumer_of_a_virtual_topic() -> None:
     assert one(f"/queue/{name}", RABBITMQ) == d.Queue(name)
 
 
+# --- wildcards of queues ---
+
+
 @pytest.mark.parametrize(
-    "name", ["a.*", ">", "Consumer.*.VirtualTopic.a", "Consumer.a.VirtualTopic.#.b"]
+    ("name", "filter"),
+    [
+        ("PRICE.STOCK.*", "PRICE/STOCK/+"),
+        ("PRICE.>", "PRICE/#"),
+        (">", "#"),
+        ("a/+.#", "a/+/#"),
+        ("v1%2E2.*", "v1/2/+"),
+        ("Consumer.*.VirtualTopic.a", "Consumer/+/VirtualTopic/a"),
+    ],
 )
-def test_wildcards_in_queues_are_refused(name) -> None:
-    with pytest.raises(Refused):
-        one(f"/queue/{name}")
+def test_wildcards_of_queues_are_for_subscribe_and_for_activemq(name, filter) -> None:
+    target = one(f"/queue/{name}")
+    assert target == d.Queues(filter)
+    check_filter(filter, 100, 10)
+    assert one(d.show(target, ACTIVEMQ)) == target
+    with pytest.raises(ValueError, match="no name"):
+        d.address(target)
+    for role in ("send", "reply-to"):
+        with pytest.raises(Refused, match="for SUBSCRIBE"):
+            one(f"/queue/{name}", role=role)
+    assert one(f"/queue/{name}", RABBITMQ) == d.Queue(name.replace("%2E", "."))
+
+
+def test_a_wildcard_is_a_whole_word_of_a_queue() -> None:
+    assert one("/queue/a*.b>") == d.Queue("a*.b>")
+    with pytest.raises(Refused, match="whole word"):
+        one("/queue/*.a+")
     with pytest.raises(Refused):
         one("/queue/Consumer.a.VirtualTopic.*", role="send")
+
+
+def test_a_composite_may_hold_wildcards() -> None:
+    assert d.parse("/queue/a.*,b,/topic/c", ACTIVEMQ, "subscribe") == [
+        d.Queues("a/+"),
+        d.Queue("b"),
+        d.Topic("c"),
+    ]
 
 
 # --- temporary ones ---

@@ -17,6 +17,7 @@ DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "stomp.md"
 WHAT = {
     "wildcards": "a word in a topic, as a level of a filter",
     "composites": "commas separate destinations",
+    "queue_wildcards": "SUBSCRIBE to `/queue/PRICE.>` is to all queues that match",
     "virtual_topics": "`/queue/Consumer.NAME.VirtualTopic.X` is bound to `VirtualTopic/X`",
     "temporary_only_in_reply_to": "`/temp-queue/` is only for `reply-to`",
     "reply_queue_prefix": "somebody else's temporary queue, in `reply-to`",
