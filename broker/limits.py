@@ -79,7 +79,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     subscriptions_max: int = 1_000_000
     subscriptions_per_session_max: int = 1_000
     shared_groups_max: int = 10_000
-    filter_shapes_max: int = 1_024  # places of + in filters: the most nodes a match looks at
+    filter_shapes_max: int = 1_024  # places of + and # in filters: steps of a match at each level
     filter_shapes_per_session_max: int = 128  # as many as one filter can have, no more
     bindings_max: int = 100_000
     bindings_per_filter_max: int = 10_000

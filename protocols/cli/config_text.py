@@ -95,7 +95,7 @@ KEYS: dict[str, str] = {
     "limits.subscriptions_max": "Subscriptions of all sessions together.",
     "limits.subscriptions_per_session_max": "Subscriptions of one session.",
     "limits.shared_groups_max": "Groups of shared subscriptions.",
-    "limits.filter_shapes_max": "Different places of + in all filters together.",
+    "limits.filter_shapes_max": "Different places of + and # in all filters together.",
     "limits.filter_shapes_per_session_max": "Of these, those that one session may bring.",
     "limits.bindings_max": "Bindings of topics to queues, streams and webhooks.",
     "limits.bindings_per_filter_max": "Of these, those of one topic filter.",

@@ -14,8 +14,8 @@
 
 Rules:
 
-1. In a SUBSCRIBE a word of a topic may be a wildcard of the dialect. ``#`` stands only at the end,
-   as in every filter here. Nobody can SEND to wildcards.
+1. In a SUBSCRIBE a word of a topic may be a wildcard of the dialect, also the one for many words
+   at the beginning and in the middle. Nobody can SEND to wildcards.
 2. With ``composites``, commas separate destinations; one without a prefix is of the kind of the one
    before it.
 3. What would mean something else is written as in a URL: ``%2E`` is a dot within a level of a
@@ -169,12 +169,13 @@ class _Reading(msgspec.Struct, frozen=True):
         wildcards = self.dialect.wildcards
         written = text.replace(".", "/").split("/")
         levels = [wildcards.get(level) or _unescape(level) for level in written]
+        # Two for many words in a row say what one says, which is all that a filter may have.
+        pairs = zip(levels, ["", *levels], strict=False)
+        levels = [level for level, before in pairs if not level == before == "#"]
         name = "/".join(levels)
         if "#" in name or "+" in name:
             if self.role != "subscribe":
                 self.refuse("it holds wildcards, which are for SUBSCRIBE")
-            if "#" in name[:-1]:
-                self.refuse("the wildcard for many words stands only at the end")
             if any(len(level) > 1 and ("+" in level or "#" in level) for level in levels):
                 self.refuse("a wildcard stands for a whole word")
         if name.startswith("$") and not (

@@ -79,6 +79,10 @@ def test_the_documentation_says_the_same() -> None:
         ("/topic/>", "#", ">"),
         ("/topic/a/+/#", "a/+/#", "a/+/#"),
         ("/topic/%2A.%3E", "*/>", "*/>"),
+        ("/topic/a.#.b", "a/#/b", "a/#/b"),
+        ("/topic/a.>.b", "a/#/b", "a/>/b"),
+        ("/topic/#.#/#.a.#.#", "#/a/#", "#/a/#"),
+        ("/exchange/amq.topic/#.error", "#/error", "#/error"),
         ("/exchange/amq.topic/*.b.#", "+/b/#", "+/b/#"),
         ("/topic/$SYS.broker.#", "$SYS/broker/#", "$SYS/broker/#"),
     ],
@@ -102,7 +106,7 @@ def test_nobody_sends_to_wildcards_or_to_the_brokers_topics(destination, role, d
 @pytest.mark.parametrize(
     "destination",
     [
-        *("/topic/#.a", "/topic/a.#.b", "/topic/a#", "/topic/a+.b", "/topic/a.b#"),
+        *("/topic/##.a", "/topic/a.#b.c", "/topic/a#", "/topic/a+.b", "/topic/a.b#"),
         *("/topic/$queue.a", "/topic/$share.g.a", "/topic/$stream/a", "/topic/$", "/topic/$SYS"),
         *("/queue/", "/topic/", "/stream/", "/temp-queue/", "/amq/queue/", "/exchange/"),
         *("/exchange/amq.topic", "/exchange/amq.topic/", "/exchange/amq.direct"),
@@ -136,6 +140,7 @@ def test_a_prefix_that_is_none(destination, dialect) -> None:
         (">", "%3E", "VirtualTopic/#"),
         ("a.#", "a.%3E", "VirtualTopic/a/#"),
         ("a/+.>", "a/%2A.%3E", "VirtualTopic/a/+/#"),
+        (">.eu", "%3E.eu", "VirtualTopic/#/eu"),
     ],
 )
 def test_consumers_of_a_virtual_topic(topic, name, filter) -> None:
