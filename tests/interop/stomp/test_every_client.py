@@ -90,6 +90,28 @@ async def test_wildcards(kind, activemq, enter):
 
 
 @every
+async def test_wildcards_of_queues(kind, activemq, enter):
+    producer, consumer = await enter(REFERENCE, activemq), await enter(kind, activemq)
+    await producer.send("/queue/PRICE.GOLD", b"1")
+    await consumer.subscribe("/queue/PRICE.>", ack="client", **{"activemq.prefetchSize": "2"})
+    await producer.send("/queue/PRICE.STOCK.A", b"2")
+    await producer.send("/queue/COST.A", b"no")
+    await producer.send("/queue/PRICE.STOCK.B", b"3")
+    found = await consumer.receive_all(2)
+    await consumer.ack(found[1])  # which makes room for the third
+    found.append(await consumer.receive())
+    assert [(each.destination, each.body) for each in found] == [
+        ("/queue/PRICE.GOLD", b"1"),
+        ("/queue/PRICE.STOCK.A", b"2"),
+        ("/queue/PRICE.STOCK.B", b"3"),
+    ]
+    await consumer.vanish()
+    await producer.subscribe("/queue/PRICE.STOCK.*")
+    again = await producer.receive()
+    assert (again.destination, again.body) == ("/queue/PRICE.STOCK.B", b"3")
+
+
+@every
 async def test_what_it_did_not_acknowledge_comes_again(kind, activemq, enter):
     client = await enter(kind, activemq)
     await client.subscribe("/queue/a", ack="client-individual")
