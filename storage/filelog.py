@@ -330,6 +330,8 @@ class FileLog:
     def _on_batch(self, batch: Batch, stage: int) -> None:
         """The writer has done a step of the batch in flight."""
         commit = self._commit
+        if batch is not commit.in_flight:
+            return  # the log has failed meanwhile
         if stage == FAILED:
             assert batch.error is not None
             self._fail(batch.error)

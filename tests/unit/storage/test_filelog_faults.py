@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from braidmq.storage import DiskFull, LogFailed, StorageError
+from braidmq.storage import DiskFull, Durability, LogFailed, StorageError
 from tests.simdisk import SimDisk
 from tests.unit.storage.support import DIRECTORY, Driver, check, check_bodies, reopened
 from tests.unit.storage.test_filelog import opened
@@ -90,6 +90,27 @@ def full_disk(**options) -> Driver:
             return driver
         driver.publish(1000)
         driver.commit()
+
+
+@pytest.mark.parametrize("level", [Durability.OS, Durability.SYNC])
+def test_a_batch_that_was_in_flight_when_a_checkpoint_failed_is_not_heard_of_again(level):
+    driver = opened()
+    driver.publish()
+    driver.commit()
+    driver.publish()
+    driver.wait(level)
+    driver.disk.fail_at[driver.disk.calls] = errno.EIO
+    with pytest.raises(LogFailed, match="checkpoint"):
+        for job in driver.log.checkpoint():  # begins with handing over what is open
+            assert job is not None
+            job()
+    assert len(driver.errors) == 1 and driver.acknowledged == 1
+    driver.log.close()  # only now the writer gets to it
+    assert driver.disk.locks == set()
+    assert len(driver.errors) == 1 and driver.acknowledged == driver.acknowledged_os == 1
+    driver = reopened(driver, driver.disk)
+    driver.open()
+    check(driver)
 
 
 def test_a_full_disk_refuses_messages_keeps_what_was_admitted_and_recovers_by_itself():
