@@ -90,6 +90,16 @@ async def test_wildcards(kind, activemq, enter):
 
 
 @every
+async def test_many_words_stand_anywhere_in_rabbitmq(kind, rabbitmq, enter):
+    publisher, client = await enter(REFERENCE, rabbitmq), await enter(kind, rabbitmq)
+    await client.subscribe("/exchange/amq.topic/#.error")
+    for topic in ("error", "a.b.error", "error.a", "a.error"):
+        await publisher.send(f"/topic/{topic}", b"1")
+    heard = [each.destination for each in await client.receive_all(3)]
+    assert heard == ["/topic/error", "/topic/a.b.error", "/topic/a.error"]
+
+
+@every
 async def test_wildcards_of_queues(kind, activemq, enter):
     producer, consumer = await enter(REFERENCE, activemq), await enter(kind, activemq)
     await producer.send("/queue/PRICE.GOLD", b"1")

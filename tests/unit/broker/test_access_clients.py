@@ -98,8 +98,10 @@ def test_a_filter_needs_one_allow_that_covers_it_and_no_deny_that_does() -> None
         deny("topic:Subscribe", "sensors/secret/# rooms/+/temp/*"),
     )
     allowed = ["sensors/#", "sensors/+/temp", "sensors", "rooms/+/temp", "rooms/a/temp", "halls/a"]
+    allowed += ["sensors/#/a", "sensors/#/secret/#"]
     refused = ["#", "+/+", "rooms/#", "rooms/+/+", "halls/+", "sensors/secret/#", "sensors/secret"]
-    malformed = ["", "sensors/#/a", "sensors/a+", "sensors/a#"]
+    refused += ["#/a", "rooms/#/temp", "sensors/secret/#/a"]
+    malformed = ["", "sensors/#/#", "sensors/a+", "sensors/a#"]
     for text in allowed + refused + malformed:
         assert principal.allows_filter("topic:Subscribe", text) is (text in allowed), text
     principal.check_filter("topic:Subscribe", "sensors/#")
