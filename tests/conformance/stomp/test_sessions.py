@@ -1,7 +1,8 @@
 """Replays what the three specifications say of a server, section by section, on real sessions.
 
-``sessions/VERSION.txt`` has the cases of a version. Each opens with `== SECTION: what is shown`,
-and then has, line by line:
+``sessions/VERSION.txt`` has the cases of a version, ``sessions/rabbitmq.txt`` those of RabbitMQ's
+documentation, in its dialect. Each opens with `== SECTION: what is shown`, and then has, line by
+line:
 
     a > SEND {"destination": "/queue/a"} text   # client a sends this frame; a client begins here
     a < RECEIPT {"receipt-id": "1"}             # the next frame that it gets has these headers,
@@ -71,7 +72,8 @@ def body_of(text: str) -> bytes:
 class Replay:
     """One case."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: str) -> None:
+        self.options = options
         self.world = World()
         self.clients: dict[str, Peer] = {}
         self.came: dict[str, list[Frame]] = {}
@@ -82,7 +84,7 @@ class Replay:
 
     def client(self, name: str) -> Peer:
         if name not in self.clients:
-            self.clients[name] = self.world.peer(connect=False)
+            self.clients[name] = self.world.peer(connect=False, **self.options)
             self.came[name] = []
         return self.clients[name]
 
@@ -133,3 +135,17 @@ def test_every_section_that_is_about_servers_is_shown(version):
     assert {title.partition(":")[0] for each, title, _ in CASES if each == version} == SECTIONS[
         version
     ]
+
+
+RABBITMQ_CASES = list(read_cases((HERE / "rabbitmq.txt").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [steps for _, steps in RABBITMQ_CASES],
+    ids=[title for title, _ in RABBITMQ_CASES],
+)
+def test_destinations_are_what_the_documentation_of_rabbitmq_says(steps):
+    replay = Replay(dialect="rabbitmq")
+    for step in steps:
+        replay.do(step)
