@@ -240,17 +240,19 @@ def test_subscriptions_come_back_after_a_restart_with_their_options(broker):
     client.subscribe("b", 0)
     broker.checkpoint()
     client.subscribe("$share/g/c", 1)
+    client.subscribe("d/#/e", 1)
     assert client.unsubscribe("b") and not client.unsubscribe("b")
     expected = dict(client.session.subscriptions)
     client = restart(client)
     assert client.connect() and client.session.subscriptions == expected
     assert expected["a/+"].id == 9 and not expected["a/+"].no_local
     core = client.broker.core
-    assert core.clients.subscriptions == 2 == len(core.topics.router)
-    client.send("a/b", b"x")
-    client.send("c", b"y")
+    assert core.clients.subscriptions == 3 == len(core.topics.router)
+    client.send("a/b", b"w")
+    client.send("c", b"x")
+    client.send("d/1/2/e", b"y")
     client.send("b", b"z")
-    assert sorted(client.bodies()) == [b"x", b"y"]
+    assert sorted(client.bodies()) == [b"w", b"x", b"y"]
 
 
 def test_subscription_that_is_refused_leaves_nothing(broker):
