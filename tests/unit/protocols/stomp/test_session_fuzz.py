@@ -10,6 +10,7 @@ from tests.stomp_peer import Peer, World
 DESTINATIONS = [
     *("/queue/a", "/queue/b", "/topic/t", "/topic/*", "/topic/>", "/stream/s", "/temp-queue/x"),
     *("/temp-topic/x", "/queue/a,/topic/t", "/queue/Consumer.C.VirtualTopic.X", "/amq/queue/a"),
+    *("/queue/*", "/queue/Consumer.*.VirtualTopic.>,/queue/>"),
     *(
         "/reply-queue/x",
         "/remote-temp-queue/id1",
@@ -99,5 +100,6 @@ def test_nothing_breaks_a_session_and_nothing_is_left_of_it(dialect, version, st
     world.settle()
     assert not faults
     assert not any(queue.consumers or len(queue.leases) for queue in core.queues.values())
+    assert not len(core.queue_watch._watchers)
     assert not any(name.startswith("temp-queue.") for name in core.queues)
     assert not any(session.sink for session in core.sessions.values())

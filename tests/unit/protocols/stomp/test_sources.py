@@ -9,12 +9,14 @@ from braidmq.protocols.stomp.sources import WINDOW_BYTES, WINDOW_FIRST_MESSAGES
 from tests.stomp_peer import World
 
 
-def test_large_messages_are_sent_a_window_at_a_time():
+@pytest.mark.parametrize(("destination", "queues"), [("/queue/a.0", 1), ("/queue/a.*", 5)])
+def test_large_messages_are_sent_a_window_at_a_time(destination, queues):
     world = World()
-    world.harness.declare("a")
-    world.harness.send(*[b"x" * 200_000] * 40, name="a")
+    for number in range(queues):
+        world.harness.declare(f"a.{number}")
+        world.harness.send(*[b"x" * 200_000] * (40 // queues), name=f"a.{number}")
     peer = world.peer()
-    peer.write("SUBSCRIBE", {"destination": "/queue/a", "id": "s"})
+    peer.write("SUBSCRIBE", {"destination": destination, "id": "s"})
     most = 0
     came = 0
     for _ in range(200):

@@ -51,7 +51,7 @@ def test_in_1_0_a_subscription_needs_no_id(world):
             {"destination": "/queue/a", "id": "1", "activemq.prefetchSize": "x"},
             "The header activemq.prefetchSize cannot be used",
         ),
-        ({"destination": "/topic/a.#.b", "id": "1"}, "Illegal destination name: [/topic/a.#.b]"),
+        ({"destination": "/topic/a#.b", "id": "1"}, "Illegal destination name: [/topic/a#.b]"),
     ],
 )
 def test_what_cannot_be_subscribed_to_is_refused_and_leaves_nothing(world, headers, message):

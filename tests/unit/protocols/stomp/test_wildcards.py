@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from braidmq.broker.access import SYSTEM, Rule, User
 from braidmq.broker.lease import Exclusivity
 from braidmq.protocols.stomp.frames import Frame
-from braidmq.protocols.stomp.sources import WINDOW_BYTES
 from tests.broker_harness import Collector
 from tests.stomp_peer import World
 
@@ -217,23 +216,6 @@ def test_an_ack_wakes_queues_only_when_they_are_short(world):
     peer.write("ACK", peer.ack_of(second))
     peer.step()
     assert len(world.harness.core._woken) <= 1
-
-
-def test_large_messages_are_sent_a_window_at_a_time(world):
-    for number in range(10):
-        world.harness.declare(f"a.{number}")
-        world.harness.send(*[b"x" * 100_000] * 8, name=f"a.{number}")
-    peer = world.peer()
-    peer.write("SUBSCRIBE", {"destination": "/queue/a.*", "id": "s"})
-    most = came = 0
-    for _ in range(200):
-        world.harness.settle()
-        most = max(most, len(peer.session.out))
-        peer.step()
-        while (frame := peer.frames.next_frame()) is not None:
-            came += frame.command == "MESSAGE"
-    assert came == 80
-    assert most <= WINDOW_BYTES + 101_000
 
 
 def test_who_stops_to_read_gets_nothing_more(world):
