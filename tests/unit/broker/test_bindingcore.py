@@ -143,7 +143,7 @@ def test_unbinding_ends_it_and_keeps_what_came(broker):
 @pytest.mark.parametrize(
     ("filter", "target", "settings", "error", "text"),
     [
-        ("a/#/b", Q, {}, InvalidArgument, "#"),
+        ("a/#b", Q, {}, InvalidArgument, "#"),
         ("$SYS/#", Q, {}, InvalidArgument, "broker's own"),
         ("$share/g/t", Q, {}, InvalidArgument, "broker's own"),
         ("t", Target("queue", "none"), {}, NotFound, "no queue 'none'"),
@@ -208,12 +208,21 @@ def test_limits():
     bind(broker, "u", "d")
 
 
+def test_a_wildcard_for_any_number_of_levels_is_bound_anywhere(broker):
+    bind(broker, "a/#/b", "q")
+    for topic in ("a/b", "a/1/2/b", "a/b/c"):
+        publish(broker, topic, topic.encode())
+    assert broker.bodies("q") == [b"a/b", b"a/1/2/b"]
+
+
 def test_shapes_of_filters_are_limited():
     broker = Harness(limits=Limits(filter_shapes_max=3))
     broker.declare("q")
     bind(broker, "+/a", "q")
     with pytest.raises(LimitExceeded, match="shapes"):
         bind(broker, "a/+/+", "q")
+    with pytest.raises(LimitExceeded, match="shapes"):
+        bind(broker, "#/a", "q")
     bind(broker, "+/b", "q")
 
 

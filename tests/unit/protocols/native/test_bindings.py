@@ -46,7 +46,7 @@ def test_a_binding_is_made_changed_shown_listed_and_ended(peer):
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        (("t/#/x", Q), "invalid-argument"),
+        (("t/#x", Q), "invalid-argument"),
         (("t", ("queue", "none")), "not-found"),
         (("t", ("nothing", "q")), "invalid-argument"),
         (("t", ("queue",)), "invalid-argument"),
