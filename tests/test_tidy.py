@@ -65,7 +65,7 @@ HOT = {
         " shard stream streams streamreading streamwaiting rates streamview viewlane viewreader",
         "protocols/native": "frames session queues streams",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
-        "protocols/stomp": "frames runs session sending messages sources acknowledging",
+        "protocols/stomp": "frames runs session sending messages sources wildcards acknowledging",
         "protocols/http": "frames websocket",
     }.items()
     for name in names.split()

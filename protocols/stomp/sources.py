@@ -3,7 +3,7 @@
     QueueSource   a consumer of a queue (``Core.consume``)
     TopicSource   a feed of topics, also a durable one (``Core.subscribe``)
 
-``browsing.py`` and ``streaming.py`` have two more. Rules:
+``browsing.py``, ``streaming.py`` and ``wildcards.py`` have one more each. Rules:
 
 1. At most ``prefetch`` messages of a source are sent and not acknowledged. With ``auto`` they count
    as acknowledged when they go to the carrier.
