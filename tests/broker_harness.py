@@ -4,6 +4,7 @@ Nothing here sleeps: :meth:`Harness.settle` runs what is due now, :meth:`Harness
 clock. Used by unit tests, by the hypothesis models and by the simulation.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,7 @@ class Clock:
     def __init__(self) -> None:
         self.ms = START_MS
         self.calls: list[Callable[[], None]] = []
+        self.timers: deque[tuple[int, Callable[[], None]]] = deque()  # in order: all delays are one
 
     def now_ms(self) -> int:
         return self.ms
@@ -39,12 +41,14 @@ class Clock:
     soon_from_thread = soon
 
     def later(self, delay_ms: int, callback: Callable[[], None]) -> None:
-        """What may linger has as much time as until the next turn."""
-        self.calls.append(callback)
+        """What may linger does so until time goes on: a crash finds it unwritten."""
+        self.timers.append((self.ms + delay_ms, callback))
 
     def turn(self) -> bool:
         """Make the calls that are waiting; whether there were any."""
         calls, self.calls = self.calls, []
+        while self.timers and self.timers[0][0] <= self.ms:
+            calls.append(self.timers.popleft()[1])
         for call in calls:
             call()
         return bool(calls)

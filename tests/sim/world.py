@@ -108,6 +108,7 @@ class World(ABC):
         self.jobs, self.job = None, None
         self.asked = False
         self.clock.calls.clear()
+        self.clock.timers.clear()
         if self.crash_at >= 0:
             self.disk.crash_at = self.crash_at - self.calls_before
         log = FileLog(

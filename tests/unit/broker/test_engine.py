@@ -10,6 +10,7 @@ from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import BraidError, BrokerFailed, Overloaded, StorageFull
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Outgoing
+from braidmq.storage.commit import LINGER_MS
 from braidmq.storage.errors import Corrupt, DiskFull, LogFailed, StorageError
 from braidmq.storage.log import Durability
 from tests.broker_disk import DiskBroker
@@ -371,6 +372,7 @@ def test_failure_that_nobody_waited_for_stops_the_broker():
     broker.auto_commit = False
     broker.disk.fail_at = {broker.disk.calls + 1: errno.EIO}
     (delivery,) = broker.receive()  # its count is written, and nobody waits for that
+    broker.advance(LINGER_MS)
     run_steps(broker.log.housekeep())
     broker.settle()
     assert isinstance(broker.core.failed, BrokerFailed)
