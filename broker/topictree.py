@@ -200,10 +200,10 @@ class TopicTree:
             if number is not None:
                 yield filter, number
             return
+        sought = filter
         if "#" in filter[:-1]:
-            yield from self._sifted(filter)
-            return
-        wanted = filter.split("/")
+            sought = filter[: filter.index("#") + 1]  # of all below, those that match
+        wanted = sought.split("/")
         all_below = wanted[-1] == "#"
         if all_below:
             wanted.pop()
@@ -232,6 +232,8 @@ class TopicTree:
                         frames.append(_frame(place, level, path + "/", depth, wanted))
                     if is_match and place.number is not None:
                         found = path, place.number
+                if found is not None and sought is not filter and not matches(filter, found[0]):
+                    found = None
                 looked += 1
                 if found is not None or looked == STEP_PLACES:
                     looked = 0
@@ -240,19 +242,6 @@ class TopicTree:
                     break
             else:
                 frames.pop()
-
-    def _sifted(self, filter: str) -> Iterator[tuple[str, int] | None]:
-        """The steps for a filter with ``#`` within: of all below what comes before it."""
-        missed = 0
-        for found in self.steps(filter[: filter.index("#") + 1]):
-            if found is None or matches(filter, found[0]):
-                missed = 0
-                yield found
-                continue
-            missed += 1
-            if missed == STEP_PLACES:
-                missed = 0
-                yield None
 
     def children(self, prefix: str) -> Iterator[tuple[str, int | None, int]]:
         """What comes next after ``prefix``: (level, number of the topic so far, topics below).
