@@ -53,7 +53,9 @@ def _check_end(filter: str) -> None:
     """Raise InvalidArgument for a filter that only other dialects have."""
     # [MQTT-4.7.1-1]
     if "#" in filter[:-1]:
-        raise InvalidArgument("in MQTT # stands for whole levels and only at the end of a filter: a/#")
+        raise InvalidArgument(
+            "in MQTT # stands for whole levels and only at the end of a filter: a/#"
+        )
 
 
 class Subscribing:
