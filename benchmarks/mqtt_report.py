@@ -12,7 +12,7 @@ import msgspec
 from .environment import Environment
 from .mqtt_plan import Plan
 from .mqtt_scenarios import Outcome, Scenario
-from .summary import Latency, Spread, aligned, latency, machine_line, spread, unique
+from .summary import Latency, Spread, aligned, doubts, latency, machine_line, spread, unique
 
 __all__ = ["FORMAT", "Figures", "MqttReport", "Row", "row", "text"]
 
@@ -205,7 +205,5 @@ def text(report: MqttReport) -> str:
     ]
     for row in report.rows:
         for each in row.figures:
-            where = f"{row.name}, {each.broker}"
-            lines += [f"PROBLEM: {where}: {words}" for words in each.problems]
-            lines += [f"invalid: {where}: {words}" for words in each.invalid]
+            lines += doubts(f"{row.name}, {each.broker}", each.problems, each.invalid)
     return "\n".join(lines)

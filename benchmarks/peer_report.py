@@ -13,7 +13,7 @@ import msgspec
 
 from .baseline import disk_sync
 from .environment import Environment
-from .summary import Latency, Spread, aligned, latency, machine_line, spread, unique
+from .summary import Latency, Spread, aligned, doubts, latency, machine_line, spread, unique
 
 __all__ = [
     "Outcome",
@@ -201,7 +201,5 @@ def report_text(
     ]
     for row in report.rows:
         for each in row.figures:
-            where = f"{row.name}, {each.system}"
-            lines += [f"PROBLEM: {where}: {words}" for words in each.problems]
-            lines += [f"invalid: {where}: {words}" for words in each.invalid]
+            lines += doubts(f"{row.name}, {each.system}", each.problems, each.invalid)
     return "\n".join(lines)

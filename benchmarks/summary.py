@@ -9,7 +9,7 @@ import msgspec
 from .environment import Environment
 from .histogram import Histogram
 
-__all__ = ["Latency", "Spread", "aligned", "latency", "machine_line", "spread", "unique"]
+__all__ = ["Latency", "Spread", "aligned", "doubts", "latency", "machine_line", "spread", "unique"]
 
 _TEXTS_MAX: Final = 10
 
@@ -49,6 +49,14 @@ def latency(dumps: Sequence[list[int]]) -> Latency:
 def unique(texts: Sequence[str]) -> list[str]:
     """Each text once; the first ones are enough."""
     return list(dict.fromkeys(texts))[:_TEXTS_MAX]
+
+
+def doubts(where: str, problems: Sequence[str], invalid: Sequence[str]) -> list[str]:
+    """What is wrong with a broker, and with its figures, as lines below a table."""
+    return [
+        *(f"PROBLEM: {where}: {words}" for words in problems),
+        *(f"invalid: {where}: {words}" for words in invalid),
+    ]
 
 
 def machine_line(machine: Environment) -> str:

@@ -2,7 +2,15 @@
 
 from braidmq.benchmarks.environment import Environment
 from braidmq.benchmarks.histogram import Histogram
-from braidmq.benchmarks.summary import Spread, aligned, latency, machine_line, spread, unique
+from braidmq.benchmarks.summary import (
+    Spread,
+    aligned,
+    doubts,
+    latency,
+    machine_line,
+    spread,
+    unique,
+)
 
 
 def dump(*milliseconds):
@@ -27,6 +35,15 @@ def test_latency_is_of_all_rounds_together_and_skips_what_was_not_measured():
 def test_texts_are_said_once_and_not_too_many():
     assert unique(["a", "b", "a"]) == ["a", "b"]
     assert len(unique([str(number) for number in range(99)])) == 10
+
+
+def test_what_is_wrong_is_said_of_whom():
+    assert doubts("a, b", ["lost 1"], ["busy", "late"]) == [
+        "PROBLEM: a, b: lost 1",
+        "invalid: a, b: busy",
+        "invalid: a, b: late",
+    ]
+    assert doubts("a, b", [], []) == []
 
 
 def test_names_begin_at_the_left_and_figures_end_at_the_right():
