@@ -216,7 +216,8 @@ class PahoClient(Client):
         await self._end()
 
     async def _end(self) -> None:
-        await asyncio.to_thread(self._paho.loop_stop)
+        with suppress(AttributeError):  # its thread has ended by itself while paho looked for it
+            await asyncio.to_thread(self._paho.loop_stop)
         self._paho._reset_sockets(sockpair_only=False)  # else it is left to the collector
 
 
