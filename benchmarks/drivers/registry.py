@@ -1,0 +1,20 @@
+"""Which driver speaks the protocol of a URL."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from .driver import Driver
+
+__all__ = ["DRIVERS", "driver_for"]
+
+DRIVERS: Final[tuple[Driver, ...]] = ()
+
+
+def driver_for(url: str) -> Driver:
+    """The driver of a URL. Raises ValueError when there is none."""
+    scheme = urlsplit(url).scheme
+    for driver in DRIVERS:
+        if scheme in driver.schemes:
+            return driver
+    known = sorted(scheme for driver in DRIVERS for scheme in driver.schemes)
+    raise ValueError(f"no driver speaks {scheme}://; there are {', '.join(known)}")

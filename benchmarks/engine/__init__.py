@@ -1,0 +1,3 @@
+"""Scenarios carried out: schedules, processes that make the load, and what became of messages."""
+
+__all__: list[str] = []

@@ -1,0 +1,20 @@
+"""Every system says what it is, whether it is installed here or not."""
+
+import pytest
+
+from braidmq.benchmarks.drivers.registry import driver_for
+from braidmq.benchmarks.systems.registry import SYSTEMS
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_a_system_says_of_itself(name: str):
+    system = SYSTEMS[name]
+    assert system.name == name
+    assert system.schemes
+    for scheme in system.schemes:
+        assert scheme in driver_for(f"{scheme}://127.0.0.1:1").schemes
+    reason = system.why_not()
+    if reason:
+        assert "install" in reason, "what would help has to be said"
+    else:
+        assert system.version()
