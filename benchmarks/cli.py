@@ -85,7 +85,7 @@ def table(
     as_list: bool,
 ) -> None:
     """Run all scenarios beside this machine's own baseline: `make bench`."""
-    from .scenarios import TABLE, Scenario, Settings
+    from .queue_scenarios import TABLE, Scenario, Settings
 
     changes = {"size": size, "seconds": seconds, "warmup": warmup, "seed": seed}
     chosen = [
@@ -150,7 +150,7 @@ def queue(
     Without --together, producers run alone, then consumers empty the queue.
     """
     from .meter import Plan, plan_problems
-    from .scenarios import Scenario, Settings
+    from .queue_scenarios import Scenario, Settings
 
     shape = "together" if together else "apart"
     plan = Plan(target=target, shape=shape, **options)
@@ -450,8 +450,8 @@ def _run(scenarios: list[Any], settings: Any, json_file: str | None) -> None:
     from .environment import describe
     from .load import LoadFailed
     from .peer import ServerFailed
+    from .queue_scenarios import run_rounds
     from .report import Report, text
-    from .scenarios import run_rounds
 
     machine = describe(settings.directory or tempfile.gettempdir())
     try:

@@ -10,7 +10,7 @@ from braidmq.benchmarks import (
     __main__,
     load,
     mqtt_scenarios,
-    scenarios,
+    queue_scenarios,
     stomp_scenarios,
     stream_scenarios,
 )
@@ -89,7 +89,7 @@ def test_the_table_names_its_scenarios_and_runs_some(monkeypatch):
     monkeypatch.setattr(load, "start", lambda plan: Run())
     done = run("table", "--list", "--only", "core")
     assert done.output.splitlines() == [
-        each.name for each in scenarios.TABLE if each.name.startswith("core")
+        each.name for each in queue_scenarios.TABLE if each.name.startswith("core")
     ]
     options = ["--only", "core, 100", "--rounds", "1", "--baseline-seconds", "0"]
     assert "core, 100" in run("table", *options).output

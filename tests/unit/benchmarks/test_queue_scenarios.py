@@ -5,7 +5,7 @@ import pytest
 from braidmq.benchmarks import baseline, load, scenarios
 from braidmq.benchmarks.baseline import Baseline, GroupCommitFigures
 from braidmq.benchmarks.meter import Phase, Plan, Run, plan_problems
-from braidmq.benchmarks.scenarios import TABLE, Scenario, Settings, run_rounds
+from braidmq.benchmarks.queue_scenarios import TABLE, Scenario, Settings, run_rounds
 
 
 def measured_baseline(rate):
