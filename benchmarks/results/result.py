@@ -57,6 +57,7 @@ class Second(msgspec.Struct, kw_only=True):
     p50_ms: float = 0.0  # of delivery where there is one, else of response
     p99_ms: float = 0.0
     max_ms: float = 0.0
+    lag_p99_ms: float = 0.0  # how much later than due the load itself was
     server_cpu: float = 0.0  # cores
     server_bytes: int = 0  # resident
 
