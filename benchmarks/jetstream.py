@@ -20,9 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from .drivers.connection import ask
+from .drivers.driver import Refused
 from .peer import PeerProcess, ServerFailed, find_program
 from .stream_cycle import MARK, Checker, StreamCycle
-from .stream_exchange import Link, Refused, ask, open_socket
+from .stream_exchange import Link, open_socket
 from .stream_plan import StreamPlan
 
 __all__ = [

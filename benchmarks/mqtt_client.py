@@ -3,6 +3,7 @@
 import socket
 from typing import Final
 
+from .drivers.driver import Refused
 from .mqtt_packets import (
     CONNACK,
     DISCONNECT,
@@ -19,15 +20,11 @@ from .mqtt_packets import (
     subscribe_packet,
 )
 
-__all__ = ["MqttClient", "Refused", "learn_heads"]
+__all__ = ["MqttClient", "learn_heads"]
 
 _HANDSHAKE_SECONDS: Final = 30.0
 _FILTERS_AT_ONCE: Final = 50  # in a SUBSCRIBE; brokers limit that
 _ADDRESSES: Final = 16  # of loopback that connections come from, so that no port runs out
-
-
-class Refused(Exception):
-    """The broker said no, or hung up."""
 
 
 class MqttClient:

@@ -21,7 +21,7 @@ from types import TracebackType
 
 import msgspec
 
-from .mqtt_client import Refused
+from .drivers.driver import Refused
 from .mqtt_packets import Malformed
 from .mqtt_plan import Plan, Side
 from .mqtt_publisher import publish

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from .drivers.driver import Refused
 from .histogram import Histogram
-from .mqtt_client import MqttClient, Refused, learn_heads
+from .mqtt_client import MqttClient, learn_heads
 from .mqtt_cycle import STAMP, Expected, Stream, filters_of, topics_of
 from .mqtt_packets import (
     PUBACK_HEAD,

@@ -12,8 +12,10 @@ import socket
 from collections import Counter
 from typing import Final
 
+from .drivers.connection import ask
+from .drivers.driver import Refused
 from .stream_cycle import MARK, Checker, StreamCycle
-from .stream_exchange import Link, Refused, ask, open_socket
+from .stream_exchange import Link, open_socket
 from .stream_plan import NUMBER_BYTES
 
 __all__ = [

@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
+from .drivers.driver import Refused
 from .mqtt_load import more_files, pin
 from .stomp_plan import StompPlan, StompSide
 from .stomp_run import carry_out
-from .stream_exchange import Refused
 
 __all__ = ["StompLoadFailed", "start"]
 

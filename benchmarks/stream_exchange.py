@@ -15,15 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-__all__ = ["Driver", "Exchange", "Link", "Loop", "Refused", "ask", "open_socket"]
+from .drivers.driver import Refused
+
+__all__ = ["Driver", "Exchange", "Link", "Loop", "open_socket"]
 
 _READ_BYTES: Final = 1024 * 1024
 _SOCKET_BYTES: Final = 4 * 1024 * 1024
 _HANDSHAKE_SECONDS: Final = 60.0
-
-
-class Refused(Exception):
-    """A broker said no; its words."""
 
 
 class Exchange(Protocol):
@@ -78,18 +76,6 @@ def open_socket(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BYTES)
     return sock
-
-
-def ask(sock: socket.socket, request: bytes, is_whole: Callable[[bytes], bool]) -> bytes:
-    """Send, and wait for an answer that is whole. Raises Refused when the connection ends."""
-    sock.sendall(request)
-    answer = b""
-    while not is_whole(answer):
-        data = sock.recv(_READ_BYTES)
-        if not data:
-            raise Refused(f"the connection was closed after {answer[:200]!r}")
-        answer += data
-    return answer
 
 
 class Link:

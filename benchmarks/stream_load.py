@@ -14,11 +14,12 @@ from typing import Final, Literal
 
 import msgspec
 
+from .drivers.driver import Refused
 from .jetstream import JetStreamDriver
 from .mqtt_load import more_files, pin
 from .redis_stream import RedisDriver
 from .stream_cycle import StreamCycle
-from .stream_exchange import Driver, Refused
+from .stream_exchange import Driver
 from .stream_native import NativeStreamDriver
 from .stream_plan import IN_PROCESS, OURS, StreamPlan, StreamSide
 from .stream_run import carry_out, preload

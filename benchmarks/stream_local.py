@@ -29,9 +29,9 @@ from ..broker.streams import Appending
 from ..broker.streamverbs import Start
 from ..storage.block import decode_block
 from ..storage.log import Durability
+from .drivers.driver import Refused
 from .histogram import Histogram
 from .stream_cycle import Checker, StreamCycle
-from .stream_exchange import Refused
 from .stream_plan import HOT_BYTES, StreamPlan, StreamSide
 from .stream_run import Window
 

@@ -38,8 +38,10 @@ from ..protocols.native.stream_operations import (
 )
 from ..storage.block import decode_block
 from ..storage.log import Durability
+from .drivers.connection import ask
+from .drivers.driver import Refused
 from .stream_cycle import Checker, StreamCycle
-from .stream_exchange import Link, Refused, ask, open_socket
+from .stream_exchange import Link, open_socket
 from .stream_plan import StreamPlan
 
 __all__ = ["Following", "NativeStreamDriver", "Sharing", "Writing"]

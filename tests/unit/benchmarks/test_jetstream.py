@@ -3,6 +3,7 @@
 import pytest
 
 from braidmq.benchmarks import jetstream
+from braidmq.benchmarks.drivers.driver import Refused
 from braidmq.benchmarks.jetstream import (
     JetStreamProcess,
     Publishing,
@@ -16,7 +17,6 @@ from braidmq.benchmarks.jetstream import (
 )
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.stream_cycle import StreamCycle
-from braidmq.benchmarks.stream_exchange import Refused
 
 CYCLE = StreamCycle(40, 5, 1)
 

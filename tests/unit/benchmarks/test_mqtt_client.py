@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from braidmq.benchmarks.mqtt_client import MqttClient, Refused, learn_heads
+from braidmq.benchmarks.drivers.driver import Refused
+from braidmq.benchmarks.mqtt_client import MqttClient, learn_heads
 from braidmq.benchmarks.mqtt_packets import Malformed, publish_packet
 from braidmq.benchmarks.mqtt_plan import Plan
 from braidmq.benchmarks.mqtt_relay import RelayProcess

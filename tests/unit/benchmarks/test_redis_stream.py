@@ -3,6 +3,7 @@
 import pytest
 
 from braidmq.benchmarks import redis_stream
+from braidmq.benchmarks.drivers.driver import Refused
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.redis_stream import (
     Asking,
@@ -15,7 +16,6 @@ from braidmq.benchmarks.redis_stream import (
     version,
 )
 from braidmq.benchmarks.stream_cycle import StreamCycle
-from braidmq.benchmarks.stream_exchange import Refused
 
 CYCLE = StreamCycle(40, 5, 1)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from braidmq.benchmarks.drivers.driver import Refused
 from braidmq.benchmarks.stomp_client import (
     Consuming,
     Producing,
@@ -12,7 +13,6 @@ from braidmq.benchmarks.stomp_client import (
     leftover,
     producer,
 )
-from braidmq.benchmarks.stream_exchange import Refused
 from tests.stomp_stub import StompStub
 
 CYCLE = StompCycle(40, 1)

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from braidmq.benchmarks.stream_exchange import Link, Loop, Refused, ask, open_socket
+from braidmq.benchmarks.drivers.driver import Refused
+from braidmq.benchmarks.stream_exchange import Link, Loop, open_socket
 
 
 class Echo:
@@ -76,10 +77,3 @@ def test_a_connection_that_ends_is_told(port):
                 loop.turn(1)
     finally:
         loop.close()
-
-
-def test_asking_waits_for_the_whole_answer(port):
-    with open_socket("127.0.0.1", port) as sock:
-        assert ask(sock, b"hello\r\n", lambda data: data.endswith(b"\n")) == b"hello\r\n"
-        with pytest.raises(Refused, match="closed"):
-            ask(sock, b"bye", lambda data: False)

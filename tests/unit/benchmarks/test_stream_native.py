@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
+from braidmq.benchmarks.drivers.driver import Refused
 from braidmq.benchmarks.stream_cycle import StreamCycle
-from braidmq.benchmarks.stream_exchange import Refused
 from braidmq.benchmarks.stream_native import Following, NativeStreamDriver, Sharing, Writing
 from braidmq.benchmarks.stream_plan import OURS, StreamPlan
 from braidmq.benchmarks.stream_scenarios import run_once
