@@ -84,6 +84,10 @@ class Session(Protocol):
     def backlog(self) -> bool:
         """Whether input waits that :meth:`proceed` can handle."""
 
+    @property
+    def answering(self) -> bool:
+        """Whether the peer will be answered as soon as the log has kept what it sent."""
+
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take bytes from the peer."""
 

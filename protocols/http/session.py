@@ -117,6 +117,11 @@ class HttpSession:
             return self._websocket.backlog
         return self._more and not self._peer_is_slow
 
+    @property
+    def answering(self) -> bool:
+        """Whether the session of a WebSocket will answer soon; HTTP itself answers at once."""
+        return self._websocket is not None and self._websocket.answering
+
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take bytes from the client."""
         if self._websocket is not None:

@@ -57,6 +57,11 @@ class WebSocketSession:
         inner = self._inner
         return inner.backlog or (self._frames.more and inner.reading)
 
+    @property
+    def answering(self) -> bool:
+        """Whether the session inside will answer soon."""
+        return self._inner.answering
+
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take frames, or parts of them, from the client."""
         inner = self._inner

@@ -315,6 +315,11 @@ class MqttSession:
             and not self.finished
         )
 
+    @property
+    def answering(self) -> bool:
+        """Whether acknowledgements wait for the log."""
+        return self.inbound.unanswered > 0
+
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take bytes from the client."""
         if self.finished or self._state is CLOSING:

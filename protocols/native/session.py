@@ -139,6 +139,11 @@ class NativeSession(
         """Whether :meth:`proceed` has something to do."""
         return self._more and not self._pause.until_ms
 
+    @property
+    def answering(self) -> bool:
+        """Whether answers wait for the log."""
+        return self._unanswered > 0
+
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take bytes from the client."""
         self._heard_ms = now_ms

@@ -228,6 +228,11 @@ class StompSession:
         """Whether :meth:`proceed` has something to do."""
         return self._more and not self.pause.until_ms and self._state is OPEN
 
+    @property
+    def answering(self) -> bool:
+        """Whether receipts wait for the log."""
+        return self._unanswered > 0
+
     def receive_data(self, data: bytes, now_ms: int) -> None:
         """Take bytes from the client."""
         self._heard_ms = now_ms

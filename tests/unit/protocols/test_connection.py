@@ -20,6 +20,7 @@ class Session:
         self.finished = False
         self.reading = True
         self.backlog = False
+        self.answering = False
         self.out = bytearray()
         self.got = bytearray()
         self.proceeded = 0
@@ -191,6 +192,16 @@ async def test_what_is_not_answered_at_once_is_acknowledged_at_once(make):
     await pair.write(b"three")
     await pair.until(lambda: pair.session.got == b"onetwothree")
     assert len(seen.options) == 2
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
+async def test_what_will_be_answered_soon_is_acknowledged_by_the_answer(make):
+    pair = await make()
+    seen = pair.connection._socket = Socket()
+    pair.session.answering = True
+    await pair.write(b"one")
+    await pair.until(lambda: pair.session.got == b"one")
+    assert seen.options == []
 
 
 async def test_bytes_go_in_and_come_out(make):

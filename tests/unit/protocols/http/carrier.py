@@ -49,6 +49,7 @@ class Inner:
         self.finished = False
         self.reading = True
         self.backlog = False
+        self.answering = False
         self.deadline = None
         self.got = bytearray()
         self.calls: list = []

@@ -102,6 +102,14 @@ class TestRequestsInTurn:
         assert out.startswith(b"HTTP/1.1 200") and b"HTTP/1.1 101" in out
         assert line.inner.got == b"connect"
 
+    def test_a_websocket_may_be_about_to_answer(self):
+        line = Line()
+        assert not line.session.answering
+        line.open()
+        assert not line.session.answering
+        line.inner.answering = True
+        assert line.session.answering
+
     def test_byte_by_byte_is_the_same(self):
         line = Line()
         data = b"\r\n\r\n" + get() + upgrade(extra=frame(2, b"connect"))

@@ -117,6 +117,11 @@ class TestWhatIsPassedOn:
         line.session.proceed(NOW + 5)
         assert line.inner.calls == [("proceed", NOW + 5)]
 
+    def test_answering(self, line):
+        assert not line.session.answering
+        line.inner.answering = True
+        assert line.session.answering
+
     def test_deadlines(self, line):
         assert line.session.next_deadline() is None
         line.inner.deadline = NOW + 9

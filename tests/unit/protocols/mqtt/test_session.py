@@ -108,6 +108,17 @@ def test_while_a_password_is_checked_the_client_waits():
     assert peer.kinds() == ["CONNACK", "SUBACK", "PUBLISH"]
 
 
+def test_it_says_whether_acknowledgements_wait_for_the_log():
+    world = World()
+    world.join("durable", V311, clean=False).subscribe(("kept", 1))
+    sender = world.join("sender")
+    sender.feed(p.publish("kept", b"x", qos=1, packet_id=1))
+    assert sender.session.answering
+    assert sender.kinds() == ["PUBACK"] and not sender.session.answering
+    sender.feed(p.publish("live", b"x", qos=1, packet_id=2))
+    assert not sender.session.answering and sender.kinds() == ["PUBACK"]
+
+
 def test_a_flood_while_a_password_is_checked_is_cut_off():
     world = world_with("u", frame_bytes_unauthenticated_max=1024)
     peer = world.dial()

@@ -277,8 +277,9 @@ def test_who_does_not_wait_for_the_welcome_is_cut_off():
 
 def test_sent_comes_when_the_messages_are_kept(peer):
     peer.write((O["SEND"], 5, "q", [[b"a"], [b"b"]]))
-    assert peer.read(settle=False) == []
+    assert peer.read(settle=False) == [] and peer.session.answering
     (reply,) = peer.read()
+    assert not peer.session.answering
     assert [sent.seq for sent in reply.results] == [1, 2]
     assert reply.errors == []
     assert peer.harness.bodies() == [b"a", b"b"]

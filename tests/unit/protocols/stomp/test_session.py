@@ -20,7 +20,9 @@ def test_a_receipt_waits_until_the_message_is_kept(world):
     peer = world.peer()
     peer.write("SEND", {"destination": "/queue/a", "receipt": "1"}, b"x")
     assert b"RECEIPT" not in peer.session.data_to_send(world.harness.clock.ms)
+    assert peer.session.answering
     (receipt,) = peer.read()
+    assert not peer.session.answering
     assert (receipt.command, receipt.headers) == ("RECEIPT", {"receipt-id": "1"})
 
 
