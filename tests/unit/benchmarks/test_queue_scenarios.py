@@ -2,7 +2,7 @@
 
 import pytest
 
-from braidmq.benchmarks import baseline, load, scenarios
+from braidmq.benchmarks import baseline, load, queue_scenarios
 from braidmq.benchmarks.baseline import Baseline, GroupCommitFigures
 from braidmq.benchmarks.meter import Phase, Plan, Run, plan_problems
 from braidmq.benchmarks.queue_scenarios import TABLE, Scenario, Settings, run_rounds
@@ -17,7 +17,7 @@ def measured_baseline(rate):
 def test_every_row_is_a_plan_that_can_run(scenario):
     plan = scenario.plan
     native = {"url": "braid://127.0.0.1:1"} if plan.target == "native" else {}
-    assert plan_problems(scenarios._with(plan, **native)) == []
+    assert plan_problems(queue_scenarios._with(plan, **native)) == []
     assert scenario.raw in ("", "one", "hundred", "windows")
     assert scenario.raw or not scenario.wanted
 
