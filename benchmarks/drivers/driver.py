@@ -46,6 +46,7 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True  # messages survive a restart, and a confirmation says so
     prefetch: int = 1_000  # messages that a consumer may have unacknowledged, or asks for at once
     acknowledges: bool = True  # else what was sent to a consumer counts as dealt with
+    cumulative: bool = False  # of STOMP: an acknowledgement counts for all that came before, too
     retain: bool = False  # a topic keeps the last message for those who come later
     from_start: bool = False  # of a stream: all that is there, else only what comes
     tls_ca: str = ""  # a file with the authority that signed the broker's certificate; "": no TLS
@@ -117,7 +118,8 @@ class Driver(Protocol):
         schemes: of its URLs.
         kinds: what it has.
         features: of "confirms", "batches", "keys", "delay", "reject", "retain", "wildcards",
-            "groups", "tls", those that it has.
+            "groups", "tls", "qos2", those that it has. A system may have fewer: ``LACKS`` in
+            ``systems/registry.py``.
     """
 
     schemes: frozenset[str]

@@ -4,6 +4,9 @@ from typing import Final
 
 from .system import System
 
-__all__ = ["SYSTEMS"]
+__all__ = ["LACKS", "SYSTEMS"]
 
 SYSTEMS: Final[dict[str, System]] = {}
+
+# What a system does not have of the kinds and features of a driver, by system and scheme.
+LACKS: Final[dict[tuple[str, str], frozenset[str]]] = {}

@@ -3,7 +3,7 @@
 import pytest
 
 from braidmq.benchmarks.drivers.registry import driver_for
-from braidmq.benchmarks.systems.registry import SYSTEMS
+from braidmq.benchmarks.systems.registry import LACKS, SYSTEMS
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -18,3 +18,10 @@ def test_what_a_system_says_of_itself(name: str):
         assert "install" in reason, "what would help has to be said"
     else:
         assert system.version()
+
+
+@pytest.mark.parametrize(("name", "scheme"), LACKS)
+def test_only_what_a_driver_has_can_lack(name: str, scheme: str):
+    assert scheme in SYSTEMS[name].schemes
+    driver = driver_for(f"{scheme}://127.0.0.1:1")
+    assert LACKS[name, scheme] <= driver.kinds | driver.features
