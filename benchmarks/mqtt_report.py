@@ -12,7 +12,17 @@ import msgspec
 from .environment import Environment
 from .mqtt_plan import Plan
 from .mqtt_scenarios import Outcome, Scenario
-from .summary import Latency, Spread, aligned, doubts, latency, machine_line, spread, unique
+from .summary import (
+    Latency,
+    Spread,
+    aligned,
+    doubts,
+    latency,
+    machine_line,
+    of_valid,
+    spread,
+    unique,
+)
 
 __all__ = ["FORMAT", "Figures", "MqttReport", "Row", "row", "text"]
 
@@ -75,13 +85,16 @@ def row(scenario: Scenario, outcomes: Mapping[str, Sequence[Outcome]]) -> Row:
     if len(found) == 2:
         first, second = outcomes.values()
         rounds = list(zip(first, second, strict=True))
-        valid = [pair for pair in rounds if not pair[0].invalid and not pair[1].invalid]
-        ratios = [
-            _measure(scenario.plan, ours) / _measure(scenario.plan, peer)
-            for ours, peer in valid or rounds
-            if _measure(scenario.plan, peer) > 0
-        ]
-        result.ratio = spread(ratios) if ratios else None
+        result.ratio = of_valid(
+            [
+                (
+                    not ours.invalid and not peer.invalid,
+                    _measure(scenario.plan, ours) / _measure(scenario.plan, peer),
+                )
+                for ours, peer in rounds
+                if _measure(scenario.plan, peer) > 0
+            ]
+        )
     return result
 
 

@@ -13,7 +13,17 @@ import msgspec
 
 from .baseline import disk_sync
 from .environment import Environment
-from .summary import Latency, Spread, aligned, doubts, latency, machine_line, spread, unique
+from .summary import (
+    Latency,
+    Spread,
+    aligned,
+    doubts,
+    latency,
+    machine_line,
+    of_valid,
+    spread,
+    unique,
+)
 
 __all__ = [
     "Outcome",
@@ -25,7 +35,6 @@ __all__ = [
     "ratio",
     "report_text",
     "sync_milliseconds",
-    "times",
 ]
 
 _SYNC_SECONDS: Final = 0.5
@@ -161,14 +170,7 @@ def ratio(ours: Sequence[Outcome], peers: Sequence[Sequence[Outcome]]) -> Spread
         is_valid = not any(each.invalid for each in (mine, *theirs))
         if best:
             rounds.append((is_valid, mine.side.per_second / best))
-    valid = [value for is_valid, value in rounds if is_valid]
-    ratios = valid or [value for _, value in rounds]
-    return spread(ratios) if ratios else None
-
-
-def times(found: Spread | None) -> str:
-    """A ratio for people."""
-    return f"{found.median:.2f} ({found.min:.2f}-{found.max:.2f})" if found else ""
+    return of_valid(rounds)
 
 
 def report_text(

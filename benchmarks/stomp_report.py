@@ -17,13 +17,12 @@ from .peer_report import (
     ratio,
     report_text,
     sync_milliseconds,
-    times,
 )
 from .stomp_activemq import HEAP_MIB
 from .stomp_brokers import SYSTEMS, missing, version_of
 from .stomp_plan import OURS, StompPlan
 from .stomp_scenarios import StompOutcome, StompScenario
-from .summary import Latency, latency
+from .summary import Latency, latency, times
 
 __all__ = ["FORMAT", "StompFigures", "StompReport", "StompRow", "stomp_report", "stomp_row", "text"]
 

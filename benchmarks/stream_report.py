@@ -19,12 +19,11 @@ from .peer_report import (
     ratio,
     report_text,
     sync_milliseconds,
-    times,
 )
 from .stream_brokers import SYSTEMS, missing, version_of
 from .stream_plan import IN_PROCESS, OURS, StreamPlan
 from .stream_scenarios import StreamOutcome, StreamScenario
-from .summary import Latency, Spread, latency
+from .summary import Latency, Spread, latency, times
 
 __all__ = [
     "FORMAT",

@@ -9,7 +9,18 @@ import msgspec
 from .environment import Environment
 from .histogram import Histogram
 
-__all__ = ["Latency", "Spread", "aligned", "doubts", "latency", "machine_line", "spread", "unique"]
+__all__ = [
+    "Latency",
+    "Spread",
+    "aligned",
+    "doubts",
+    "latency",
+    "machine_line",
+    "of_valid",
+    "spread",
+    "times",
+    "unique",
+]
 
 _TEXTS_MAX: Final = 10
 
@@ -37,6 +48,18 @@ def spread(values: Sequence[float]) -> Spread:
     if not values:
         return Spread(0.0, 0.0, 0.0)
     return Spread(median(values), min(values), max(values))
+
+
+def of_valid(rounds: Sequence[tuple[bool, float]]) -> Spread | None:
+    """Of rounds (valid or not, and what they found) the valid ones, if there are any, else all."""
+    valid = [value for is_valid, value in rounds if is_valid]
+    values = valid or [value for _, value in rounds]
+    return spread(values) if values else None
+
+
+def times(found: Spread | None) -> str:
+    """A ratio for people."""
+    return f"{found.median:.2f} ({found.min:.2f}-{found.max:.2f})" if found else ""
 
 
 def latency(dumps: Sequence[list[int]]) -> Latency:

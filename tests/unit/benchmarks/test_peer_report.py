@@ -6,7 +6,6 @@ from braidmq.benchmarks.peer_report import (
     common_figures,
     ratio,
     sync_milliseconds,
-    times,
 )
 from braidmq.benchmarks.stomp_plan import StompPlan, StompSide
 from braidmq.benchmarks.stomp_scenarios import StompOutcome
@@ -46,7 +45,6 @@ def test_a_ratio_is_to_the_quickest_peer_of_the_same_valid_round():
     assert ratio(ours, [one, two]) == Spread(3.0, 3.0, 3.0)
     assert ratio(ours, [one]) == Spread(4.5, 3.0, 6.0)
     assert ratio(ours, []) is None and ratio([], [one]) is None
-    assert times(Spread(3.0, 2.0, 4.0)) == "3.00 (2.00-4.00)" and times(None) == ""
 
 
 def test_a_sync_takes_time_and_leaves_nothing(tmp_path):

@@ -8,7 +8,9 @@ from braidmq.benchmarks.summary import (
     doubts,
     latency,
     machine_line,
+    of_valid,
     spread,
+    times,
     unique,
 )
 
@@ -23,6 +25,16 @@ def dump(*milliseconds):
 def test_a_spread_is_the_middle_and_both_ends():
     assert spread([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
     assert spread([]) == Spread(0.0, 0.0, 0.0)
+
+
+def test_invalid_rounds_count_only_when_there_are_no_others():
+    assert of_valid([(True, 2.0), (False, 9.0), (True, 4.0)]) == Spread(3.0, 2.0, 4.0)
+    assert of_valid([(False, 9.0)]) == Spread(9.0, 9.0, 9.0)
+    assert of_valid([]) is None
+
+
+def test_a_ratio_for_people():
+    assert times(Spread(3.0, 2.0, 4.0)) == "3.00 (2.00-4.00)" and times(None) == ""
 
 
 def test_latency_is_of_all_rounds_together_and_skips_what_was_not_measured():

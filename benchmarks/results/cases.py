@@ -1,0 +1,294 @@
+"""Runs boiled down to what is shown: a ``Case`` is a scenario with its knobs, on some systems.
+
+Rules:
+
+1. A ratio is between two runs of one repeat, one of them ours, and above 1 when ours is better:
+   rates, or where the rate is given (open loop) median latencies. Of valid repeats, if there are
+   any, else of all.
+2. Rivals speak the same protocol. Where ours speaks one that no peer does, and a peer one that ours
+   does not, these two are rivals as well: each by the protocol that was made for it.
+3. A message counts once for the broker's CPU: as a delivery where there are any, else as confirmed.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ..histogram import Histogram
+from ..integrity import Integrity
+from ..summary import Latency, Spread, latency, of_valid, spread, unique
+from .result import Result, Run
+
+__all__ = [
+    "OURS",
+    "Case",
+    "Figures",
+    "Measure",
+    "cases",
+    "main_metric",
+    "memory",
+    "quantile_ms",
+    "rate",
+    "rate_in",
+    "rate_out",
+    "server_us",
+]
+
+OURS: Final = "braidmq"
+
+# Which latency a scenario is about: the first of these that was measured.
+_METRICS_BY_WEIGHT: Final = ("reply", "connect", "delay", "delivery", "response", "service")
+_NOT_VARIED: Final = {"seed", "repeats"}
+
+
+def _per_second(count: int, run: Run) -> float:
+    return count / run.seconds if run.seconds > 0 else 0.0
+
+
+def rate_in(run: Run) -> float:
+    """Messages a second that the broker confirmed; where nobody confirms, that were written."""
+    return _per_second(run.confirmed or run.published, run)
+
+
+def rate_out(run: Run) -> float:
+    """Messages a second that consumers got."""
+    return _per_second(run.received, run)
+
+
+def rate(run: Run) -> float:
+    """The rate that counts: what came out, else what went in."""
+    return rate_out(run) or rate_in(run)
+
+
+def server_us(run: Run) -> float:
+    """Microseconds of the broker's CPU for a message; 0 without messages."""
+    messages = run.received or run.confirmed or run.published
+    return 1e6 * run.server.cpu_seconds / messages if messages else 0.0
+
+
+def memory(run: Run) -> float:
+    """The most bytes that were resident."""
+    return float(run.server.memory_max_bytes or run.server.memory_end_bytes)
+
+
+def quantile_ms(run: Run, metric: str, share: float) -> float:
+    """A quantile of a latency; 0 where it was not measured."""
+    dump = run.latency.get(metric)
+    return Histogram.load(dump).quantile(share) / 1e6 if dump else 0.0
+
+
+def main_metric(runs: Iterable[Run]) -> str:
+    """The latency these runs are about: one that all of them have, if there is one; or ""."""
+    measured = [{name for name, dump in run.latency.items() if len(dump) > 2} for run in runs]
+    measured = [names for names in measured if names]
+    common = set.intersection(*measured) if measured else set()
+    some = common or set().union(*measured)
+    return next((name for name in _METRICS_BY_WEIGHT if name in some), "")
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """What systems are compared by."""
+
+    name: str
+    is_high_good: bool
+    of: Callable[[Run], float]
+
+
+class Figures(msgspec.Struct, kw_only=True):
+    """One scenario on one system."""
+
+    label: str  # the system, and whatever else tells it from the others
+    system: str
+    scheme: str
+    file: str
+    runs: list[Run]
+    rate_in: Spread
+    rate_out: Spread
+    rate: Spread
+    metric: str  # of METRICS; "": no latency was measured
+    latency: Latency
+    server_us: Spread
+    memory: Spread
+    integrity: Integrity
+    figures: dict[str, Spread]  # what else the scenario measures
+    ratio: Spread | None = None  # ours: to the best rival; of a rival: ours to it
+    problems: list[str]
+    invalid: list[str]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a BraidMQ."""
+        return self.system == OURS
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether more is to be said."""
+        return bool(self.problems or self.invalid)
+
+
+class Case(msgspec.Struct, kw_only=True):
+    """One scenario with its knobs."""
+
+    scenario: str
+    varied: dict[str, Any]  # the knobs that set it apart from others of the scenario
+    measure: Measure
+    figures: list[Figures]
+
+    @property
+    def title(self) -> str:
+        """The scenario, and what sets it apart."""
+        return " ".join(
+            [self.scenario, *(f"{name}={value}" for name, value in self.varied.items())]
+        )
+
+    @property
+    def loop(self) -> str:
+        """Of its runs."""
+        return self.figures[0].runs[0].loop
+
+
+class _Source(msgspec.Struct):
+    """A run, and the file it is from."""
+
+    file: str
+    run: Run
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.run.system, self.run.scheme, self.file
+
+
+def cases(results: Mapping[str, Result]) -> list[Case]:
+    """All that results (by the names of their files) hold, in the order in which it was run."""
+    by_scenario: dict[str, list[_Source]] = {}
+    for file, result in results.items():
+        for run in result.runs:
+            by_scenario.setdefault(run.scenario, []).append(_Source(file, run))
+    found = []
+    for scenario, sources in by_scenario.items():
+        names = _varied([source.run for source in sources])
+        by_value: dict[bytes, list[_Source]] = {}
+        for source in sources:
+            values = [source.run.knobs.get(name) for name in names]
+            by_value.setdefault(msgspec.json.encode(values), []).append(source)
+        for some in by_value.values():
+            varied = {name: some[0].run.knobs.get(name) for name in names}
+            found.append(_case(scenario, varied, some))
+    return found
+
+
+def _varied(runs: Sequence[Run]) -> list[str]:
+    """The knobs that differ between runs of one system, in the order of the knobs."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    names: dict[str, None] = {}
+    for run in runs:
+        knobs = first.setdefault((run.system, run.scheme), run.knobs)
+        for name in {**knobs, **run.knobs}:
+            if name not in _NOT_VARIED and knobs.get(name) != run.knobs.get(name):
+                names[name] = None
+    return list(names)
+
+
+def _case(scenario: str, varied: dict[str, Any], sources: Sequence[_Source]) -> Case:
+    runs = [source.run for source in sources]
+    metric = main_metric(runs)
+    by_system: dict[tuple[str, str, str], list[Run]] = {}
+    for source in sources:
+        by_system.setdefault(source.key, []).append(source.run)
+    shared = _schemes(runs, is_ours=True) & _schemes(runs, is_ours=False)
+
+    def contest(scheme: str) -> str:
+        return scheme if scheme in shared else ""
+
+    keys = sorted(by_system, key=lambda key: (contest(key[1]), key[0] != OURS))
+    figures = [_figures(key, _label(key, keys), by_system[key], metric) for key in keys]
+    measure = _measure(runs, metric)
+    for each in figures:
+        rivals = [
+            other.runs
+            for other in figures
+            if other.is_ours != each.is_ours
+            and other.file == each.file
+            and contest(other.scheme) == contest(each.scheme)
+        ]
+        if each.is_ours:
+            each.ratio = _ratio(measure, each.runs, rivals)
+        elif rivals:
+            each.ratio = _ratio(measure, rivals[0], [each.runs])
+    return Case(scenario=scenario, varied=varied, measure=measure, figures=figures)
+
+
+def _schemes(runs: Sequence[Run], is_ours: bool) -> set[str]:
+    return {run.scheme for run in runs if (run.system == OURS) == is_ours}
+
+
+def _label(key: tuple[str, str, str], keys: Sequence[tuple[str, str, str]]) -> str:
+    """The system; with its protocol, and its file, where there is another one without."""
+    system, scheme, file = key
+    same = [other for other in keys if other[0] == system]
+    parts = [system]
+    if len({other[1] for other in same}) > 1:
+        parts.append(scheme)
+    if len({other[2] for other in same}) > 1:
+        parts.append(f"({file})")
+    return " ".join(parts)
+
+
+def _measure(runs: Sequence[Run], metric: str) -> Measure:
+    """What runs of one scenario are compared by."""
+
+    def middle(run: Run) -> float:
+        return quantile_ms(run, metric, 0.5)
+
+    if metric and all(run.loop == "open" for run in runs):
+        return Measure(f"{metric} p50", False, middle)
+    if any(rate(run) for run in runs):
+        return Measure("rate", True, rate)
+    if name := next(iter(runs[0].figures), ""):
+        return Measure(name, name.endswith("per_second"), lambda run: run.figures.get(name, 0.0))
+    return Measure(f"{metric} p50", False, middle) if metric else Measure("rate", True, rate)
+
+
+def _ratio(measure: Measure, ours: Sequence[Run], rivals: Sequence[Sequence[Run]]) -> Spread | None:
+    """How many times as good ours is as the best rival of the same repeat."""
+    rounds = []
+    for run in ours:
+        others = [other for rival in rivals for other in rival if other.repeat == run.repeat]
+        values = [value for other in others if (value := measure.of(other)) > 0]
+        mine = measure.of(run)
+        if not values or mine <= 0:
+            continue
+        is_valid = not any(each.invalid for each in (run, *others))
+        share = mine / max(values) if measure.is_high_good else min(values) / mine
+        rounds.append((is_valid, share))
+    return of_valid(rounds)
+
+
+def _figures(key: tuple[str, str, str], label: str, runs: list[Run], metric: str) -> Figures:
+    integrity = Integrity()
+    for run in runs:
+        integrity.add(run.integrity)
+    own = metric if any(run.latency.get(metric) for run in runs) else main_metric(runs)
+    names = dict.fromkeys(name for run in runs for name in run.figures)
+    return Figures(
+        label=label,
+        system=key[0],
+        scheme=key[1],
+        file=key[2],
+        runs=runs,
+        rate_in=spread([rate_in(run) for run in runs]),
+        rate_out=spread([rate_out(run) for run in runs]),
+        rate=spread([rate(run) for run in runs]),
+        metric=own,
+        latency=latency([run.latency.get(own, []) for run in runs]),
+        server_us=spread([server_us(run) for run in runs]),
+        memory=spread([memory(run) for run in runs]),
+        integrity=integrity,
+        figures={
+            name: spread([run.figures[name] for run in runs if name in run.figures])
+            for name in names
+        },
+        problems=unique([text for run in runs for text in run.problems]),
+        invalid=unique([text for run in runs for text in run.invalid]),
+    )
