@@ -51,6 +51,8 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     from_start: bool = False  # of a stream: all that is there, else only what comes
     tls_ca: str = ""  # a file with the authority that signed the broker's certificate; "": no TLS
     partitions: int = 1  # of a stream that is declared
+    dead_letter: str = ""  # of a queue that is declared: where messages go that ...
+    receives_max: int = 0  # ... were rejected so often; 0: never
 
 
 class Client(Protocol):
