@@ -93,7 +93,6 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     stop_seconds: float = 0  # ... for so long; 0: never does
     # Connections.
     connections: int = 0  # how many are made and held; 0: a storm, each ends when it is greeted
-    source_addresses: int = 0  # 127.0.0.1 to 127.0.0.n, so that ports do not run out; 0: any
     # All.
     reconnects: bool = False
     warmup_seconds: float = 0.5
