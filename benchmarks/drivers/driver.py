@@ -120,8 +120,8 @@ class Driver(Protocol):
         schemes: of its URLs.
         kinds: what it has.
         features: of "confirms", "batches", "keys", "delay", "reject", "retain", "wildcards",
-            "groups", "tls", "qos2", those that it has. A system may have fewer: ``LACKS`` in
-            ``systems/registry.py``.
+            "groups", "tls", "qos2", "dead_letters", those that it has. A system may have fewer:
+            ``LACKS`` in ``systems/registry.py``.
     """
 
     schemes: frozenset[str]
