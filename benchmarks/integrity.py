@@ -24,12 +24,22 @@ from zlib import crc32
 
 import msgspec
 
-__all__ = ["STAMP_BYTES", "Account", "Integrity", "Ledger", "Stamper", "settle"]
+__all__ = [
+    "HEAD",
+    "HEAD_BYTES",
+    "STAMP",
+    "STAMP_BYTES",
+    "Account",
+    "Integrity",
+    "Ledger",
+    "Stamper",
+    "settle",
+]
 
-_HEAD: Final = Layout(">IQQ")
-_STAMP: Final = Layout(">IQQI")
-STAMP_BYTES: Final = _STAMP.size
-_HEAD_BYTES: Final = _HEAD.size
+HEAD: Final = Layout(">IQQ")
+STAMP: Final = Layout(">IQQI")
+STAMP_BYTES: Final = STAMP.size
+HEAD_BYTES: Final = HEAD.size
 _SEQUENCE_MAX: Final = 1 << 32
 
 
@@ -70,7 +80,7 @@ class Stamper:
 
     def stamp(self, sequence: int, time_ns: int) -> bytes:
         """The first ``STAMP_BYTES`` of a body."""
-        head = _HEAD.pack(self.producer, sequence, time_ns)
+        head = HEAD.pack(self.producer, sequence, time_ns)
         return head + crc32(head, self._payload_crc).to_bytes(4, "big")
 
 
@@ -110,8 +120,8 @@ class Ledger:
         if len(body) < STAMP_BYTES:
             self.corrupt += 1
             return -1
-        producer, sequence, time_ns, crc = _STAMP.unpack_from(body)
-        if crc32(body[:_HEAD_BYTES], crc32(body[STAMP_BYTES:])) != crc or sequence > _SEQUENCE_MAX:
+        producer, sequence, time_ns, crc = STAMP.unpack_from(body)
+        if crc32(body[:HEAD_BYTES], crc32(body[STAMP_BYTES:])) != crc or sequence > _SEQUENCE_MAX:
             self.corrupt += 1
             return -1
         seen = self._seen.get(producer)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braidmq.benchmarks.histogram import VALUE_MAX, Histogram
+from braidmq.benchmarks.histogram import VALUE_MAX, Histogram, bucket
 
 VALUES = st.lists(st.integers(0, VALUE_MAX), min_size=1, max_size=200)
 FRACTIONS = st.floats(0, 1)
@@ -68,3 +68,19 @@ def test_a_value_can_be_counted_several_times():
 def test_what_is_no_dump_is_refused(dumped):
     with pytest.raises(ValueError, match="not a dumped histogram"):
         Histogram.load(dumped)
+
+
+@given(st.lists(st.integers(min_value=-5, max_value=2**50)))
+def test_many_at_once_count_as_one_by_one(values):
+    together = Histogram()
+    together.record_all(values)
+    assert together.dump() == filled(values).dump()
+    assert len(together) == len(values)
+
+
+@given(st.integers(0, VALUE_MAX))
+def test_a_value_lies_within_its_bucket(value):
+    [_, _, index, _] = filled([value]).dump()
+    lowest, highest = bucket(index)
+    assert lowest <= value <= highest
+    assert highest - lowest <= lowest / 128
