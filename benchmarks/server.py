@@ -18,15 +18,19 @@ class ServerProcess(BrokerProcess):
     """``with ServerProcess(directory) as server: connect(server.url)``.
 
     ``directory`` gets the data, the log of the daemon and its ready file; it may hold data already.
+    ``prefix`` is what runs it in its own process, such as valgrind with its options.
     """
 
     name = "braidmq"
 
-    def __init__(self, directory: str, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, directory: str, options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(directory)
         self.url = ""
         self.start_seconds = 0.0  # from starting the process until it serves
         self._options = options
+        self._prefix = prefix
 
     def start(self) -> None:
         """Start it, and wait until it serves. Raises ServerFailed."""
@@ -35,6 +39,7 @@ class ServerProcess(BrokerProcess):
         begun = time.monotonic()
         self._spawn(
             [
+                *self._prefix,
                 *(sys.executable, "-c", "from braidmq.protocols.cli import main; main()"),
                 *("serve", "--data", os.path.join(self.directory, "data")),
                 *("--listen", "braid://127.0.0.1:0", "--ready-file", str(ready), *self._options),
