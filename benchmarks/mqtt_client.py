@@ -4,7 +4,7 @@ import socket
 from typing import Final
 
 from .drivers.driver import Refused
-from .mqtt_packets import (
+from .drivers.mqtt_packets import (
     CONNACK,
     DISCONNECT,
     PUBACK_HEAD,

@@ -20,7 +20,7 @@ from random import Random
 from struct import Struct as Layout
 from typing import Final
 
-from .mqtt_packets import (
+from .drivers.mqtt_packets import (
     PUBACK,
     PUBACK_HEAD,
     Malformed,

@@ -22,7 +22,7 @@ from types import TracebackType
 import msgspec
 
 from .drivers.driver import Refused
-from .mqtt_packets import Malformed
+from .drivers.mqtt_packets import Malformed
 from .mqtt_plan import Plan, Side
 from .mqtt_publisher import publish
 from .mqtt_subscriber import hold_idle, subscribe

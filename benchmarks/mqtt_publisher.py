@@ -16,10 +16,10 @@ from typing import Final
 
 import msgspec
 
+from .drivers.mqtt_packets import publish_packet
 from .histogram import Histogram
 from .mqtt_client import MqttClient
 from .mqtt_cycle import STAMP, Acks, Cycle, messages_of, published, topics_of
-from .mqtt_packets import publish_packet
 from .mqtt_plan import SAMPLE_NS, Plan, Sample, Side
 
 __all__ = ["SENDING_BYTES", "publish"]

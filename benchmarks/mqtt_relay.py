@@ -18,8 +18,8 @@ from typing import Final
 
 import msgspec
 
+from .drivers.mqtt_packets import DISCONNECT, PUBACK_HEAD, PUBLISH, next_packet, variable_integer
 from .mqtt_cycle import Cycle, published
-from .mqtt_packets import DISCONNECT, PUBACK_HEAD, PUBLISH, next_packet, variable_integer
 from .mqtt_plan import Plan
 from .peer import ServerFailed
 

@@ -15,10 +15,7 @@ from functools import partial
 from typing import Final
 
 from .drivers.driver import Refused
-from .histogram import Histogram
-from .mqtt_client import MqttClient, learn_heads
-from .mqtt_cycle import STAMP, Expected, Stream, filters_of, topics_of
-from .mqtt_packets import (
+from .drivers.mqtt_packets import (
     PUBACK_HEAD,
     PUBLISH,
     Malformed,
@@ -27,6 +24,9 @@ from .mqtt_packets import (
     parse_publish,
     refusal,
 )
+from .histogram import Histogram
+from .mqtt_client import MqttClient, learn_heads
+from .mqtt_cycle import STAMP, Expected, Stream, filters_of, topics_of
 from .mqtt_plan import SAMPLE_NS, Plan, Sample, Side
 
 __all__ = ["Told", "hold_idle", "subscribe"]

@@ -17,9 +17,18 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 from zlib import crc32
 
-from .driver import Refused, Wiring
+from .driver import Client, Refused, Wiring
 
-__all__ = ["ADDRESSES", "address", "ask", "hang_up", "login", "new_socket", "open_socket"]
+__all__ = [
+    "ADDRESSES",
+    "address",
+    "ask",
+    "converse",
+    "hang_up",
+    "login",
+    "new_socket",
+    "open_socket",
+]
 
 ADDRESSES: Final = 16  # of loopback that connections come from
 
@@ -90,6 +99,31 @@ def ask(sock: socket.socket, request: bytes, is_whole: Callable[[bytes], bool]) 
             raise Refused(f"the connection was closed after {answer[:200]!r}")
         answer += data
     return answer
+
+
+def converse(client: Client, is_done: Callable[[], bool]) -> None:
+    """Write what a client has to say and feed it what comes, until it is done.
+
+    Its socket blocks meanwhile, and does not afterwards. When it cannot go on the socket is closed.
+
+    Raises Refused, OSError (TimeoutError too).
+    """
+    sock = client.socket
+    try:
+        sock.settimeout(_HANDSHAKE_SECONDS)
+        while True:
+            sock.sendall(client.out)
+            client.out.clear()
+            if is_done():
+                sock.setblocking(False)
+                return
+            data = sock.recv(_READ_BYTES)
+            if not data:
+                raise Refused("the broker closed the connection")
+            client.feed(data)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def hang_up(sock: socket.socket, goodbye: bytes = b"") -> None:

@@ -4,10 +4,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .driver import Driver
+from .mqtt import MqttDriver
 
 __all__ = ["DRIVERS", "driver_for"]
 
-DRIVERS: Final[tuple[Driver, ...]] = ()
+DRIVERS: Final[tuple[Driver, ...]] = (MqttDriver(),)
 
 
 def driver_for(url: str) -> Driver:

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from braidmq.benchmarks.drivers.driver import Refused
+from braidmq.benchmarks.drivers.mqtt_packets import Malformed, publish_packet
 from braidmq.benchmarks.mqtt_client import MqttClient, learn_heads
-from braidmq.benchmarks.mqtt_packets import Malformed, publish_packet
 from braidmq.benchmarks.mqtt_plan import Plan
 from braidmq.benchmarks.mqtt_relay import RelayProcess
 

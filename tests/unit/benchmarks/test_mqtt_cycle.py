@@ -5,6 +5,7 @@ A small broker is played here: it hands out what a publisher sends, with identif
 
 import pytest
 
+from braidmq.benchmarks.drivers.mqtt_packets import next_packet, parse_publish, publish_packet
 from braidmq.benchmarks.mqtt_cycle import (
     Acks,
     Expected,
@@ -14,7 +15,6 @@ from braidmq.benchmarks.mqtt_cycle import (
     published,
     topics_of,
 )
-from braidmq.benchmarks.mqtt_packets import next_packet, parse_publish, publish_packet
 from braidmq.benchmarks.mqtt_plan import Plan
 
 PLANS = {

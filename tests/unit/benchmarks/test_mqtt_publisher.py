@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from braidmq.benchmarks.drivers.mqtt_packets import next_packet
 from braidmq.benchmarks.histogram import Histogram
 from braidmq.benchmarks.mqtt_client import MqttClient
 from braidmq.benchmarks.mqtt_cycle import published
-from braidmq.benchmarks.mqtt_packets import next_packet
 from braidmq.benchmarks.mqtt_plan import Plan, Side
 from braidmq.benchmarks.mqtt_publisher import publish
 from braidmq.benchmarks.mqtt_relay import RelayProcess

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
+from braidmq.benchmarks.drivers.mqtt_packets import DISCONNECT
 from braidmq.benchmarks.mqtt_client import MqttClient
 from braidmq.benchmarks.mqtt_cycle import published
-from braidmq.benchmarks.mqtt_packets import DISCONNECT
 from braidmq.benchmarks.mqtt_plan import Plan
 from braidmq.benchmarks.mqtt_relay import RelayProcess
 

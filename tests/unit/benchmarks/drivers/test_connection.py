@@ -12,6 +12,7 @@ from braidmq.benchmarks.drivers.connection import (
     ADDRESSES,
     address,
     ask,
+    converse,
     hang_up,
     login,
     new_socket,
@@ -73,6 +74,32 @@ def test_an_answer_is_waited_for(server):
         other.shutdown(socket.SHUT_WR)
         with pytest.raises(Refused, match="closed after b'no'"):
             ask(sock, b"", lambda answer: False)
+
+
+def test_a_client_converses_until_it_is_done(server):
+    class Polite:
+        """Answers each of two words."""
+
+        def __init__(self, sock):
+            self.socket, self.out, self.heard = sock, bytearray(b"hello"), b""
+
+        def feed(self, data):
+            self.heard += data
+            self.out += b"and " + data
+
+        def close(self):
+            self.socket.close()
+
+    client = Polite(open_socket(wiring_to(server)))
+    with server.accept()[0] as other:
+        other.sendall(b"you")
+        converse(client, lambda: client.heard == b"you")
+        assert other.recv(12, socket.MSG_WAITALL) == b"helloand you"
+        assert client.socket.gettimeout() == 0 and not client.out
+        other.shutdown(socket.SHUT_WR)
+        with pytest.raises(Refused, match="closed the connection"):
+            converse(client, lambda: False)
+    assert client.socket.fileno() == -1
 
 
 def test_silence_does_not_last(server):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from braidmq.benchmarks.mqtt_packets import (
+from braidmq.benchmarks.drivers.mqtt_packets import (
     Malformed,
     connect_packet,
     next_packet,
@@ -27,6 +27,9 @@ def test_connect():
     assert connect_packet(4, "ab") == b"\x10\x0e\0\x04MQTT\x04\x02\0\0\0\x02ab"
     five = connect_packet(5, "ab", clean=False)
     assert five == b"\x10\x17\0\x04MQTT\x05\x00\0\0\x08\x21\xff\xff\x11\xff\xff\xff\xff\0\x02ab"
+    known = connect_packet(4, "ab", login=("me", "secret"))
+    assert known == b"\x10\x1a\0\x04MQTT\x04\xc2\0\0\0\x02ab\0\x02me\0\x06secret"
+    assert b"\x03\x21\0\x0a\0\x02ab" in connect_packet(5, "ab", receive_maximum=10)
 
 
 def test_subscribe():
@@ -85,6 +88,11 @@ def test_nonsense_is_malformed():
         (5, b"\x40\x03\0\x01\x10", ""),
         (5, b"\x40\x03\0\x01\x97", "PUBACK with 151"),
         (5, b"\xe0\x01\x8e", "DISCONNECT with 142"),
+        (5, b"\xe0\x08\x8e\x06\x1f\0\x03why", "DISCONNECT with 142: why"),
+        (5, b"\x20\x09\0\x87\x06\x1f\0\x03why", "CONNACK with 135: why"),
+        (5, b"\x90\x0a\0\x01\x06\x1f\0\x03why\x87", "SUBACK with 135 for 1 filters: why"),
+        (5, b"\x50\x0a\0\x01\x97\x06\x1f\0\x03why", "PUBREC with 151: why"),
+        (5, b"\x70\x02\0\x01", ""),
         (4, b"\xd0\x00", "a packet that nobody expected: 0xd0"),
     ],
 )

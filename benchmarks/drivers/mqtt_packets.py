@@ -11,7 +11,10 @@ __all__ = [
     "DISCONNECT",
     "PUBACK",
     "PUBACK_HEAD",
+    "PUBCOMP",
     "PUBLISH",
+    "PUBREC",
+    "PUBREL",
     "SUBACK",
     "Delivery",
     "Malformed",
@@ -29,13 +32,27 @@ __all__ = [
 CONNACK: Final = 2
 PUBLISH: Final = 3
 PUBACK: Final = 4
+PUBREC: Final = 5
+PUBREL: Final = 6
+PUBCOMP: Final = 7
 SUBACK: Final = 9
 DISCONNECT: Final = b"\xe0\x00"
 PUBACK_HEAD: Final = b"\x40\x02"  # a PUBACK without a reason: this, then the packet identifier
 
+# Answers by kind: the name, where the reason is, where properties begin.
+_ANSWERS: Final = {
+    CONNACK: ("CONNACK", 1, 2),
+    PUBACK: ("PUBACK", 2, 3),
+    PUBREC: ("PUBREC", 2, 3),
+    PUBREL: ("PUBREL", 2, 3),
+    PUBCOMP: ("PUBCOMP", 2, 3),
+    SUBACK: ("SUBACK", 2, 2),
+    14: ("DISCONNECT", 0, 1),
+}
 _FAILURE: Final = 0x80  # reasons from here on are errors
 _SESSION_EXPIRY: Final = b"\x11\xff\xff\xff\xff"  # never
-_RECEIVE_MAXIMUM: Final = b"\x21\xff\xff"
+_RECEIVE_MAXIMUM: Final = b"\x21"
+_REASON_STRING: Final = 0x1F
 _U16_MAX: Final = 65_535
 # Properties of a CONNACK that are no text: by kind, bytes of the value.
 _FIXED_PROPERTIES: Final = {
@@ -79,13 +96,27 @@ def _packet(first: int, body: bytes) -> bytes:
     return bytes([first]) + variable_integer(len(body)) + body
 
 
-def connect_packet(version: int, client: str, clean: bool = True) -> bytes:
-    """CONNECT without keep alive; ``clean=False`` leaves a session that never expires."""
-    head = _text(b"MQTT") + bytes([version, 0x02 if clean else 0x00]) + b"\x00\x00"
+def connect_packet(
+    version: int,
+    client: str,
+    clean: bool = True,
+    login: tuple[str, str] = ("", ""),
+    receive_maximum: int = _U16_MAX,
+) -> bytes:
+    """CONNECT without keep alive; ``clean=False`` leaves a session that never expires.
+
+    MQTT 5 has a clean start and a session that stays apart: there ``clean`` means both. ``login``
+    is user and password; ``receive_maximum`` is for MQTT 5, too.
+    """
+    user, password = login
+    flags = (0x02 if clean else 0) | (0x80 if user else 0) | (0x40 if password else 0)
+    head = _text(b"MQTT") + bytes([version, flags]) + b"\x00\x00"
     if version == 5:
-        wanted = _RECEIVE_MAXIMUM + (b"" if clean else _SESSION_EXPIRY)
+        wanted = _RECEIVE_MAXIMUM + receive_maximum.to_bytes(2, "big")
+        wanted += b"" if clean else _SESSION_EXPIRY
         head += variable_integer(len(wanted)) + wanted
-    return _packet(0x10, head + _text(client.encode()))
+    words = [client, *filter(None, (user, password))]
+    return _packet(0x10, head + b"".join(_text(each.encode()) for each in words))
 
 
 def subscribe_packet(version: int, packet_id: int, filters: list[str], qos: int) -> bytes:
@@ -162,17 +193,24 @@ def parse_publish(version: int, first: int, body: memoryview) -> Delivery:
 
 def receive_maximum(connack: memoryview) -> int:
     """What a CONNACK of MQTT 5 grants; 65,535 when it does not say. Raises Malformed."""
+    found = _find_property(connack, 2, _RECEIVE_MAXIMUM[0])
+    return int.from_bytes(found, "big") if found is not None else _U16_MAX
+
+
+def _find_property(body: memoryview, at: int, wanted: int) -> memoryview | None:
+    """The value of a property; they begin at ``at`` with their length. Raises Malformed."""
     try:
-        size, at = _read_integer(connack, 2)
+        size, at = _read_integer(body, at)
         end = at + size
         while at < end:
-            kind = connack[at]
-            if kind == _RECEIVE_MAXIMUM[0]:
-                return int.from_bytes(connack[at + 1 : at + 3], "big")
-            at += 1 + _property_bytes(kind, connack[at + 1 :])
+            kind = body[at]
+            size = _property_bytes(kind, body[at + 1 :])
+            if kind == wanted:
+                return body[at + 1 : at + 1 + size]
+            at += 1 + size
     except IndexError:
-        raise Malformed("a CONNACK that ends too early") from None
-    return _U16_MAX
+        raise Malformed("properties that end too early") from None
+    return None
 
 
 def _property_bytes(kind: int, value: memoryview) -> int:
@@ -186,19 +224,24 @@ def _property_bytes(kind: int, value: memoryview) -> int:
 
 
 def refusal(version: int, first: int, body: memoryview) -> str:
-    """Why an answer means no, "" when it means yes."""
+    """Why an answer means no, "" when it means yes. Raises Malformed."""
     kind = first >> 4
-    if kind == CONNACK:
-        return f"CONNACK with {body[1]}" if body[1] else ""
+    if kind not in _ANSWERS:
+        return f"a packet that nobody expected: {first:#04x}"
+    name, reason_at, properties_at = _ANSWERS[kind]
     if kind == SUBACK:
-        start = 2
+        start = properties_at
         if version == 5:
-            size, start = _read_integer(body, 2)
+            size, start = _read_integer(body, properties_at)
             start += size
         refused = [reason for reason in body[start:] if reason >= _FAILURE]
-        return f"SUBACK with {refused[0]} for {len(refused)} filters" if refused else ""
-    if kind == PUBACK:
-        return f"PUBACK with {body[2]}" if len(body) > 2 and body[2] >= _FAILURE else ""
-    if kind == 14:
-        return f"DISCONNECT with {body[0] if len(body) else 0}"
-    return f"a packet that nobody expected: {first:#04x}"
+        why = f"{name} with {refused[0]} for {len(refused)} filters" if refused else ""
+    else:
+        reason = body[reason_at] if len(body) > reason_at else 0
+        is_refusal = kind == DISCONNECT[0] >> 4 or reason >= (1 if kind == CONNACK else _FAILURE)
+        why = f"{name} with {reason}" if is_refusal else ""
+    if why and version == 5 and len(body) > properties_at:
+        words = _find_property(body, properties_at, _REASON_STRING)
+        if words is not None:
+            why += f": {bytes(words[2:]).decode('utf-8', 'replace')}"
+    return why
