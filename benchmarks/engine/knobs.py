@@ -88,7 +88,7 @@ HELP: Final[dict[str, str]] = {
     "kind": "what messages go through: " + ", ".join(KINDS),
     "producers": "connections that publish; in request-reply, that ask",
     "consumers": "connections that receive; in request-reply, that answer",
-    "connections": "of connection-storm and idle: how many are opened",
+    "connections": "that are opened and held, where the scenario is about that",
     "processes": "load processes for each role; clients are spread over them",
     "destinations": "how many queues, topics or streams; clients are spread over them",
     "wildcards": "filters with wildcards that all consumers together subscribe to; 0: exact names",
@@ -235,19 +235,30 @@ def _contradictions(knobs: Knobs) -> list[str]:
         wrong.append("a fifo queue needs keys")
     if knobs.wildcards and knobs.kind != "topic":
         wrong.append("wildcards are for topics")
-    if knobs.wildcards and not knobs.consumers:
-        wrong.append("wildcards need consumers that subscribe to them")
-    if knobs.wildcards and knobs.matching > min(knobs.wildcards, knobs.consumers):
-        wrong.append("matching is at most wildcards, and at most consumers")
+    if knobs.wildcards and not knobs.consumers <= knobs.wildcards:
+        wrong.append("each consumer needs a filter: wildcards is at least consumers")
+    if knobs.wildcards and knobs.matching > knobs.consumers:
+        wrong.append("matching is at most consumers")
+    if _copies(knobs) > 1 and knobs.consumers % knobs.destinations:
+        wrong.append("consumers is a multiple of destinations, or at most as many")
     if knobs.retain and knobs.kind != "topic":
         wrong.append("only topics retain messages")
     if knobs.slow_consumers > knobs.consumers:
         wrong.append("slow_consumers are some of the consumers, not more")
+    if knobs.reject_percent and knobs.kind not in ("queue", "fifo"):
+        wrong.append("only what a queue holds can be rejected")
     if knobs.groups > max(1, knobs.consumers):
         wrong.append("each group needs a consumer")
     if knobs.groups and knobs.kind in ("queue", "fifo"):
         wrong.append("consumers of a queue always share; groups are for topics and streams")
     return wrong
+
+
+def _copies(knobs: Knobs) -> int:
+    """How often each message is delivered, where each destination has consumers of its own."""
+    if knobs.kind in ("queue", "fifo") or knobs.groups or knobs.wildcards:
+        return 1
+    return -(-knobs.consumers // knobs.destinations)
 
 
 def _value(name: str, given: Any) -> Any:
