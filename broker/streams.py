@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from ..storage.block import encode_block
+from ..storage.block import encode_block, encode_record
 from ..storage.cold import ColdFile
 from ..storage.log import Durability, Job
 from ..storage.record import encode_definition
 from .errors import BraidError, InvalidArgument, LimitExceeded, NotFound, Throttled, TooLarge
 from .limits import PARTITION_KEY_BYTES_MAX
 from .rates import Bucket
-from .shard import Shard, ShardDefinition
+from .shard import HASH_KEY_END, Shard, ShardDefinition
 from .stream import Stream, StreamDefinition, merged, rescaled, split, tile
 from .stream_settings import StreamSettings
 from .streamreading import ShardRead
@@ -232,7 +232,35 @@ class Streams:
         self, stream: Stream, batch: Appending, now_ms: int
     ) -> tuple[Durability, list[Position | BraidError]]:
         """Take records: (what to wait for, where each one is or why it was not taken)."""
+        if len(batch.bodies) == 1:
+            return stream.settings.durability, [self._append_one(stream, batch, now_ms)]
         return self.put(self.place(stream, batch, now_ms), now_ms)
+
+    def _append_one(self, stream: Stream, batch: Appending, now_ms: int) -> Position | BraidError:
+        """Take the record of a batch of one. Most producers send such, so it has its own way."""
+        body, key = batch.bodies[0], batch.keys[0]
+        headers = batch.headers[0] if batch.headers is not None else b""
+        hash_key = batch.hash_keys[0] if batch.hash_keys is not None else -1
+        error = _flaw(stream, body, key, headers, hash_key)
+        if error is not None:
+            return error
+        if hash_key >= 0:
+            shard = stream.place_hash(hash_key)
+        elif len(stream.open) == 1:
+            shard = stream.open[0]
+        else:
+            shard = stream.place(key) if key else stream.place_any()
+        settings = stream.settings
+        if settings.shard_bytes_in_per_second or settings.shard_records_in_per_second:
+            if not self.let_in(stream, shard, len(body) + len(key), now_ms):
+                return _throttled(stream, shard)
+        number = shard.next
+        time_ms = max(now_ms, shard.last_ms)
+        block = encode_record(shard.id, number, time_ms, key, headers, body)
+        lsn = shard.log.append((block,), 1)
+        shard.put(number, 1, lsn, len(block), time_ms)
+        self.taken(stream, shard, 1)
+        return shard.index, number
 
     def place(self, stream: Stream, batch: Appending, now_ms: int) -> Placed:
         """Find out where records go and why some do not; :meth:`put` or :meth:`give_back` them."""
@@ -315,16 +343,17 @@ class Streams:
             fits = False
         if fits and batch.hash_keys is None:
             return errors
+        hash_keys = batch.hash_keys
         for index, (body, key) in enumerate(zip(batch.bodies, batch.keys, strict=True)):
-            size = len(body) + len(key) + (len(headers[index]) if headers is not None else 0)
-            if size > bytes_max:
-                errors[index] = TooLarge(f"a record has {size} bytes; the limit is {bytes_max}")
-            elif len(key) > PARTITION_KEY_BYTES_MAX or not _is_utf8(key):
-                errors[index] = InvalidArgument(
-                    f"a partition key has at most {PARTITION_KEY_BYTES_MAX} bytes of UTF-8"
-                )
-            elif batch.hash_keys is not None and batch.hash_keys[index] >= 1 << 128:
-                errors[index] = InvalidArgument("a hash key is between 0 and 2**128 - 1")
+            error = _flaw(
+                stream,
+                body,
+                key,
+                headers[index] if headers is not None else b"",
+                hash_keys[index] if hash_keys is not None else -1,
+            )
+            if error is not None:
+                errors[index] = error
         return errors
 
     def _throttle(
@@ -351,7 +380,7 @@ class Streams:
                 taken.append(index)
             else:
                 self.throttled += 1
-                results[index] = Throttled(f"shard {shard.index} of stream {stream.name} is busy")
+                results[index] = _throttled(stream, shard)
         return taken
 
     def _bucket(self, shard: Shard, what: str, rate: int, now_ms: int) -> Bucket:
@@ -481,6 +510,27 @@ class Streams:
     def jobs(self) -> Iterator[Iterator[Job]]:
         """What is to be done about files: see :meth:`StreamRetention.jobs`."""
         return self._retention.jobs()
+
+
+def _flaw(
+    stream: Stream, body: bytes, key: bytes, headers: bytes, hash_key: int
+) -> BraidError | None:
+    """What is wrong with a record."""
+    size = len(body) + len(key) + len(headers)
+    bytes_max = stream.settings.record_bytes_max
+    if size > bytes_max:
+        return TooLarge(f"a record has {size} bytes; the limit is {bytes_max}")
+    if key and (len(key) > PARTITION_KEY_BYTES_MAX or not _is_utf8(key)):
+        return InvalidArgument(
+            f"a partition key has at most {PARTITION_KEY_BYTES_MAX} bytes of UTF-8"
+        )
+    if hash_key >= HASH_KEY_END:
+        return InvalidArgument("a hash key is between 0 and 2**128 - 1")
+    return None
+
+
+def _throttled(stream: Stream, shard: Shard) -> Throttled:
+    return Throttled(f"shard {shard.index} of stream {stream.name} is busy")
 
 
 def _is_utf8(key: bytes) -> bool:

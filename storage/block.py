@@ -42,6 +42,7 @@ __all__ = [
     "decode_block",
     "decode_block_head",
     "encode_block",
+    "encode_record",
     "merge_blocks",
 ]
 
@@ -49,6 +50,7 @@ HEADERS, TIMES, KEYLESS = 1, 2, 4
 
 _HEAD = Struct("<BBHIQIQ")
 _PREFIX = Struct("<II")
+_END = Struct("<I")
 BLOCK_HEAD_BYTES = _PREFIX.size + _HEAD.size
 BLOCK_SPAN_MS = 1 << 32  # no record of a block is so much newer than its oldest one: 49 days
 
@@ -211,6 +213,23 @@ def encode_block(
         (_ends(bodies), bodies),
         array("I", times) if times is not None and any(times) else None,
     )
+
+
+def encode_record(
+    shard: int, number: int, time_ms: int, key: bytes, headers: bytes, body: bytes
+) -> bytes:
+    """Encode a block of one record: the same bytes, for less than half of what columns cost."""
+    flags = KEYLESS
+    ends = _END.pack(len(body))
+    if headers:
+        flags |= HEADERS
+        ends = _END.pack(len(headers)) + ends
+    if key:
+        flags &= ~KEYLESS
+        ends = _END.pack(len(key)) + ends
+    fields = _HEAD.pack(STREAM, flags, 0, shard, number, 1, time_ms)
+    content = b"".join((fields, ends, key, headers, body))
+    return _PREFIX.pack(_PREFIX.size + len(content), crc32(content)) + content
 
 
 _Values = tuple["array[int]", Sequence[bytes]]  # ends, and what joined they are the ends in

@@ -290,6 +290,10 @@ def append_published(out: bytearray, request: int, results: Sequence[int | Braid
 def append_appended(out: bytearray, request: int, results: Sequence[Position | BraidError]) -> None:
     """Append the APPENDED that answers ``request``."""
     errors: list[tuple[int, str, str]] = []
+    if len(results) == 1 and not isinstance(results[0], BraidError):
+        shard, number = results[0]
+        append_frame(out, (_APPENDED, request, (shard,), (number,), errors))
+        return
     if set(map(type, results)) != {tuple}:
         errors = [(i, e.code, str(e)) for i, e in enumerate(results) if isinstance(e, BraidError)]
         results = [(0, 0) if isinstance(each, BraidError) else each for each in results]

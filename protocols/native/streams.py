@@ -442,7 +442,7 @@ def appending(request: stream_op.Append, limits: "Limits") -> Appending:
         request.bodies,
         request.keys or [b""] * len(request.bodies),
         request.headers or None,
-        [_hash_key(each) for each in request.hash_keys] or None,
+        [_hash_key(each) for each in request.hash_keys] if request.hash_keys else None,
     )
 
 

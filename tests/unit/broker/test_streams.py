@@ -4,6 +4,8 @@ import hashlib
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from braidmq.broker import streams as module
 from braidmq.broker.errors import (
@@ -77,6 +79,32 @@ def test_each_record_has_its_own_answer():
         InvalidArgument,
         (0, 2),
     ]
+
+
+RECORDS = st.tuples(
+    st.sampled_from([b"", b"x" * 60, b"x" * 101]),
+    st.sampled_from([b"", b"k", b"key", b"\xff", b"k" * (PARTITION_KEY_BYTES_MAX + 1)]),
+    st.sampled_from([b"", b"\x81\xa1x\xa1y", b"h" * 98]),
+    st.sampled_from([-1, 0, 2**127, 2**128 - 1, 2**128]),
+)
+
+
+@given(st.integers(1, 3), st.lists(RECORDS, max_size=8), st.sampled_from([0, 3]))
+def test_a_record_that_comes_alone_is_treated_as_one_in_a_batch(shards, records, rate):
+    """Those of a batch without keys go to one shard, those that come alone to each in turn."""
+    results = []
+    for size in (1, len(records)):
+        settings = {"record_bytes_max": 100, "shard_records_in_per_second": rate}
+        client = StreamClient(Harness()).declare(shards, **settings)
+        client.stream.place_any = lambda stream=client.stream: stream.open[0]
+        answers = []
+        for at in range(0, len(records), size or 1):
+            bodies, keys, headers, hash_keys = zip(*records[at : at + size], strict=True)
+            answers += kinds(client.try_append(Appending(bodies, keys, headers, hash_keys)))
+        streams = client.core.streams
+        found = [client.read(n) for n in range(shards) if client.shard(n).next > 1]
+        results.append((answers, found, streams.appended, streams.throttled))
+    assert results[0] == results[1]
 
 
 def test_the_largest_record_just_fits():

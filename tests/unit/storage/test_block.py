@@ -17,6 +17,7 @@ from braidmq.storage.block import (
     decode_block,
     decode_block_head,
     encode_block,
+    encode_record,
     merge_blocks,
 )
 from braidmq.storage.record import STREAM, record_is_intact, record_length, record_type
@@ -79,6 +80,13 @@ def test_columns_that_say_nothing_cost_nothing():
     plain = encode_block(1, 1, 5, [b"", b""], [b"", b""], [b"one", b"two"], [0, 0])
     assert plain == encode_block(1, 1, 5, [b"", b""], None, [b"one", b"two"])
     assert len(plain) == BLOCK_HEAD_BYTES + 2 * 4 + 6
+
+
+@given(values, numbers, st.integers(0, 2**62), st.integers(0, 2**32 - 1))
+def test_a_record_by_itself_is_a_block_of_one(fields, number, time_ms, shard):
+    key, headers, body, _ = fields
+    expected = encode_block(shard, number, time_ms, [key], [headers], [body])
+    assert encode_record(shard, number, time_ms, key, headers, body) == expected
 
 
 def test_a_block_by_itself_is_not_copied():
