@@ -1,98 +1,30 @@
-"""Redis Streams: the server as a peer, and what is said to it (RESP).
+"""Redis Streams: what is said to a server (RESP).
 
 A batch is as many pipelined XADDs; replay is XRANGE with COUNT, a tail XREAD with BLOCK, a group
 XREADGROUP and one XACK for what was read. Publishing to many is a transaction of XADDs, which is
 all or nothing as well. Everything waits for ``fsync`` with ``appendfsync always``.
 """
 
-import os
 import re
 import socket
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from .drivers.connection import ask
 from .drivers.driver import Refused
-from .peer import PeerProcess, ServerFailed, find_program
+from .drivers.redis import command
 from .stream_cycle import MARK, Checker, StreamCycle
 from .stream_exchange import Exchange, Link, open_socket
 from .stream_plan import StreamPlan
 
-__all__ = [
-    "Asking",
-    "Entries",
-    "Member",
-    "RedisDriver",
-    "RedisProcess",
-    "command",
-    "configuration",
-    "find",
-    "version",
-]
+__all__ = ["Asking", "Entries", "Member", "RedisDriver"]
 
-_FILE: Final = "redis.conf"
 _STREAM: Final = b"bench"
 _GROUP: Final = b"members"
 _FIELD: Final = b"b"
 _COUNT: Final = 500  # of entries in an answer
 _IDS: Final = re.compile(rb"\r\n(\d+-\d+)\r\n\*2\r\n")  # of entries; the fields follow
 _ERROR: Final = re.compile(rb"(?:^|\n)-([^\r]*)")
-
-
-def find() -> str:
-    """The program, "" when it is not installed."""
-    return find_program("redis-server")
-
-
-def version() -> str:
-    """Its version, "" when it is not installed."""
-    if not (program := find()):
-        return ""
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20)
-    found = re.search(r"v=(\S+)", done.stdout)
-    return found[1] if found else ""
-
-
-def configuration(port: int, directory: str, durability: str) -> str:
-    """Its configuration file."""
-    lines = [
-        "bind 127.0.0.1",
-        f"port {port}",
-        f"dir {directory}",
-        'save ""',  # no snapshots beside the log
-        "appendonly yes",
-        f"appendfsync {'always' if durability == 'sync' else 'everysec'}",
-        "auto-aof-rewrite-percentage 0",  # no second process in the middle of a run
-        "client-output-buffer-limit normal 0 0 0",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-class RedisProcess(PeerProcess):
-    """``with RedisProcess(directory, "sync") as broker: connect(broker.host, broker.port)``."""
-
-    name = "redis"
-
-    def __init__(self, directory: str, durability: str) -> None:
-        super().__init__(directory)
-        self._durability = durability
-
-    def _prepare(self, port: int) -> None:
-        if not find():
-            raise ServerFailed("redis-server is not installed (apt install redis-server)")
-        words = configuration(port, self.directory, self._durability)
-        Path(self.directory, _FILE).write_text(words)
-
-    def _command(self, port: int) -> Sequence[str]:
-        return find(), os.path.join(self.directory, _FILE)
-
-
-def command(*arguments: bytes) -> bytes:
-    """A request."""
-    parts = [b"$%d\r\n%b\r\n" % (len(each), each) for each in arguments]
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
 
 
 class RedisDriver:

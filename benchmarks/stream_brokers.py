@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from . import jetstream, redis_stream
+from . import jetstream
 from .jetstream import JetStreamProcess
 from .mqtt_load import pinned
 from .peer import BrokerProcess, PeerProcess
-from .redis_stream import RedisProcess
 from .server import ServerProcess
 from .stream_plan import HOT_BYTES, IN_PROCESS, OURS, StreamPlan
+from .systems import redis
+from .systems.redis import RedisProcess
 
 __all__ = ["PEERS", "SYSTEMS", "Running", "missing", "started", "version_of"]
 
@@ -80,7 +81,7 @@ def started(plan: StreamPlan, directory: str, core: int) -> Iterator[Running | N
 def missing(plan: StreamPlan) -> str:
     """Why the plan's system cannot carry it out; "" when it can."""
     if plan.system == "redis":
-        return "" if redis_stream.find() else "redis-server is not installed (apt install it)"
+        return "" if redis.find() else "redis-server is not installed (apt install it)"
     if plan.system in (OURS, IN_PROCESS):
         return ""
     if plan.shape == "fanout":
@@ -91,5 +92,5 @@ def missing(plan: StreamPlan) -> str:
 def version_of(system: str) -> str:
     """Which version would be started; "" when none is there."""
     if system == "redis":
-        return redis_stream.version()
+        return redis.version()
     return jetstream.version() if system == "jetstream" else package_version("braidmq")

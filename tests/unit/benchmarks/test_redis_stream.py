@@ -1,20 +1,9 @@
-"""Redis: what is sent and understood, and the server itself where it is installed."""
+"""Redis Streams: what is sent and understood."""
 
 import pytest
 
-from braidmq.benchmarks import redis_stream
 from braidmq.benchmarks.drivers.driver import Refused
-from braidmq.benchmarks.peer import ServerFailed
-from braidmq.benchmarks.redis_stream import (
-    Asking,
-    Entries,
-    Member,
-    RedisProcess,
-    command,
-    configuration,
-    find,
-    version,
-)
+from braidmq.benchmarks.redis_stream import Asking, Entries, Member
 from braidmq.benchmarks.stream_cycle import StreamCycle
 
 CYCLE = StreamCycle(40, 5, 1)
@@ -37,10 +26,6 @@ def fed(exchange, answer, piece=7):
         records += count
         sent += following
     return records, sent
-
-
-def test_a_command():
-    assert command(b"XLEN", b"s") == b"*2\r\n$4\r\nXLEN\r\n$1\r\ns\r\n"
 
 
 def test_requests_in_turn_and_answers_counted_by_lines():
@@ -85,22 +70,3 @@ def test_a_member_confirms_what_it_read_before_that_counts():
     with pytest.raises(Refused, match="2 of 3"):
         fed(member, b":2\r\n")
     assert fed(Member(CYCLE, 40, b"c2"), b"*-1\r\n") == (0, b"")
-
-
-def test_durability_is_in_the_configuration():
-    assert "appendfsync always" in configuration(1, "x", "sync")
-    assert "appendfsync everysec" in configuration(1, "x", "os")
-
-
-def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(redis_stream, "find", lambda: "")
-    assert version() == ""
-    with pytest.raises(ServerFailed, match="apt install"):
-        RedisProcess(str(tmp_path), "sync").start()
-
-
-@pytest.mark.skipif(not find(), reason="redis-server is not installed")
-def test_it_serves_and_ends(tmp_path):
-    with RedisProcess(str(tmp_path), "sync") as broker:
-        assert broker.port and broker.pid
-    assert version()

@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
-from braidmq.benchmarks import jetstream, redis_stream
+from braidmq.benchmarks import jetstream
 from braidmq.benchmarks.stream_brokers import SYSTEMS, missing, started, version_of
 from braidmq.benchmarks.stream_plan import IN_PROCESS, OURS, StreamPlan
+from braidmq.benchmarks.systems import redis
 
 
 def test_who_is_not_installed_is_missing(monkeypatch):
-    monkeypatch.setattr(redis_stream, "find", lambda: "")
+    monkeypatch.setattr(redis, "find", lambda: "")
     monkeypatch.setattr(jetstream, "find", lambda: "")
     found = {system: missing(StreamPlan(system=system)) for system in SYSTEMS}
     assert not found[OURS] and not found[IN_PROCESS]

@@ -1,0 +1,113 @@
+"""Redis: the server, with its append-only file for all that has to last."""
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ..peer import PeerProcess, ServerFailed, find_program
+from .system import Running
+
+__all__ = ["RedisProcess", "RedisSystem", "configuration", "find", "version"]
+
+_FILE: Final = "redis.conf"
+_NOT_INSTALLED: Final = "redis-server is not installed (apt install redis-server)"
+# By durability: what is in the configuration, and what that means.
+_PERSISTENCE: Final = {
+    "sync": {
+        "appendonly": "yes",
+        "appendfsync": "always",  # before any command of a loop turn is answered
+    },
+    "os": {"appendonly": "yes", "appendfsync": "everysec"},
+    "memory": {"appendonly": "no"},
+}
+
+
+def find() -> str:
+    """The program, "" when it is not installed."""
+    return find_program("redis-server")
+
+
+def version() -> str:
+    """Its version, "" when it is not installed."""
+    if not (program := find()):
+        return ""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20)
+    found = re.search(r"v=(\S+)", done.stdout)
+    return found[1] if found else ""
+
+
+def configuration(port: int, directory: str, durability: str) -> str:
+    """Its configuration file; durability is sync, os (written, synced each second) or memory."""
+    lines = [
+        "bind 127.0.0.1",
+        "protected-mode no",  # else 127.0.0.2 is a stranger; we come from many such addresses
+        f"port {port}",
+        f"dir {directory}",
+        'save ""',  # no snapshots beside the log
+        *(f"{name} {value}" for name, value in _PERSISTENCE[durability].items()),
+        "auto-aof-rewrite-percentage 0",  # no second process in the middle of a run
+        "client-output-buffer-limit normal 0 0 0",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class RedisProcess(PeerProcess):
+    """``with RedisProcess(directory, "sync") as broker: connect(broker.host, broker.port)``."""
+
+    name = "redis"
+
+    def __init__(self, directory: str, durability: str) -> None:
+        super().__init__(directory)
+        self._durability = durability
+
+    def _prepare(self, port: int) -> None:
+        if not find():
+            raise ServerFailed(_NOT_INSTALLED)
+        words = configuration(port, self.directory, self._durability)
+        Path(self.directory, _FILE).write_text(words)
+
+    def _command(self, port: int) -> Sequence[str]:
+        return find(), os.path.join(self.directory, _FILE)
+
+
+class RedisSystem:
+    """See ``system.System``."""
+
+    name = "redis"
+    schemes = frozenset({"redis"})
+
+    def why_not(self) -> str:
+        """Why it cannot be started here; "" when it can."""
+        return "" if find() else _NOT_INSTALLED
+
+    def version(self) -> str:
+        """Its version, "" when it is not installed."""
+        return version()
+
+    def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
+        """See ``system.System``."""
+        durability = "sync" if durable else "memory"
+        broker = stack.enter_context(RedisProcess(directory, durability))
+        meaning = (
+            "a confirmation follows the fsync of the append-only file"
+            if durable
+            else "nothing is written to disk"
+        )
+        return Running(
+            name=self.name,
+            version=version(),
+            urls={"redis": f"redis://{broker.host}:{broker.port}"},
+            pid=broker.pid,
+            settings={
+                **_PERSISTENCE[durability],
+                "save": "never: no snapshots",
+                "auto-aof-rewrite-percentage": "0: the file is not rewritten during a run",
+                "client-output-buffer-limit normal": "none",
+                "durability": meaning,
+            },
+            directory=directory,
+        )

@@ -1,0 +1,58 @@
+"""Redis as a system: started with the durability that was asked for, and ended."""
+
+import contextlib
+
+import pytest
+
+from braidmq.benchmarks.drivers.driver import Wiring
+from braidmq.benchmarks.drivers.redis import RedisDriver
+from braidmq.benchmarks.peer import ServerFailed, cpu_seconds
+from braidmq.benchmarks.systems import redis
+from braidmq.benchmarks.systems.redis import RedisProcess, RedisSystem, configuration, version
+from tests.bench_clients import bodies_for, publish_all, receive
+
+SYSTEM = RedisSystem()
+installed = pytest.mark.skipif(bool(SYSTEM.why_not()), reason=SYSTEM.why_not())
+
+
+def test_durability_is_in_the_configuration():
+    assert "appendonly yes\nappendfsync always" in configuration(1, "x", "sync")
+    assert "appendonly yes\nappendfsync everysec" in configuration(1, "x", "os")
+    assert "appendonly no" in configuration(1, "x", "memory")
+
+
+def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(redis, "find", lambda: "")
+    assert version() == ""
+    assert "apt install" in SYSTEM.why_not()
+    with pytest.raises(ServerFailed, match="apt install"):
+        RedisProcess(str(tmp_path), "sync").start()
+
+
+@installed
+def test_what_is_durable_is_there_after_a_restart(tmp_path):
+    driver = RedisDriver()
+    bodies = bodies_for(10)
+    for begins in (True, False):
+        with contextlib.ExitStack() as stack:
+            running = SYSTEM.start(stack, str(tmp_path), True)
+            assert running.version == SYSTEM.version() and cpu_seconds(running.pid) >= 0
+            assert running.settings["appendfsync"] == "always"
+            wiring = Wiring(url=running.urls["redis"], names=("q",))
+            if begins:
+                driver.declare(wiring)
+                producer = driver.producer(wiring)
+                publish_all(producer, bodies)
+                producer.close()
+            else:
+                consumer = driver.consumer(wiring)
+                assert receive([consumer], 10)[0] == bodies
+                consumer.close()
+
+
+@installed
+def test_what_is_not_durable_says_so(tmp_path):
+    with contextlib.ExitStack() as stack:
+        running = SYSTEM.start(stack, str(tmp_path), False)
+        assert running.settings["appendonly"] == "no"
+        assert "nothing is written" in running.settings["durability"]
