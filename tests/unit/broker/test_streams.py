@@ -1,6 +1,7 @@
 """What goes into a stream: per-record answers, blocks, rates, limits; and how it changes."""
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import pytest
@@ -96,7 +97,8 @@ def test_a_record_that_comes_alone_is_treated_as_one_in_a_batch(shards, records,
     for size in (1, len(records)):
         settings = {"record_bytes_max": 100, "shard_records_in_per_second": rate}
         client = StreamClient(Harness()).declare(shards, **settings)
-        client.stream.place_any = lambda stream=client.stream: stream.open[0]
+        stream: Any = client.stream
+        stream.place_any = partial(stream.shard, 0)
         answers = []
         for at in range(0, len(records), size or 1):
             bodies, keys, headers, hash_keys = zip(*records[at : at + size], strict=True)
