@@ -10,6 +10,7 @@ Rules:
 """
 
 import contextlib
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -28,6 +29,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     directory: str = ""
     tls_urls: dict[str, str] = {}  # the same, for TLS; none where no certificate can be made
     tls_ca: str = ""  # the file that vouches for it, for Wiring.tls_ca
+    # Kill it as a crash would, and start it on its data and its ports; the new pid, when it serves.
+    restart: Callable[[], int] | None = None  # None: nobody knows how. Raises ServerFailed
 
 
 class System(Protocol):
