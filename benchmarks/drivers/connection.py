@@ -126,9 +126,12 @@ def converse(client: Client, is_done: Callable[[], bool]) -> None:
         raise
 
 
-def hang_up(sock: socket.socket, goodbye: bytes = b"") -> None:
-    """Say goodbye if the broker still listens, and close; never raises."""
+def hang_up(sock: socket.socket, goodbye: bytes = b"", answer: bytes = b"") -> None:
+    """Say goodbye if the broker still listens, wait for its answer, and close; never raises."""
     with contextlib.suppress(OSError):
         sock.settimeout(_PARTING_SECONDS)
         sock.sendall(goodbye)
+        came = b""
+        while answer not in came and (data := sock.recv(_READ_BYTES)):
+            came = came[-len(answer) :] + data
     sock.close()

@@ -5,10 +5,13 @@ from urllib.parse import urlsplit
 
 from .driver import Driver
 from .mqtt import MqttDriver
+from .native import NativeDriver
+from .redis import RedisDriver
+from .stomp import StompDriver
 
 __all__ = ["DRIVERS", "driver_for"]
 
-DRIVERS: Final[tuple[Driver, ...]] = (MqttDriver(),)
+DRIVERS: Final[tuple[Driver, ...]] = (NativeDriver(), MqttDriver(), RedisDriver(), StompDriver())
 
 
 def driver_for(url: str) -> Driver:

@@ -128,6 +128,16 @@ def test_hanging_up_says_goodbye_and_never_raises(server):
     assert sock.fileno() == -1
 
 
+@pytest.mark.parametrize("said", [b"more, and goodbye", b"more, and go"])
+def test_the_answer_to_a_goodbye_is_waited_for(server, said):
+    sock = open_socket(wiring_to(server))
+    with server.accept()[0] as other:
+        other.sendall(said)
+        other.shutdown(socket.SHUT_WR)
+        hang_up(sock, b"bye", b"goodbye")
+        assert other.recv(100) == b"bye" and other.recv(100) == b""
+
+
 def test_tls_is_spoken_with_who_is_vouched_for(server, tmp_path):
     authority, stranger = trustme.CA(), trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

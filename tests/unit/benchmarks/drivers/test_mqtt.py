@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
 from struct import pack
 
 import pytest
@@ -39,7 +40,7 @@ def sent(out) -> list:
 def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
     """Data in pieces."""
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         yield data[begin:end]
 
 
