@@ -12,6 +12,8 @@ from typing import Any, Final
 import click
 import msgspec
 
+from .results.cli import COMMANDS as RESULT_COMMANDS
+
 __all__ = ["backlog", "baseline", "bench", "fanout", "mqtt", "queue", "stomp", "stream", "table"]
 
 _DIRECTORY = click.option(
@@ -63,6 +65,10 @@ def bench() -> None:
 
     Every run counts its messages: lost, twice, out of order, changed.
     """
+
+
+for _command in RESULT_COMMANDS:
+    bench.add_command(_command)
 
 
 @bench.command("table")
