@@ -9,7 +9,7 @@ from braidmq.benchmarks.drivers.registry import DRIVERS
 
 FEATURES = {
     *("confirms", "batches", "keys", "delay", "reject", "retain", "wildcards", "groups", "tls"),
-    "qos2",
+    *("qos2", "dead_letters"),
 }
 
 
