@@ -1,7 +1,6 @@
 """The brokers of an MQTT comparison, each with a name, an address and a pid: started by a name."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -26,7 +25,10 @@ class Broker(Protocol):
     """Something that speaks MQTT."""
 
     host: str
-    port: int
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
 
     @property
     def pid(self) -> int:
@@ -54,8 +56,7 @@ class _Ours:
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
-        urls = json.loads(Path(server.directory, "ready.json").read_text())["urls"]
-        ports = [urlsplit(url).port for url in urls if url.startswith("mqtt://")]
+        ports = [urlsplit(url).port for url in server.urls if url.startswith("mqtt://")]
         if not ports or not ports[0]:
             raise ServerFailed("the broker has no MQTT listener")
         self.port = ports[0]

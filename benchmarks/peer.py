@@ -155,14 +155,22 @@ class PeerProcess(BrokerProcess):
 
     Attributes:
         start_seconds_max: how long each attempt may take until it accepts connections.
+        listeners: how many ports it listens on.
+        ports: these; the first is ``port``.
     """
 
     host = "127.0.0.1"
     start_seconds_max = 20.0
+    listeners = 1
 
     def __init__(self, directory: str) -> None:
         super().__init__(directory)
-        self.port = 0
+        self.ports: list[int] = []
+
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 while it was never started."""
+        return self.ports[0] if self.ports else 0
 
     def _prepare(self, port: int) -> None:
         """Have ready what it needs to start on a port, files or other processes.
@@ -177,23 +185,41 @@ class PeerProcess(BrokerProcess):
     def start(self) -> None:
         """Start it, and wait until it accepts. Raises ServerFailed."""
         for _ in range(_ATTEMPTS):
-            self.port = free_port()
-            self._prepare(self.port)
-            self._spawn(self._command(self.port))
-            if self._accepts():
+            self.ports = [free_port() for _ in range(self.listeners)]
+            if self._begin():
                 return
             self.kill()
         raise ServerFailed(f"{self.name} did not start: {self._last_words()}")
 
+    def restart(self) -> int:
+        """Kill it as a crash would, and start it on its data and its ports; its new pid.
+
+        Raises ServerFailed.
+        """
+        self.kill()
+        if not self._begin():
+            self.kill()
+            raise ServerFailed(f"{self.name} did not start again: {self._last_words()}")
+        return self.pid
+
+    def _begin(self) -> bool:
+        """Start it on its ports; whether it accepts in time."""
+        self._prepare(self.port)
+        self._spawn(self._command(self.port))
+        return self._accepts()
+
     def _accepts(self) -> bool:
         begun = time.monotonic()
+        closed = list(self.ports)
         while time.monotonic() - begun < self.start_seconds_max and not self._is_over():
             try:
-                socket.create_connection((self.host, self.port), 1).close()
+                socket.create_connection((self.host, closed[-1]), 1).close()
             except OSError:
                 time.sleep(0.01)
             else:
-                return True
+                closed.pop()
+                if not closed:
+                    return True
         return False
 
 

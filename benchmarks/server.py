@@ -18,19 +18,33 @@ class ServerProcess(BrokerProcess):
     """``with ServerProcess(directory) as server: connect(server.url)``.
 
     ``directory`` gets the data, the log of the daemon and its ready file; it may hold data already.
-    ``prefix`` is what runs it in its own process, such as valgrind with its options.
+    ``prefix`` is what runs it in its own process, such as valgrind with its options. ``listen`` is
+    added to what ``options`` say; with none of both, the configuration decides.
+
+    Attributes:
+        urls: where it listens.
+        start_seconds: from starting the process until it served.
     """
 
     name = "braidmq"
 
     def __init__(
-        self, directory: str, options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
+        self,
+        directory: str,
+        options: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
+        listen: tuple[str, ...] = ("braid://127.0.0.1:0",),
     ) -> None:
         super().__init__(directory)
-        self.url = ""
-        self.start_seconds = 0.0  # from starting the process until it serves
-        self._options = options
+        self.urls: list[str] = []
+        self.start_seconds = 0.0
+        self._options = (*(word for url in listen for word in ("--listen", url)), *options)
         self._prefix = prefix
+
+    @property
+    def url(self) -> str:
+        """The first of its URLs; "" while it was never started."""
+        return self.urls[0] if self.urls else ""
 
     def start(self) -> None:
         """Start it, and wait until it serves. Raises ServerFailed."""
@@ -42,7 +56,7 @@ class ServerProcess(BrokerProcess):
                 *self._prefix,
                 *(sys.executable, "-c", "from braidmq.protocols.cli import main; main()"),
                 *("serve", "--data", os.path.join(self.directory, "data")),
-                *("--listen", "braid://127.0.0.1:0", "--ready-file", str(ready), *self._options),
+                *("--ready-file", str(ready), *self._options),
             ]
         )
         while not ready.exists():
@@ -53,4 +67,4 @@ class ServerProcess(BrokerProcess):
                 raise ServerFailed(f"{self.name} was not ready in time")
             time.sleep(0.005)
         self.start_seconds = time.monotonic() - begun
-        self.url = json.loads(ready.read_text())["urls"][0]
+        self.urls = json.loads(ready.read_text())["urls"]

@@ -5,7 +5,6 @@ virtual machine that compiles what runs often would otherwise be measured before
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -70,8 +69,7 @@ def _start(stack: contextlib.ExitStack, name: str, directory: Path, core: int) -
 
 
 def _ours(server: ServerProcess) -> Running:
-    urls = json.loads(Path(server.directory, "ready.json").read_text())["urls"]
-    for url in map(urlsplit, urls):
+    for url in map(urlsplit, server.urls):
         if url.scheme == "stomp" and url.hostname and url.port:
             return Running(url.hostname, url.port, server.pid)
     raise ServerFailed("the broker has no STOMP listener")

@@ -27,10 +27,10 @@ class Program(PeerProcess):
     def __init__(self, directory: str, code: str) -> None:
         super().__init__(directory)
         self._code = code
-        self.ports: list[int] = []
+        self.tried: list[int] = []
 
     def _command(self, port: int) -> Sequence[str]:
-        self.ports.append(port)
+        self.tried.append(port)
         return sys.executable, "-c", self._code, str(port)
 
 
@@ -55,14 +55,45 @@ def test_a_port_that_somebody_took_meanwhile_is_not_the_end(tmp_path, monkeypatc
         ports = [taken.getsockname()[1]]
         monkeypatch.setattr(peer, "free_port", lambda: ports.pop() if ports else free_port())
         with Program(str(tmp_path), SERVES + "[s.accept() for _ in iter(int, 1)]") as program:
-            assert program.ports[0] == taken.getsockname()[1] != program.port
+            assert program.tried[0] == taken.getsockname()[1] != program.port
+
+
+def test_it_is_killed_and_started_again_where_it_was(tmp_path):
+    with Program(str(tmp_path), SERVES + "[s.accept() for _ in iter(int, 1)]") as program:
+        before, port = program.pid, program.port
+        after = program.restart()
+        assert after == program.pid != before and program.port == port
+        assert_gone(before)
+        socket.create_connection((program.host, port), 10).close()
+        program._code = "raise SystemExit('broken')"
+        with pytest.raises(ServerFailed, match=r"did not start again: .*broken"):
+            program.restart()
+    assert program.pid == 0
+
+
+def test_one_with_two_ports_serves_when_both_are_open(tmp_path):
+    code = SERVES + "[s.accept() for _ in iter(int, 1)]"
+
+    class Pair(Program):
+        listeners = 2
+        start_seconds_max = 0.2
+
+        def _command(self, port: int) -> Sequence[str]:
+            return sys.executable, "-c", self._code, *map(str, self.ports)
+
+    with pytest.raises(ServerFailed, match="did not start"):
+        Pair(str(tmp_path), code).start()
+    Pair.start_seconds_max = 20.0
+    both = SERVES + SERVES.replace("s =", "t =").replace("argv[1]", "argv[2]")
+    with Pair(str(tmp_path), both + "[s.accept() for _ in iter(int, 1)]") as pair:
+        assert len(set(pair.ports)) == 2
 
 
 def test_one_that_does_not_start_says_why(tmp_path):
     program = Program(str(tmp_path), "raise SystemExit('nonsense')")
     with pytest.raises(ServerFailed, match=r"program did not start: .*nonsense"):
         program.start()
-    assert program.pid == 0 and len(program.ports) == 3
+    assert program.pid == 0 and len(program.tried) == 3
 
 
 def test_one_that_does_not_end_is_killed(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """Systems are started by their names, and who cannot take part says why."""
 
-import json
-
 import pytest
 
 from braidmq.benchmarks import stomp_activemq, stomp_brokers, stomp_rabbitmq
@@ -33,6 +31,7 @@ def test_ours_is_started_and_ended(tmp_path):
 
 
 def test_ours_without_a_listener_is_told(tmp_path):
-    (tmp_path / "ready.json").write_text(json.dumps({"urls": ["braid://127.0.0.1:7450"]}))
+    server = ServerProcess(str(tmp_path))
+    server.urls = ["braid://127.0.0.1:7450"]
     with pytest.raises(ServerFailed, match="no STOMP listener"):
-        stomp_brokers._ours(ServerProcess(str(tmp_path)))
+        stomp_brokers._ours(server)
