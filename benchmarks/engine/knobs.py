@@ -102,7 +102,7 @@ HELP: Final[dict[str, str]] = {
     "seconds": "that are measured; a ramp brings its own",
     "warmup_seconds": "before that, at the same rate, not measured",
     "patience_seconds": "without any progress, after which what is missing counts as lost",
-    "messages": "end after so many; 0: when the time is over",
+    "messages": "end after so many, without a warm-up; 0: when the time is over",
     "backlog": "messages that wait before anything is measured",
     "size": "bytes of a body: 200, uniform:100-2k, zipf:1.2:100-100k, file:PATH (a size a line)",
     "batch": "messages in a request, where the protocol has batches",

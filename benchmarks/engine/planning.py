@@ -75,11 +75,17 @@ class _Planner:
         self._names = tuple(f"bench.{place.token}.{n}" for n in range(scenario.knobs.destinations))
         knobs = self._knobs
         self._dead_letters = f"bench.{place.token}.dead" if knobs.reject_percent else ""
+        self._sizes = tuple(draw_sizes(knobs.size, knobs.seed))
+        keys = draw_keys(knobs.keys, knobs.key_distribution, knobs.seed)
+        self._keys = tuple(f"key-{key}" for key in keys)
         steps = steps_of(knobs)
         self._seconds = sum(step.seconds for step in steps) or knobs.seconds
         self._steps = tuple(steps)
-        if steps and knobs.warmup_seconds:
-            self._steps = (Step(knobs.warmup_seconds, steps[0].per_second), *steps)
+        # A run that ends with its messages is measured from the first of them on.
+        self._is_open_end = self._shape == "drain" or knobs.messages > 0
+        self._warmup = 0.0 if self._is_open_end else knobs.warmup_seconds
+        if steps and self._warmup:
+            self._steps = (Step(self._warmup, steps[0].per_second), *steps)
 
     def plan(self) -> Plan:
         knobs = self._knobs
@@ -88,15 +94,14 @@ class _Planner:
         if self._shape == "reply":
             return self._replies()
         sets = self._sets()
-        is_drain = self._shape == "drain"
         return Plan(
             declared=(self._declared(),),
             fill=self._fill() if knobs.backlog else (),
             receivers=self._consumers(sets),
             senders=self._producers() if knobs.producers else (),
             sets=tuple(sorted(set(sets)))[: knobs.matching if knobs.wildcards else None],
-            warmup_seconds=0.0 if is_drain else knobs.warmup_seconds,
-            seconds=0.0 if is_drain else self._seconds,
+            warmup_seconds=self._warmup,
+            seconds=0.0 if self._is_open_end else self._seconds,
         )
 
     def _wiring(self, names: Sequence[str], client_id: str) -> Wiring:
@@ -131,29 +136,21 @@ class _Planner:
     def _task(self, role: str, wirings: Sequence[Wiring], first: int) -> Task:
         """The part of a task that all roles have."""
         knobs = self._knobs
-        is_drain = self._shape == "drain"
         return Task(
             role=role,  # type: ignore[arg-type]
             wirings=tuple(wirings),
             arrivals=knobs.arrivals,  # type: ignore[arg-type]
             share_place=first,
-            warmup_seconds=0 if is_drain else knobs.warmup_seconds,
-            seconds=OPEN_END_SECONDS if is_drain else self._seconds,
+            warmup_seconds=self._warmup,
+            seconds=OPEN_END_SECONDS if self._is_open_end else self._seconds,
             patience_seconds=knobs.patience_seconds,
             reconnects=knobs.kill_after_seconds > 0,
             cores=self._place.cores,
             delay_ms=knobs.delay_ms,
             seed=knobs.seed,
-            **self._bodies(),
+            sizes=self._sizes,
+            keys=self._keys,
         )
-
-    def _bodies(self) -> dict[str, tuple[int, ...] | tuple[str, ...]]:
-        knobs = self._knobs
-        keys = draw_keys(knobs.keys, knobs.key_distribution, knobs.seed)
-        return {
-            "sizes": tuple(draw_sizes(knobs.size, knobs.seed)),
-            "keys": tuple(f"key-{key}" for key in keys),
-        }
 
     def _fill(self) -> tuple[Task, ...]:
         """Producers that put the backlog there, as quickly as they can."""
@@ -189,12 +186,11 @@ class _Planner:
                     **self._load(clients),
                     share_clients=knobs.producers,
                     first_number=numbered + first,
-                    seconds=self._seconds,
                 )
             )
         return tuple(tasks)
 
-    def _load(self, clients: int) -> dict[str, int | tuple[Step, ...]]:
+    def _load(self, clients: int) -> dict[str, float | tuple[Step, ...]]:
         """What makes a producer send."""
         knobs = self._knobs
         share = -(-knobs.messages * clients // knobs.producers)
@@ -204,6 +200,7 @@ class _Planner:
             "inflight": knobs.inflight,
             "batch": knobs.batch,
             "messages": share,
+            "seconds": OPEN_END_SECONDS if knobs.messages else self._seconds,
         }
 
     def _sets(self) -> list[int]:
@@ -255,7 +252,7 @@ class _Planner:
                     ack_batch=knobs.ack_batch,
                 )
                 if is_slow:
-                    after = knobs.warmup_seconds + self._seconds / 4
+                    after = self._warmup + self._seconds / 4
                     task = msgspec.structs.replace(
                         task, stop_after_seconds=after, stop_seconds=knobs.stop_seconds
                     )
@@ -305,8 +302,8 @@ class _Planner:
             declared=(self._declared(), self._wiring(names, "declare-replies")),
             receivers=tuple(echoes),
             senders=tuple(requesters),
-            warmup_seconds=knobs.warmup_seconds,
-            seconds=self._seconds,
+            warmup_seconds=self._warmup,
+            seconds=0.0 if self._is_open_end else self._seconds,
         )
 
     def _connections(self) -> Plan:

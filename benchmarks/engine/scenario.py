@@ -31,6 +31,7 @@ __all__ = [
     "SHAPES",
     "Scenario",
     "ScenarioWrong",
+    "is_search",
     "needs",
     "read_scenario",
     "scenario_path",
@@ -120,6 +121,13 @@ def with_settings(scenario: Scenario, settings: Mapping[str, Any]) -> Scenario:
     return changed
 
 
+def is_search(scenario: Scenario) -> bool:
+    """Whether the highest rate is asked for that can be carried."""
+    knobs = scenario.knobs
+    is_rated = scenario.shape in ("publish", "flow", "reply")
+    return is_rated and knobs.rate == MAX and not knobs.closed and not knobs.messages
+
+
 def needs(scenario: Scenario) -> set[str]:
     """The kinds and features that a driver has to have."""
     if scenario.parts:
@@ -190,8 +198,12 @@ def _problems(scenario: Scenario) -> list[str]:
         wrong.append("connections are opened at a rate")
     if scenario.shape == "reply" and knobs.kind == "topic" and knobs.destinations < knobs.consumers:
         wrong.append("each of those who answer needs a topic: destinations is at least consumers")
+    if scenario.shape == "drain" and knobs.producers and knobs.rate == MAX and not knobs.closed:
+        wrong.append("producers that go on need a rate, or a closed loop")
     if (scenario.shape == "mixed") != bool(scenario.parts):
         wrong.append("a mixed scenario needs parts, and no other has any")
+    if any(is_search(part) for part in scenario.parts):
+        wrong.append("a part of a mixed scenario needs a rate, or a closed loop")
     if any(part.shape == "mixed" for part in scenario.parts):
         wrong.append("a part of a mixed scenario is not mixed itself")
     return wrong

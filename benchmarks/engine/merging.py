@@ -1,0 +1,109 @@
+"""What several load processes found, put together into one run.
+
+Counts are added, histograms merged; latencies keep to the second in which a message was due. The
+metric of the series is the one that the scenario is about, whichever processes measured it.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Final
+
+from ..histogram import Histogram
+from ..results.result import Generator, Run, Second
+from .server_use import ServerSample
+from .task import Progress, Report
+
+__all__ = ["add_samples", "live_second", "merge_into"]
+
+_MAIN: Final = ("reply", "connect", "delay", "delivery", "response")  # the first that is there
+
+
+def merge_into(run: Run, senders: Sequence[Report], receivers: Sequence[Report]) -> None:
+    """Add what was counted. Replies count as received by those who asked."""
+    asked = [report for report in senders if report.role == "requesters"]
+    for report in senders:
+        run.published += report.published
+        run.confirmed += report.confirmed
+        run.bytes_in += report.bytes_in
+    for report in asked or receivers:
+        run.received += report.received
+        run.bytes_out += report.bytes_out
+    dumps: dict[str, list[list[int]]] = {}
+    for report in (*senders, *receivers):
+        for metric, dump in report.latency.items():
+            if report.role != "echo" or metric != "delivery" or not asked:
+                dumps.setdefault(metric, []).append(dump)
+    run.latency = {metric: _merged(some).dump() for metric, some in dumps.items()}
+    run.generators = _generators((*senders, *receivers))
+    run.series = _series((*senders, *receivers))
+
+
+def _generators(reports: Iterable[Report]) -> list[Generator]:
+    """What each process was, and what it used."""
+    return [
+        Generator(
+            role=report.role,
+            clients=report.clients,
+            cpu_seconds=report.cpu_seconds,
+            lag_p99_ms=report.lag_p99_ms,
+        )
+        for report in reports
+    ]
+
+
+def _series(reports: Sequence[Report]) -> list[Second]:
+    """Second by second, over all processes."""
+    measured = {report.main for report in reports}
+    main = next((metric for metric in _MAIN if metric in measured), "")
+    asked = any(report.role == "requesters" for report in reports)
+    seconds: dict[int, Second] = {}
+    latencies: dict[int, list[list[int]]] = {}
+    for report in reports:
+        for each in report.series:
+            second = seconds.setdefault(each.second, Second(second=each.second))
+            if report.role != "echo" or not asked:
+                second.published += each.published
+                second.confirmed += each.confirmed
+                second.received += each.received
+            second.errors += each.errors
+            if report.main == main and each.latency:
+                latencies.setdefault(each.second, []).append(each.latency)
+    for number, dumps in latencies.items():
+        histogram, second = _merged(dumps), seconds[number]
+        second.p50_ms = histogram.quantile(0.5) / 1e6
+        second.p99_ms = histogram.quantile(0.99) / 1e6
+        second.max_ms = histogram.largest / 1e6
+    return [seconds[number] for number in sorted(seconds)]
+
+
+def add_samples(run: Run, samples: Sequence[ServerSample]) -> None:
+    """Put what the broker used into the seconds: a sample was taken at the begin of each."""
+    for number, (begin, end) in enumerate(pairwise(samples)):
+        for second in run.series:
+            if second.second == number and end.at_seconds > begin.at_seconds:
+                elapsed = end.at_seconds - begin.at_seconds
+                second.server_cpu = max(0.0, end.cpu_seconds - begin.cpu_seconds) / elapsed
+                second.server_bytes = end.memory_bytes
+
+
+def live_second(said: Iterable[tuple[str, Progress]], server_cpu: float) -> Second:
+    """What roles said last, for whoever watches: the slowest counts where quantiles differ."""
+    second = Second(second=-1_000_000, server_cpu=server_cpu)
+    latest = list(said)
+    receives = any(progress.received for role, progress in latest if role != "echo")
+    for role, progress in latest:
+        second.second = max(second.second, progress.second)
+        second.published += progress.published
+        second.confirmed += progress.confirmed
+        second.received += progress.received if role != "echo" else 0
+        second.errors += progress.errors
+        second.lag_p99_ms = max(second.lag_p99_ms, progress.lag_p99_ms)
+        if progress.received if receives else progress.confirmed:
+            second.p50_ms = max(second.p50_ms, progress.p50_ms)
+            second.p99_ms = max(second.p99_ms, progress.p99_ms)
+            second.max_ms = max(second.max_ms, progress.max_ms)
+    return second
+
+
+def _merged(dumps: Iterable[list[int]]) -> Histogram:
+    return Histogram.merged(Histogram.load(dump) for dump in dumps if dump)

@@ -1,0 +1,84 @@
+"""Whether a run is to be believed, and whether the broker kept its promise.
+
+Invalid is what says more about the load, or about the machine, than about the broker: the reasons
+are written into the result, and the figures stay. A problem is a promise that was broken, or
+something that went wrong; then the exit status is 1.
+"""
+
+from typing import Final
+
+import msgspec
+
+from ..integrity import Integrity
+from ..results.result import Run
+from .task import Report
+
+__all__ = ["BUSY", "LATE_MS", "ROBBED", "Cores", "broken", "judge"]
+
+LATE_MS: Final = 1.0  # p99 of how late the load may be for its own schedule
+BUSY: Final = 0.9  # of a core
+ROBBED: Final = 0.05  # of the broker's core, taken by others
+WAITING: Final = (
+    0.8  # of a core: with less on both sides of a closed loop, they wait for each other
+)
+_PROBLEMS_MAX: Final = 20
+_LATE_MESSAGES_MIN: Final = 100  # a quantile of fewer says nothing
+
+
+class Cores(msgspec.Struct, kw_only=True):
+    """Who was kept where, and how busy the broker's core was."""
+
+    is_pinned: bool = False
+    broker_core_seconds: float = 0.0  # that it ran anybody
+    is_known: bool = False  # whether the broker's CPU could be read
+
+
+def broken(integrity: Integrity, expect: str) -> list[str]:
+    """What breaks a promise: at-most-once, at-least-once, exactly-once or fifo."""
+    forbidden = ["corrupt"]
+    if expect != "at-most-once":
+        forbidden.append("lost")
+    if expect != "at-least-once":
+        forbidden.append("duplicate")
+    if expect == "fifo":
+        forbidden.append("reordered")
+    return [
+        f"{getattr(integrity, name):,} {name} of {integrity.sent:,}"
+        for name in forbidden
+        if getattr(integrity, name)
+    ]
+
+
+def judge(run: Run, reports: list[Report], expect: str, cores: Cores) -> None:
+    """Write down what is wrong with a run."""
+    for report in reports:
+        run.problems += report.problems
+        if report.refused:
+            run.problems.append(f"{report.refused:,} messages were refused")
+        if report.early:
+            run.problems.append(f"{report.early:,} delayed messages came before they were due")
+    run.problems += broken(run.integrity, expect)
+    run.problems = list(dict.fromkeys(run.problems))[:_PROBLEMS_MAX]
+    run.invalid += _doubts(run, cores)
+
+
+def _doubts(run: Run, cores: Cores) -> list[str]:
+    """Why the figures may not be the broker's."""
+    doubts = []
+    if run.loop != "closed":
+        late = max((each.lag_p99_ms for each in run.generators), default=0.0)
+        if late > LATE_MS:
+            doubts.append(f"the load was {late:.2f} ms late for its schedule (p99)")
+    if run.seconds <= 0 or not cores.is_known:
+        return doubts
+    server = run.server.cpu_seconds / run.seconds
+    loads = [each.cpu_seconds / run.seconds for each in run.generators]
+    load = sum(loads) if cores.is_pinned else max(loads, default=0.0)
+    if load > BUSY and load > server:
+        doubts.append(f"the load used {load:.0%} of a core, the broker {server:.0%}")
+    others = cores.broker_core_seconds / run.seconds - server
+    if cores.is_pinned and others > ROBBED:
+        doubts.append(f"others used {others:.0%} of the core of the broker")
+    if run.loop == "closed" and max(load, server + max(0.0, others)) < WAITING:
+        doubts.append("nobody was busy: a larger window, or more clients, would get more")
+    return doubts

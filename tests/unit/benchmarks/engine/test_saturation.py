@@ -1,0 +1,66 @@
+"""The highest rate that is carried is found, whatever it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from braidmq.benchmarks.engine.rates import RATE_MAX, Objective
+from braidmq.benchmarks.engine.saturation import FIRST_RATE, Search, why_not_carried
+from braidmq.benchmarks.histogram import Histogram
+from braidmq.benchmarks.results.result import Run
+
+
+def found(limit):
+    search = Search()
+    while rate := search.next_rate():
+        search.note(rate, rate <= limit)
+        assert search.tried < 60
+    return search
+
+
+@given(st.floats(5, RATE_MAX))
+def test_the_search_comes_near_whatever_is_carried(limit):
+    search = found(limit)
+    assert search.carried <= limit
+    assert search.carried >= limit / 1.1 or search.carried == RATE_MAX
+
+
+def test_a_broker_that_carries_everything_or_nothing_ends_the_search():
+    assert found(float("inf")).carried == RATE_MAX
+    assert found(0).carried == 0
+
+
+def test_it_begins_modestly():
+    assert Search().next_rate() == FIRST_RATE
+
+
+def run_of(latency_ms=1.0, confirmed=1000, **changes):
+    histogram = Histogram()
+    histogram.record(int(latency_ms * 1e6), 100)
+    return Run(
+        **{"scenario": "pub", "system": "braidmq", "scheme": "braid", "repeat": 0, "knobs": {}},
+        loop="open",
+        seconds=1.0,
+        confirmed=confirmed,
+        latency={"response": histogram.dump()},
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (run_of(), ""),
+        (run_of(latency_ms=11), "response p99 was 11.0 ms, more than 10 ms"),
+        (run_of(confirmed=900), "only 900 of 1,000"),
+        (run_of(problems=["1 lost of 5"]), "1 lost of 5"),
+        (run_of(invalid=["the load was late"]), "the load was late"),
+    ],
+)
+def test_why_a_rate_is_too_high(run, words):
+    why = why_not_carried(run, 1000, Objective(0.99, 10))
+    assert why.startswith(words) and bool(why) == bool(words)
+
+
+def test_any_objective_is_named_as_it_was_given():
+    assert "response p99.9 was" in why_not_carried(run_of(5), 1000, Objective(0.999, 1))
