@@ -401,7 +401,7 @@ class _Unlimited(Principal):
         super().__init__(name, client_id, EXPIRES_NEVER_MS, _Rights(None))
 
     def check(self, action: str, name: str) -> None:
-        if not self.allows(action, name):
+        if not (self._active and action in ACTIONS) and not self.allows(action, name):
             raise PermissionDenied(self._refusal(action, name))
 
     def allows(self, action: str, name: str) -> bool:

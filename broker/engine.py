@@ -392,7 +392,8 @@ class Engine(Registry):
         self.when_kept(Durability.SYNC, _nobody, None)
 
     def _kept(self, waiter: object, error: StorageError | None) -> None:
-        callback, argument = cast("tuple[Kept, object]", waiter)
+        assert isinstance(waiter, tuple)
+        callback, argument = waiter
         callback(argument, self.fail(error) if error is not None else None)
 
     # Moving messages --------------------------------------------------------------------------

@@ -288,15 +288,16 @@ class Acceptor:
         woken = self._woken
         self._woken = []
         for connection in woken:
-            self._guard(connection, connection.look)
+            try:
+                connection.look()
+            except Exception as error:
+                self._has_failed(connection, error)
 
-    def _guard(self, connection: Connection, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except Exception as error:  # a bug of ours; the others must not suffer for it
-            what = {"message": f"connection of {connection.peer}", "exception": error}
-            self.loop.call_exception_handler(what)
-            connection.abort()
+    def _has_failed(self, connection: Connection, error: Exception) -> None:
+        """A bug of ours: the other connections must not suffer for it."""
+        what = {"message": f"connection of {connection.peer}", "exception": error}
+        self.loop.call_exception_handler(what)
+        connection.abort()
 
     def set_deadline(self, connection: Connection, at_ms: int | None) -> None:
         """Call its ``tick`` at that time, and not at one set before."""
@@ -324,7 +325,10 @@ class Acceptor:
         self._timer = None
         for connection in self._deadlines.due(self.now_ms()):
             connection.bucket = -1
-            self._guard(connection, connection.tick)
+            try:
+                connection.tick()
+            except Exception as error:
+                self._has_failed(connection, error)
         self._arm()
 
     def authenticate(

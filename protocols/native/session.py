@@ -177,9 +177,10 @@ class NativeSession(
             except Malformed as malformed:
                 self._fail(malformed.error)
                 break
-            left -= _COSTS.get(type(request), 0)
+            handle, cost = _HANDLERS[type(request)]
+            left -= cost
             try:
-                _HANDLERS[type(request)](self, request, now_ms)
+                handle(self, request, now_ms)
             except BraidError as error:
                 self._error(request.request, error)
         stopped = left <= 0 or self._pause.until_ms > 0
@@ -439,16 +440,19 @@ class NativeSession(
 
 
 _NAMES = {number: name.lower() for name, number in op.OPERATIONS.items()}
-# What looks at every queue or session ends the turn.
-_COSTS = dict.fromkeys(
+_LOOKS_AT_ALL = frozenset(
     (
         *(op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue, op.ListSessions, ListStreams),
         *(schedule_op.ListSchedules, schedule_op.ScheduleInfoRequest),
         *(schedule_op.Unschedule, schedule_op.UnscheduleBetween),
-    ),
-    FRAMES_PER_TURN_MAX,
+    )
 )
-_HANDLERS: dict[type, Callable[[NativeSession, Any, int], None]] = {
-    kind: getattr(NativeSession, f"on_{_NAMES[kind.__struct_config__.tag]}")
+# What handles a request, and what it takes of a turn beside its frame: what looks at every queue
+# or session ends the turn.
+_HANDLERS: dict[type, tuple[Callable[[NativeSession, Any, int], None], int]] = {
+    kind: (
+        getattr(NativeSession, f"on_{_NAMES[kind.__struct_config__.tag]}"),
+        FRAMES_PER_TURN_MAX if kind in _LOOKS_AT_ALL else 0,
+    )
     for kind in get_args(op.Request)
 }

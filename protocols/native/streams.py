@@ -16,7 +16,7 @@ from ...broker.streams import Appending
 from ...storage.log import Durability
 from . import operations as op
 from . import stream_operations as stream_op
-from .frames import append_appended, append_frame
+from .frames import append_appended, append_frame, append_large_frame
 
 if TYPE_CHECKING:
     from ...broker.access import Principal
@@ -150,7 +150,7 @@ class StreamRequests:
         self._host.wake()
 
     def _append_chunk(self, request: int, last: bool, shard: int, chunk: Chunk) -> None:
-        append_frame(
+        append_large_frame(
             self._out, stream_op.ChunkReply(request, last, shard, stream_op.wire_chunk(chunk))
         )
 
@@ -181,7 +181,7 @@ class StreamRequests:
         assert isinstance(membership, _Membership)
         chunk = None if event.chunk is None else stream_op.wire_chunk(event.chunk)
         told = stream_op.WireGroupEvent(event.kind, event.shard, event.epoch, event.number, chunk)
-        append_frame(self._out, stream_op.GroupEventReply(membership.request, told))
+        append_large_frame(self._out, stream_op.GroupEventReply(membership.request, told))
         self._host.wake()
 
     def group_ended(self, member: "Member", error: BraidError) -> None:

@@ -56,6 +56,15 @@ def test_a_stream_is_cut_into_the_same_frames_however_it_arrives():
         assert len(buffer) == 0
 
 
+@pytest.mark.parametrize("size", [0, 10, 100_000])
+def test_a_large_frame_is_a_frame(size):
+    message = (69, 1, [bytes(size)] * 3)
+    small, large = bytearray(b"before"), bytearray(b"before")
+    frames.append_frame(small, message)
+    frames.append_large_frame(large, message)
+    assert small == large == b"before" + framed(msgpack.packb(message))
+
+
 def test_more_may_come_while_somebody_still_looks_at_a_frame():
     """An error in a reference cycle does, until the collector comes."""
     buffer = frames.FrameBuffer(100)
