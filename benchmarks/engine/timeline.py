@@ -16,7 +16,7 @@ from typing import Final
 from ..histogram import Histogram
 from .task import SecondReport
 
-__all__ = ["Counts", "Timeline"]
+__all__ = ["Counts", "Timeline", "Window"]
 
 _SECOND_NS: Final = 1_000_000_000
 _OPEN_MAX: Final = 8  # histograms that are not in their short form
@@ -40,6 +40,7 @@ class Timeline:
     Attributes:
         current: the counts of this second; :meth:`turn` changes it.
         second: this second.
+        turns_ns: when the next one begins.
     """
 
     def __init__(self, begin_ns: int, seconds: float) -> None:
@@ -54,7 +55,7 @@ class Timeline:
         self._histogram = Histogram()
         self.second = 0
         self.current = Counts()
-        self._turns_ns = -(2**63)  # when the next second begins
+        self.turns_ns = begin_ns
 
     def _bounds(self, when_ns: int) -> tuple[int, int, int]:
         """A second: its number, from when to when it is."""
@@ -66,13 +67,10 @@ class Timeline:
         low = self._begin_ns + second * _SECOND_NS
         return second, low, min(low + _SECOND_NS, self._end_ns)
 
-    def turn(self, now_ns: int) -> bool:
-        """Have ``current`` be the second of now; whether another one has begun."""
-        if now_ns < self._turns_ns:
-            return False
-        self.second, _, self._turns_ns = self._bounds(now_ns)
+    def turn(self, now_ns: int) -> None:
+        """Have ``current`` be the second of now."""
+        self.second, _, self.turns_ns = self._bounds(now_ns)
         self.current = self._counts.setdefault(self.second, Counts())
-        return True
 
     def is_measured(self, when_ns: int) -> bool:
         """Whether that is within the window."""
@@ -107,6 +105,10 @@ class Timeline:
             parts.append(self._open[second])
         return Histogram.merged(parts)
 
+    def _seconds(self) -> list[int]:
+        """Those in which something happened or was due."""
+        return sorted({*self._counts, *self._open, *self._sealed})
+
     def counts_of(self, second: int) -> Counts:
         """What happened in a second."""
         return self._counts.get(second, Counts())
@@ -115,7 +117,9 @@ class Timeline:
         """All that happened within the window, and the latencies of what was due in it."""
         total = Counts()
         latencies = Histogram()
-        for second in range(self._last + 1):
+        for second in self._seconds():
+            if not 0 <= second <= self._last:
+                continue
             counts = self.counts_of(second)
             total.published += counts.published
             total.confirmed += counts.confirmed
@@ -127,7 +131,7 @@ class Timeline:
     def series(self) -> list[SecondReport]:
         """All seconds in which something happened or was due, in order."""
         report = []
-        for second in sorted({*self._counts, *self._open, *self._sealed}):
+        for second in self._seconds():
             counts = self.counts_of(second)
             latencies = self.latency_of(second)
             report.append(
@@ -141,3 +145,17 @@ class Timeline:
                 )
             )
         return report
+
+
+class Window:
+    """Latencies of what was due within the window, all in one."""
+
+    def __init__(self, begin_ns: int, seconds: float) -> None:
+        self._begin_ns = begin_ns
+        self._end_ns = begin_ns + int(seconds * 1e9)
+        self.histogram = Histogram()
+
+    def record(self, due_ns: int, now_ns: int, times: int = 1) -> None:
+        """Something that was due then is done now."""
+        if self._begin_ns <= due_ns < self._end_ns:
+            self.histogram.record(now_ns - due_ns, times)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braidmq.benchmarks.engine.timeline import Timeline
+from braidmq.benchmarks.engine.timeline import Timeline, Window
 from braidmq.benchmarks.histogram import Histogram
 
 SECOND = 1_000_000_000
@@ -22,15 +22,14 @@ def test_latency_belongs_to_the_second_in_which_it_was_due() -> None:
 
 def test_counts_belong_to_the_second_in_which_they_were_made() -> None:
     timeline = Timeline(BEGIN, 2)
-    assert timeline.turn(BEGIN - SECOND // 2)
+    timeline.turn(BEGIN - SECOND // 2)
     timeline.current.published += 1
-    assert timeline.second == -1
-    assert timeline.turn(BEGIN)
-    assert not timeline.turn(BEGIN + SECOND - 1)
+    assert (timeline.second, timeline.turns_ns) == (-1, BEGIN)
+    timeline.turn(BEGIN)
     timeline.current.published += 2
-    assert timeline.turn(BEGIN + SECOND)
+    timeline.turn(BEGIN + SECOND)
     timeline.current.published += 4
-    assert timeline.turn(BEGIN + 2 * SECOND)
+    timeline.turn(BEGIN + 2 * SECOND)
     timeline.current.published += 8
     assert timeline.window()[0].published == 6
     assert [(each.second, each.published) for each in timeline.series()] == [
@@ -47,7 +46,7 @@ def test_window_ends_in_the_middle_of_a_second() -> None:
     timeline.turn(end - 1)
     assert timeline.second == 1
     timeline.current.received += 1
-    assert timeline.turn(end)
+    timeline.turn(end)
     assert timeline.second == 2
     timeline.current.received += 1
     timeline.record(end - 1, end)
@@ -96,3 +95,10 @@ def test_batch_counts_all_its_messages(times: int) -> None:
     timeline = Timeline(BEGIN, 1)
     timeline.record(BEGIN, BEGIN + 3, times)
     assert len(timeline.window()[1]) == times
+
+
+def test_window_has_only_what_was_due_within_it() -> None:
+    window = Window(BEGIN, 0.5)
+    for due in (BEGIN - 1, BEGIN, BEGIN + SECOND // 2 - 1, BEGIN + SECOND // 2):
+        window.record(due, due + 3, 2)
+    assert len(window.histogram) == 4

@@ -1,0 +1,282 @@
+"""A producer: sends what is due, or as answers come, and keeps account of what became of it.
+
+Rules:
+
+1. Open loop: what is due while too many messages wait for their confirmations is held back, and
+   sent as these come; its latency counts from when it was due all the same.
+2. Closed loop: as many messages are under way as the window holds; due is when they are sent.
+3. What was sent and never answered (the run ended, the connection broke), and what was refused, is
+   *unsure*: it may have been taken or not.
+4. Where the protocol does not confirm, written is the most that is known, and counts as that.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+from zlib import crc32
+
+from ..drivers.driver import Driver, Producer, Refused, Wiring
+from ..integrity import HEAD, STAMP_BYTES
+from .loop import Link, Loop
+from .tally import Tally
+from .task import AccountReport, Task, turn
+
+__all__ = ["Producing", "Quota", "ranges"]
+
+_PAUSE_NS_FIRST: Final = 20_000_000  # before a connection is made again; then twice as long, ...
+_PAUSE_NS_MAX: Final = 500_000_000
+_CONFIRMED_BY: Final = "the broker confirmed a message that was not sent"
+
+_head = HEAD.pack
+
+
+class Quota:
+    """What all producers of a process may still send together.
+
+    Attributes:
+        left: messages.
+        is_over: nobody sends any more.
+    """
+
+    def __init__(self, messages: int) -> None:
+        self.left = messages or 1 << 62
+        self.is_over = False
+
+    def take(self, count: int) -> int:
+        """How many of these may be sent."""
+        count = min(count, self.left)
+        self.left -= count
+        if not self.left:
+            self.is_over = True
+        return count
+
+
+class Producing:
+    """One of them; ``number`` is in its stamps, ``contents`` what may stand behind them."""
+
+    def __init__(
+        self,
+        task: Task,
+        place: int,
+        driver: Driver,
+        loop: Loop,
+        quota: Quota,
+        contents: bytes,
+    ) -> None:
+        self.number = task.first_number + place
+        self._task = task
+        self._wiring: Wiring = task.wirings[place]
+        self._driver = driver
+        self._loop = loop
+        self._quota = quota
+        self._contents = contents
+        self._bodies: dict[int, tuple[bytes, int]] = {}  # by length: behind the stamp, its CRC
+        self._limit = task.window or task.inflight
+        self._is_closed_loop = bool(task.window)
+        self._tally: Tally
+        self._moments: dict[int, tuple[int, int]] = {}  # unanswered: when due, when sent
+        self._held: deque[int] = deque()  # when those were due
+        self._base = 0  # the sequence of the client's message 0
+        self._requests = 0
+        self._sent = 0
+        self._confirmed = 0
+        self._unsure: list[int] = []
+        self._pause_ns = _PAUSE_NS_FIRST
+        self._end: Callable[[], None] = lambda: None
+        self._client: Producer = driver.producer(self._wiring)
+        self._link: Link | None = Link(loop, self._client, self)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is connected, or will be again."""
+        return self._link is not None or self._task.reconnects
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is waited for."""
+        return not self._moments and not self._held
+
+    def begin(self, tally: Tally, end: Callable[[], None]) -> None:
+        """From now on messages may be due; ``end`` is called when the connection is gone."""
+        self._tally = tally
+        self._end = end
+        tally.clients += self._link is not None
+        tally.connected += 1
+
+    def due(self, due_ns: int, now_ns: int) -> None:
+        """Open loop: a request is due."""
+        if self._held or self._link is None or self._room() < self._task.batch:
+            self._held.append(due_ns)
+        else:
+            self._send(due_ns, now_ns)
+
+    def fill(self, now_ns: int) -> None:
+        """Closed loop: send until the window is full."""
+        batch = min(self._task.batch, self._limit)
+        while not self._quota.is_over and self._link is not None and self._room() >= batch:
+            self._send(now_ns, now_ns)
+
+    def _room(self) -> int:
+        return max(self._limit, self._task.batch) - len(self._moments)
+
+    def _send(self, due_ns: int, now_ns: int) -> None:
+        task, first = self._task, self._sent
+        batch = min(task.batch, self._limit) if self._is_closed_loop else task.batch
+        count = self._quota.take(batch)
+        if not count or self._link is None:
+            return
+        body = self._body
+        if count == 1:
+            bodies = [body(first, due_ns)]
+            self._moments[first - self._base] = due_ns, now_ns
+        else:
+            bodies = [body(sequence, due_ns) for sequence in range(first, first + count)]
+            numbers = range(first - self._base, first - self._base + count)
+            self._moments.update(dict.fromkeys(numbers, (due_ns, now_ns)))
+        keys: list[str] = []
+        if task.keys:
+            length = len(task.keys)
+            keys = [task.keys[turn(self.number, first + n, length)] for n in range(count)]
+        to = self._requests % len(self._wiring.names)
+        self._client.publish(bodies, to, keys, task.delay_ms)
+        self._requests += 1
+        self._sent = first + count
+        self._tally.sent += count
+        self._tally.timeline.current.published += count
+        self._link.touch()
+
+    def _body(self, sequence: int, due_ns: int) -> bytes:
+        """A message, with its stamp."""
+        sizes = self._task.sizes
+        size = sizes[turn(self.number, sequence, len(sizes))] if len(sizes) > 1 else sizes[0]
+        body = self._bodies.get(size)
+        if body is None:
+            behind = self._contents[: size - STAMP_BYTES]
+            body = self._bodies[size] = behind, crc32(behind)
+        head = _head(self.number, sequence, due_ns)
+        return head + crc32(head, body[1]).to_bytes(4, "big") + body[0]
+
+    def served(self, now_ns: int) -> None:
+        """Take confirmations, and go on."""
+        client = self._client
+        if client.confirmed:
+            self._confirm(client.confirmed, now_ns)
+            client.confirmed.clear()
+        if client.refused:
+            for number in client.refused:
+                moment = self._moments.pop(number, None)
+                if moment is not None:
+                    self._unsure.append(self._base + number)
+            self._tally.refused += len(client.refused)
+            self._tally.problem("the broker refused messages")
+            client.refused.clear()
+        self._go_on(now_ns)
+
+    def written(self, now_ns: int) -> None:
+        """All is written."""
+        if not self._client.confirms and self._moments:
+            self._confirm(list(self._moments), now_ns)
+            self._go_on(now_ns)
+
+    def _go_on(self, now_ns: int) -> None:
+        while self._held and self._link is not None and self._room() >= self._task.batch:
+            self._send(self._held.popleft(), now_ns)
+        if self._is_closed_loop:
+            self.fill(now_ns)
+
+    def _confirm(self, numbers: list[int], now_ns: int) -> None:
+        pop = self._moments.pop
+        last: tuple[int, int] | None = None
+        times = 0
+        for number in numbers:
+            moment = pop(number, None)
+            if moment is last and times:
+                times += 1
+                continue
+            if last is not None:
+                self._answered(last, now_ns, times)
+            elif times:
+                self._tally.problem(_CONFIRMED_BY)
+            last, times = moment, 1
+        if last is not None:
+            self._answered(last, now_ns, times)
+        elif times:
+            self._tally.problem(_CONFIRMED_BY)
+        tally = self._tally
+        self._confirmed += len(numbers)
+        tally.confirmed += len(numbers)
+        tally.timeline.current.confirmed += len(numbers)
+        tally.progressed(now_ns)
+        if tally.begin_ns <= now_ns < tally.end_ns:
+            tally.bytes_in += self._bytes_of(numbers)
+
+    def _answered(self, moment: tuple[int, int], now_ns: int, times: int) -> None:
+        self._tally.response.record(moment[0], now_ns, times)
+        self._tally.service.record(moment[1], now_ns, times)
+
+    def _bytes_of(self, numbers: list[int]) -> int:
+        sizes = self._task.sizes
+        if len(sizes) == 1:
+            return sizes[0] * len(numbers)
+        base, length = self._base, len(sizes)
+        return sum(sizes[turn(self.number, base + number, length)] for number in numbers)
+
+    def broken(self, words: str, now_ns: int) -> None:
+        """What is unanswered stays so; perhaps connect again."""
+        self._link = None
+        self._tally.clients -= 1
+        self._give_up(now_ns)
+        if self._task.reconnects:
+            self._loop.at(now_ns + self._pause_ns, self._connect_again)
+            return
+        self._tally.problem(f"a producer was disconnected: {words}")
+        self._end()
+
+    def _connect_again(self, now_ns: int) -> None:
+        if self._quota.is_over and not self._held:
+            return
+        try:
+            self._client = self._driver.producer(self._wiring)
+        except (OSError, Refused):
+            self._pause_ns = min(self._pause_ns * 2, _PAUSE_NS_MAX)
+            self._loop.at(time.monotonic_ns() + self._pause_ns, self._connect_again)
+            return
+        self._pause_ns = _PAUSE_NS_FIRST
+        self._link = Link(self._loop, self._client, self)
+        self._base = self._sent
+        self._tally.clients += 1
+        self._tally.reconnects += 1
+        self._go_on(time.monotonic_ns())
+
+    def _give_up(self, now_ns: int) -> None:
+        """What is unanswered took at least until now."""
+        for number, (due_ns, _) in self._moments.items():
+            self._unsure.append(self._base + number)
+            self._tally.response.record(due_ns, now_ns)
+        self._moments.clear()
+
+    def finish(self, now_ns: int) -> AccountReport:
+        """Hang up; what became of everything."""
+        self._give_up(now_ns)
+        for due_ns in self._held:
+            self._tally.response.record(due_ns, now_ns, self._task.batch)
+        if self._link is not None:
+            self._link.close()
+        return AccountReport(
+            producer=self.number,
+            sent=self._sent,
+            confirmed=self._confirmed,
+            unsure=ranges(self._unsure),
+        )
+
+
+def ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Numbers as ranges from, to (inclusive)."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found

@@ -1,0 +1,143 @@
+"""Request and reply: who asks, and who answers with the same body.
+
+Whoever answers acknowledges a request when its reply is confirmed: a request is never lost between
+the two. The stamp of a body tells whose request it is, and so where the reply goes.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..drivers.driver import Consumer, Driver, Producer
+from ..integrity import STAMP, STAMP_BYTES
+from .loop import Link, Loop
+from .tally import Tally
+from .task import Task
+from .tracking import Tracker
+
+__all__ = ["Echo"]
+
+_number_of = STAMP.unpack_from
+
+
+class _Answers:
+    """The connection that replies go out on, as the loop sees it."""
+
+    def __init__(self, echo: "Echo") -> None:
+        self._echo = echo
+
+    def served(self, now_ns: int) -> None:
+        """Replies were confirmed."""
+        self._echo.confirmed()
+
+    def written(self, now_ns: int) -> None:
+        """Replies went out."""
+        self._echo.written_out()
+
+    def broken(self, words: str, now_ns: int) -> None:
+        """No reply goes out any more."""
+        self._echo.broken(words, now_ns)
+
+
+class Echo:
+    """Answers requests: a consumer and a producer, each a connection."""
+
+    def __init__(self, task: Task, place: int, share: int, driver: Driver, loop: Loop) -> None:
+        self._wiring = task.wirings[place]
+        self._share = share
+        self._names = len(task.replies[place].names)
+        self._tally: Tally
+        self._tracker: Tracker
+        self._end: Callable[[], None] = lambda: None
+        self._receipts: dict[int, Any] = {}  # of requests, by the numbers of their replies
+        self._replies = 0
+        self._is_over = False
+        self._producer: Producer = driver.producer(task.replies[place])
+        try:
+            self._consumer: Consumer = driver.consumer(self._wiring)
+        except BaseException:
+            self._producer.close()
+            raise
+        self._out = Link(loop, self._producer, _Answers(self))
+        self._in = Link(loop, self._consumer, self)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether both connections are there."""
+        return not self._is_over
+
+    def begin(self, tally: Tally, end: Callable[[], None]) -> None:
+        """Count from now on; ``end`` is called when a connection is gone."""
+        self._tally = tally
+        self._end = end
+        self._tracker = Tracker(tally.sightings_of(self._share))
+        tally.trackers.append(self._tracker)
+        tally.clients += 1
+        tally.connected += 2
+        self.served(time.monotonic_ns())
+
+    def served(self, now_ns: int) -> None:
+        """Answer what came."""
+        bodies, receipts = self._consumer.bodies, self._consumer.receipts
+        if not bodies:
+            return
+        tally = self._tally
+        for due_ns in self._tracker.take(bodies):
+            tally.timeline.record(due_ns, now_ns)
+        for body, receipt in zip(bodies, receipts, strict=True):
+            to = _number_of(body)[0] if len(body) >= STAMP_BYTES else 0
+            if to >= self._names:
+                tally.problem("a request came from somebody who is not there")
+                continue
+            self._producer.publish([body], to)
+            self._receipts[self._replies] = receipt
+            self._replies += 1
+        tally.timeline.current.received += len(bodies)
+        tally.timeline.current.published += len(bodies)
+        tally.sent += len(bodies)
+        tally.progressed(now_ns)
+        bodies.clear()
+        receipts.clear()
+        self._out.touch()
+
+    def confirmed(self) -> None:
+        """Acknowledge what was answered."""
+        producer = self._producer
+        done = [*producer.confirmed, *producer.refused]
+        if producer.refused:
+            self._tally.refused += len(producer.refused)
+            self._tally.problem("the broker refused replies")
+        producer.confirmed.clear()
+        producer.refused.clear()
+        self._acknowledge(done)
+
+    def written_out(self) -> None:
+        """Where nothing is confirmed, written is the most that is known."""
+        if not self._producer.confirms:
+            self._acknowledge(list(self._receipts))
+
+    def _acknowledge(self, numbers: list[int]) -> None:
+        receipts = [self._receipts.pop(number) for number in numbers]
+        self._tally.confirmed += len(numbers)
+        self._tally.timeline.current.confirmed += len(numbers)
+        if receipts and self._wiring.acknowledges:
+            self._consumer.acknowledge(receipts)
+            self._in.touch()
+
+    def written(self, now_ns: int) -> None:
+        """Nobody waits for acknowledgements."""
+
+    def broken(self, words: str, now_ns: int) -> None:
+        """Both connections end."""
+        if not self._is_over:
+            self._tally.clients -= 1
+            self._tally.problem(f"who answers was disconnected: {words}")
+            self.finish()
+            self._end()
+
+    def finish(self) -> None:
+        """Hang up."""
+        self._is_over = True
+        for link in (self._out, self._in):
+            link.flush()
+            link.close()
