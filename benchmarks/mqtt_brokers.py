@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from . import mosquitto
-from .mosquitto import MosquittoProcess
 from .mqtt_load import pinned
 from .mqtt_plan import Plan
 from .mqtt_relay import RelayProcess
 from .peer import ServerFailed
 from .server import ServerProcess
+from .systems import mosquitto
+from .systems.braidmq import LIFTED
+from .systems.mosquitto import MosquittoProcess
 
 __all__ = ["BROKERS", "OURS", "Broker", "started", "version_of"]
 
@@ -33,22 +34,6 @@ class Broker(Protocol):
     @property
     def pid(self) -> int:
         """The process; 0: unknown."""
-
-
-# As much as mosquitto is allowed here: limits that drop messages would make a broker quick by that.
-_LIFTED: Final = """\
-[limits]
-connections_max = 100000
-live_queue_messages_max = 1000000
-live_queue_bytes_max = 1073741824
-session_messages_max = 100000000
-session_bytes_max = 68719476736
-subscriptions_per_session_max = 1000000
-
-[mqtt]
-receive_maximum = 65535
-in_flight_maximum = 65535
-"""
 
 
 class _Ours:
@@ -74,7 +59,7 @@ def started(name: str, plan: Plan, directory: str, core: int) -> Iterator[Broker
             broker: Broker
             if name == OURS:
                 file = Path(directory, "bench.toml")
-                file.write_text(_LIFTED)
+                file.write_text(LIFTED)
                 options = ("--config", str(file), "--listen", "mqtt://127.0.0.1:0")
                 server = ServerProcess(directory, options)
                 broker = _Ours(stack.enter_context(server))

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from . import stomp_activemq, stomp_rabbitmq
 from .mqtt_load import pinned
 from .peer import PeerProcess, ServerFailed
 from .server import ServerProcess
-from .stomp_activemq import ActiveMQProcess
 from .stomp_plan import OURS
-from .stomp_rabbitmq import RabbitMQProcess
+from .systems import activemq, rabbitmq
+from .systems.activemq import ActiveMQProcess
+from .systems.rabbitmq import RabbitMQProcess
 
 __all__ = ["PEERS", "SYSTEMS", "Running", "missing", "started", "version_of"]
 
@@ -39,15 +39,15 @@ class Running(msgspec.Struct, frozen=True):
 def missing(system: str) -> str:
     """Why a system cannot be started; "" when it can."""
     if system == "activemq":
-        return stomp_activemq.why_not()
-    return stomp_rabbitmq.why_not() if system == "rabbitmq" else ""
+        return activemq.why_not()
+    return rabbitmq.why_not() if system == "rabbitmq" else ""
 
 
 def version_of(system: str) -> str:
     """Which version would be started; "" when none is there."""
     if system == "activemq":
-        return stomp_activemq.version()
-    return stomp_rabbitmq.version() if system == "rabbitmq" else package_version("braidmq")
+        return activemq.version()
+    return rabbitmq.version() if system == "rabbitmq" else package_version("braidmq")
 
 
 @contextlib.contextmanager

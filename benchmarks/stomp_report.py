@@ -18,11 +18,11 @@ from .peer_report import (
     report_text,
     sync_milliseconds,
 )
-from .stomp_activemq import HEAP_MIB
 from .stomp_brokers import SYSTEMS, missing, version_of
 from .stomp_plan import OURS, StompPlan
 from .stomp_scenarios import StompOutcome, StompScenario
 from .summary import Latency, latency, times
+from .systems.activemq import HEAP_MIB
 
 __all__ = ["FORMAT", "StompFigures", "StompReport", "StompRow", "stomp_report", "stomp_row", "text"]
 

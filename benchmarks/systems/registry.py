@@ -2,11 +2,35 @@
 
 from typing import Final
 
+from .activemq import ActiveMQSystem
+from .amqtt import AmqttSystem
+from .braidmq import BraidMQSystem
+from .mosquitto import MosquittoSystem
+from .nats import NatsSystem
+from .rabbitmq import RabbitMQSystem
+from .redis import RedisSystem
 from .system import System
 
 __all__ = ["LACKS", "SYSTEMS"]
 
-SYSTEMS: Final[dict[str, System]] = {}
+_ALL: Final[tuple[System, ...]] = (
+    BraidMQSystem(),
+    ActiveMQSystem(),
+    AmqttSystem(),
+    MosquittoSystem(),
+    NatsSystem(),
+    RabbitMQSystem(),
+    RedisSystem(),
+)
+SYSTEMS: Final[dict[str, System]] = {system.name: system for system in _ALL}
 
 # What a system does not have of the kinds and features of a driver, by system and scheme.
-LACKS: Final[dict[tuple[str, str], frozenset[str]]] = {}
+LACKS: Final[dict[tuple[str, str], frozenset[str]]] = {
+    ("activemq", "mqtt"): frozenset({"delay", "groups", "queue", "tls"}),
+    ("activemq", "stomp"): frozenset({"tls"}),
+    ("amqtt", "mqtt"): frozenset({"delay", "groups", "queue", "tls"}),
+    ("mosquitto", "mqtt"): frozenset({"delay"}),
+    ("mosquitto", "mqtt5"): frozenset({"delay"}),
+    ("rabbitmq", "mqtt"): frozenset({"delay", "groups", "qos2", "queue", "tls"}),
+    ("rabbitmq", "stomp"): frozenset({"delay", "fifo", "keys", "tls"}),
+}

@@ -8,10 +8,10 @@ import pytest
 
 from braidmq.benchmarks import mqtt_scenarios
 from braidmq.benchmarks.histogram import Histogram
-from braidmq.benchmarks.mosquitto import find
 from braidmq.benchmarks.mqtt_load import LoadProcessFailed
 from braidmq.benchmarks.mqtt_plan import Plan, Side, problems_of
 from braidmq.benchmarks.mqtt_scenarios import TABLE, Outcome, Scenario, run_once, run_rounds
+from braidmq.benchmarks.systems.mosquitto import find
 
 SHORT: dict[str, Any] = {"seconds": 0.2, "warmup": 0.05, "patience": 30.0}  # a hang
 

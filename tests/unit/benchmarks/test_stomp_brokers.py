@@ -2,19 +2,20 @@
 
 import pytest
 
-from braidmq.benchmarks import stomp_activemq, stomp_brokers, stomp_rabbitmq
+from braidmq.benchmarks import stomp_brokers
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.server import ServerProcess
 from braidmq.benchmarks.stomp_brokers import PEERS, missing, started, version_of
 from braidmq.benchmarks.stomp_client import connect, disconnect
 from braidmq.benchmarks.stomp_plan import OURS
+from braidmq.benchmarks.systems import activemq, rabbitmq
 
 
 def test_who_is_not_installed_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(stomp_activemq, "_HOME", tmp_path)
-    monkeypatch.setattr(stomp_activemq, "_JARS", tmp_path)
-    monkeypatch.setattr(stomp_rabbitmq, "_HOME", tmp_path)
-    monkeypatch.setattr(stomp_rabbitmq, "_SCRIPT", tmp_path / "none")
+    monkeypatch.setattr(activemq, "_HOME", tmp_path)
+    monkeypatch.setattr(activemq, "_JARS", tmp_path)
+    monkeypatch.setattr(rabbitmq, "_HOME", tmp_path)
+    monkeypatch.setattr(rabbitmq, "_SCRIPT", tmp_path / "none")
     assert not missing(OURS) and version_of(OURS)
     for peer in PEERS:
         assert "apt install" in missing(peer)

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from braidmq.benchmarks import stomp_rabbitmq
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.stomp_client import connect, disconnect
-from braidmq.benchmarks.stomp_rabbitmq import (
+from braidmq.benchmarks.systems import rabbitmq
+from braidmq.benchmarks.systems.rabbitmq import (
     PortMapperProcess,
     RabbitMQProcess,
     configuration,
@@ -19,15 +19,19 @@ from braidmq.benchmarks.stomp_rabbitmq import (
 installed = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 
-def test_it_listens_for_stomp_only_and_on_loopback():
-    lines = configuration(61999).splitlines()
+def test_it_listens_for_stomp_and_mqtt_only_and_on_loopback():
+    lines = configuration([61999, 61998]).splitlines()
     listeners = [line for line in lines if "listeners" in line]
-    assert listeners == ["listeners.tcp = none", "stomp.listeners.tcp.1 = 127.0.0.1:61999"]
+    assert listeners == [
+        "listeners.tcp = none",
+        "stomp.listeners.tcp.1 = 127.0.0.1:61999",
+        "mqtt.listeners.tcp.1 = 127.0.0.1:61998",
+    ]
 
 
 def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(stomp_rabbitmq, "_HOME", tmp_path)
-    monkeypatch.setattr(stomp_rabbitmq, "_SCRIPT", tmp_path / "none")
+    monkeypatch.setattr(rabbitmq, "_HOME", tmp_path)
+    monkeypatch.setattr(rabbitmq, "_SCRIPT", tmp_path / "none")
     assert version() == ""
     with pytest.raises(ServerFailed, match="apt install"):
         RabbitMQProcess(str(tmp_path)).start()
@@ -65,7 +69,7 @@ def test_each_attempt_has_a_port_mapper(monkeypatch, tmp_path):
 
 @installed
 def test_a_node_that_does_not_start_leaves_no_port_mapper(monkeypatch, tmp_path):
-    monkeypatch.setattr(stomp_rabbitmq, "configuration", lambda port: "nonsense\n")
+    monkeypatch.setattr(rabbitmq, "configuration", lambda ports: "nonsense\n")
     broker = RabbitMQProcess(str(tmp_path))
     with pytest.raises(ServerFailed, match="rabbitmq did not start"):
         broker.start()

@@ -1,21 +1,30 @@
-"""ActiveMQ Classic as a peer: Debian's package, KahaDB on disk, a STOMP port.
+"""ActiveMQ Classic as a peer: Debian's package, KahaDB on disk, ports for STOMP and MQTT.
 
 A receipt for a persistent message means that KahaDB has synced its journal: the strategy
 ``always``, which is also its default. The heap is as large as the memory RabbitMQ may use.
-Everything else is as it comes; of its two STOMP transports it has the one with a thread for each
-connection, which is up to half as quick again as the other. It is started as its own script does,
-without that script, which wants to become another user. Debian has log4j 1.2 for it, whatever its
-documentation says.
+Everything else is as it comes; of its two transports for each protocol it has the one with a
+thread for each connection, which is up to half as quick again as the other with STOMP. It is
+started as its own script does, without that script, which wants to become another user. Debian has
+log4j 1.2 for it, whatever its documentation says.
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .peer import PeerProcess, ServerFailed, find_program
+from ..peer import PeerProcess, ServerFailed, find_program
+from .system import Running
 
-__all__ = ["HEAP_MIB", "ActiveMQProcess", "configuration", "version", "why_not"]
+__all__ = [
+    "HEAP_MIB",
+    "ActiveMQProcess",
+    "ActiveMQSystem",
+    "configuration",
+    "version",
+    "why_not",
+]
 
 HEAP_MIB: Final = 1024  # of memory, for each peer
 
@@ -50,8 +59,9 @@ def why_not() -> str:
     return f"activemq is not installed (apt install --no-install-recommends {_PACKAGES})"
 
 
-def configuration(port: int, directory: str) -> str:
-    """Its configuration file."""
+def configuration(ports: Sequence[int], directory: str, durable: bool = True) -> str:
+    """Its configuration file; the ports are for STOMP and MQTT."""
+    stomp, mqtt = ports
     return f"""\
 <beans xmlns="http://www.springframework.org/schema/beans"
   xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
@@ -59,12 +69,13 @@ def configuration(port: int, directory: str) -> str:
   http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
   http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
   <broker xmlns="http://activemq.apache.org/schema/core" brokerName="bench" useJmx="false"
-    dataDirectory="{directory}/data">
+    persistent="{str(durable).lower()}" schedulerSupport="true" dataDirectory="{directory}/data">
     <persistenceAdapter>
       <kahaDB directory="{directory}/data/kahadb" journalDiskSyncStrategy="always"/>
     </persistenceAdapter>
     <transportConnectors>
-      <transportConnector name="stomp" uri="stomp://127.0.0.1:{port}"/>
+      <transportConnector name="stomp" uri="stomp://127.0.0.1:{stomp}"/>
+      <transportConnector name="mqtt" uri="mqtt://127.0.0.1:{mqtt}"/>
     </transportConnectors>
   </broker>
 </beans>
@@ -76,12 +87,17 @@ class ActiveMQProcess(PeerProcess):
 
     name = "activemq"
     start_seconds_max = 60.0  # a virtual machine has to start
+    listeners = 2  # for STOMP and MQTT
+
+    def __init__(self, directory: str, durable: bool = True) -> None:
+        super().__init__(directory)
+        self._durable = durable
 
     def _prepare(self, port: int) -> None:
         if reason := why_not():
             raise ServerFailed(reason)
         base = Path(self.directory)
-        (base / _FILE).write_text(configuration(port, self.directory))
+        (base / _FILE).write_text(configuration(self.ports, self.directory, self._durable))
         (base / "log4j.properties").write_text(_LOGGING)
 
     def _command(self, port: int) -> Sequence[str]:
@@ -100,4 +116,38 @@ class ActiveMQProcess(PeerProcess):
             *(f"-Dactivemq.{name}={base}" for name in ("base", "conf", "data")),
             *("-cp", ":".join(map(str, [base, *jars]))),
             *("org.apache.activemq.console.Main", "start", f"xbean:file:{base / _FILE}"),
+        )
+
+
+class ActiveMQSystem:
+    """See ``system.System``."""
+
+    name = "activemq"
+    schemes = frozenset({"mqtt", "stomp"})
+
+    def why_not(self) -> str:
+        """Why it cannot be started here; "" when it can."""
+        return why_not()
+
+    def version(self) -> str:
+        """Its version, "" when it is not installed."""
+        return version()
+
+    def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
+        """See ``system.System``."""
+        broker = stack.enter_context(ActiveMQProcess(directory, durable))
+        stomp, mqtt = (f"{broker.host}:{port}" for port in broker.ports)
+        meaning = (
+            "KahaDB, journalDiskSyncStrategy always: a confirmation follows the sync"
+            if durable
+            else "none: persistent is false, all is in memory"
+        )
+        return Running(
+            name=self.name,
+            version=version(),
+            urls={"mqtt": f"mqtt://{mqtt}", "stomp": f"stomp://{stomp}"},
+            pid=broker.pid,
+            settings={"heap": f"{HEAP_MIB} MiB", "durability": meaning},
+            directory=directory,
+            restart=broker.restart,
         )

@@ -4,21 +4,21 @@ import os
 
 import pytest
 
-from braidmq.benchmarks import mosquitto
-from braidmq.benchmarks.mosquitto import MosquittoProcess, configuration, find, version
 from braidmq.benchmarks.mqtt_client import MqttClient
 from braidmq.benchmarks.peer import ServerFailed
+from braidmq.benchmarks.systems import mosquitto
+from braidmq.benchmarks.systems.mosquitto import MosquittoProcess, configuration, find, version
 
 installed = pytest.mark.skipif(not find(), reason="mosquitto is not installed")
 
 
 def test_nothing_is_limited_and_nothing_is_saved():
-    lines = configuration(1883).splitlines()
+    lines = configuration([1883]).splitlines()
     assert "listener 1883 127.0.0.1" in lines
     assert "persistence false" in lines
     for name in ("max_queued_messages", "max_queued_bytes", "max_inflight_messages"):
         assert f"{name} 0" in lines
-    saving = configuration(1883, "some/where")
+    saving = configuration([1883], "some/where")
     assert "persistence true" in saving and "persistence_location some/where/" in saving
 
 
@@ -26,14 +26,14 @@ def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(mosquitto, "find", lambda: "")
     assert version() == ""
     with (
-        pytest.raises(ServerFailed, match=r"not installed.*--peer none"),
+        pytest.raises(ServerFailed, match=r"not installed .*apt install mosquitto"),
         MosquittoProcess(str(tmp_path)),
     ):
         pass
 
 
 def test_one_that_does_not_start_says_why(monkeypatch, tmp_path):
-    monkeypatch.setattr(mosquitto, "configuration", lambda port, directory: "nonsense 1\n")
+    monkeypatch.setattr(mosquitto, "configuration", lambda *_: "nonsense 1\n")
     monkeypatch.setattr(mosquitto, "find", find)
     if not find():
         pytest.skip("mosquitto is not installed")

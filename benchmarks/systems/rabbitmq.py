@@ -1,23 +1,33 @@
-"""RabbitMQ as a peer: Debian's package with the STOMP plugin, durable classic queues.
+"""RabbitMQ as a peer: Debian's package with the STOMP and MQTT plugins, durable classic queues.
 
 ``/queue/NAME`` is a durable queue there, and the receipt of a persistent message waits for the
-publisher confirm. It may use as much memory as ActiveMQ's heap before it slows producers down. It
-is started by the script below ``/usr/lib``: the one in ``/usr/sbin`` becomes another user. A node
-registers with a port mapper, which would outlive it: so it gets one of its own, which is ended
-after it.
+publisher confirm, as does a PUBACK. It may use as much memory as ActiveMQ's heap before it slows
+producers down. It is started by the script below ``/usr/lib``: the one in ``/usr/sbin`` becomes
+another user. A node registers with a port mapper, which would outlive it: so it gets one of its
+own, which is ended after it.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .peer import PeerProcess, ServerFailed, find_program, free_port
-from .stomp_activemq import HEAP_MIB
+from ..peer import PeerProcess, ServerFailed, find_program, free_port
+from .activemq import HEAP_MIB
+from .system import Running
 
-__all__ = ["PortMapperProcess", "RabbitMQProcess", "configuration", "version", "why_not"]
+__all__ = [
+    "PortMapperProcess",
+    "RabbitMQProcess",
+    "RabbitMQSystem",
+    "configuration",
+    "version",
+    "why_not",
+]
 
 _HOME: Final = Path("/usr/lib/rabbitmq")
 _SCRIPT: Final = _HOME / "bin" / "rabbitmq-server"
+_MQTT_PREFETCH: Final = 65_535  # messages that a client may have unacknowledged, by default 10
 
 
 def version() -> str:
@@ -33,11 +43,15 @@ def why_not() -> str:
     return "rabbitmq is not installed (apt install --no-install-recommends rabbitmq-server)"
 
 
-def configuration(port: int) -> str:
-    """Its configuration file."""
+def configuration(ports: Sequence[int]) -> str:
+    """Its configuration file; the ports are for STOMP and MQTT."""
+    stomp, mqtt = ports
     lines = [
         "listeners.tcp = none",  # of AMQP
-        f"stomp.listeners.tcp.1 = 127.0.0.1:{port}",
+        f"stomp.listeners.tcp.1 = 127.0.0.1:{stomp}",
+        f"mqtt.listeners.tcp.1 = 127.0.0.1:{mqtt}",
+        "mqtt.allow_anonymous = true",
+        f"mqtt.prefetch = {_MQTT_PREFETCH}",
         f"vm_memory_high_watermark.absolute = {HEAP_MIB}MiB",
         "log.console = false",
         "log.file.level = warning",
@@ -59,6 +73,7 @@ class RabbitMQProcess(PeerProcess):
 
     name = "rabbitmq"
     start_seconds_max = 60.0  # it takes 12 on an idle machine
+    listeners = 2  # for STOMP and MQTT
 
     def __init__(self, directory: str) -> None:
         super().__init__(directory)
@@ -91,8 +106,8 @@ class RabbitMQProcess(PeerProcess):
         if reason := why_not():
             raise ServerFailed(reason)
         base = Path(self.directory)
-        (base / "rabbitmq.conf").write_text(configuration(port))
-        (base / "enabled_plugins").write_text("[rabbitmq_stomp].\n")
+        (base / "rabbitmq.conf").write_text(configuration(self.ports))
+        (base / "enabled_plugins").write_text("[rabbitmq_mqtt,rabbitmq_stomp].\n")
         self.mapper.start()  # the one before has ended, with its node
 
     def _command(self, port: int) -> Sequence[str]:
@@ -115,3 +130,41 @@ class RabbitMQProcess(PeerProcess):
         }
         words = [f"{name}={value}" for name, value in settings.items()]
         return find_program("env"), *words, str(_SCRIPT)
+
+
+class RabbitMQSystem:
+    """See ``system.System``."""
+
+    name = "rabbitmq"
+    schemes = frozenset({"mqtt", "stomp"})
+
+    def why_not(self) -> str:
+        """Why it cannot be started here; "" when it can."""
+        return why_not()
+
+    def version(self) -> str:
+        """Its version, "" when it is not installed."""
+        return version()
+
+    def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
+        """See ``system.System``."""
+        broker = stack.enter_context(RabbitMQProcess(directory))
+        stomp, mqtt = (f"{broker.host}:{port}" for port in broker.ports)
+        meaning = (
+            "durable classic queues, persistent messages: a confirmation is the publisher confirm"
+            if durable
+            else "messages are not persistent, their queues are"
+        )
+        return Running(
+            name=self.name,
+            version=version(),
+            urls={"mqtt": f"mqtt://{mqtt}", "stomp": f"stomp://{stomp}"},
+            pid=broker.pid,
+            settings={
+                "vm_memory_high_watermark.absolute": f"{HEAP_MIB} MiB",
+                "mqtt.prefetch": str(_MQTT_PREFETCH),
+                "durability": meaning,
+            },
+            directory=directory,
+            restart=broker.restart,
+        )

@@ -1,0 +1,85 @@
+"""aMQTT as a peer: a broker in pure Python, as ours is; QoS 1 and 2, nothing on disk."""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Final
+
+from ..peer import PeerProcess, ServerFailed
+from .system import Running
+
+__all__ = ["AmqttProcess", "AmqttSystem", "configuration", "version", "why_not"]
+
+_FILE: Final = "amqtt.yaml"
+
+
+def version() -> str:
+    """Its version, "" when it is not installed."""
+    try:
+        return package_version("amqtt")
+    except PackageNotFoundError:
+        return ""
+
+
+def why_not() -> str:
+    """Why there is no server; "" when there is."""
+    return "" if version() else "amqtt is not installed (pip install amqtt)"
+
+
+def configuration(port: int) -> str:
+    """Its configuration file."""
+    return f"""\
+listeners:
+  default:
+    type: tcp
+    bind: 127.0.0.1:{port}
+plugins:
+  amqtt.plugins.authentication.AnonymousAuthPlugin:
+    allow_anonymous: true
+"""
+
+
+class AmqttProcess(PeerProcess):
+    """``with AmqttProcess(directory) as broker: connect(broker.host, broker.port)``."""
+
+    name = "amqtt"
+
+    def _prepare(self, port: int) -> None:
+        if reason := why_not():
+            raise ServerFailed(reason)
+        Path(self.directory, _FILE).write_text(configuration(port))
+
+    def _command(self, port: int) -> Sequence[str]:
+        code = "from amqtt.scripts.broker_script import main; main()"
+        return sys.executable, "-c", code, "-c", str(Path(self.directory, _FILE))
+
+
+class AmqttSystem:
+    """See ``system.System``."""
+
+    name = "amqtt"
+    schemes = frozenset({"mqtt"})
+
+    def why_not(self) -> str:
+        """Why it cannot be started here; "" when it can."""
+        return why_not()
+
+    def version(self) -> str:
+        """Its version, "" when it is not installed."""
+        return version()
+
+    def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
+        """See ``system.System``."""
+        broker = stack.enter_context(AmqttProcess(directory))
+        return Running(
+            name=self.name,
+            version=version(),
+            urls={"mqtt": f"mqtt://{broker.host}:{broker.port}"},
+            pid=broker.pid,
+            settings={"durability": "none: it has nothing that keeps messages on disk"},
+            directory=directory,
+            restart=broker.restart,
+        )
