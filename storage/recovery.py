@@ -8,6 +8,7 @@ a valid frame, and D the highest position known to have been durable:
   accepts the loss; then what follows L is given up and its positions are never used again.
 - else what follows L was never acknowledged as durable: a torn or unfinished tail, dropped. A
   valid frame there is no contradiction, because unsynced pages reach the disk in any order.
+  Nothing but zeros is not even a tail: it is the room that the writer prepared.
 
 D is told by the durable_lsn of every intact frame and of MANIFEST, and by the mere existence of
 the last segment: a segment is created only when all before it is durable.
@@ -54,7 +55,13 @@ from .frame import (
 )
 from .log import RecoveryReport, Replay
 from .record import LINK, MESSAGE, RECORD_BYTES_MIN, STREAM
-from .segment import Segment, effective_segments, parse_segment_name, segment_name
+from .segment import (
+    Segment,
+    effective_segments,
+    parse_segment_name,
+    segment_name,
+    size_without_zeros,
+)
 from .writer import clock
 
 __all__ = [
@@ -104,7 +111,7 @@ class Scan:
         self.position = lsn  # behind the last valid frame
         self.prev_crc = prev_crc  # of that frame
         self.segment: Segment | None = None  # where it is
-        self.reason = ""  # why the next one is not valid; "" at the end of the last segment
+        self.reason = ""  # why the next one is not valid; "" where nothing was written behind it
 
     def frames(self) -> Iterator[tuple[FrameHeader, bytes, int]]:
         """Yield (header, buffer, where the frame begins in it)."""
@@ -125,7 +132,8 @@ class Scan:
             if self.reason:
                 return
             if index < last and self.position < segment.end:
-                self.reason = f"{segment.name} ends there, {segment.end - stop} bytes early"
+                early = segment.end - self.position
+                self.reason = f"{segment.name} ends there, {early} bytes early"
                 return
 
     def _frames_of(self, segment: Segment, stop: int) -> Iterator[tuple[FrameHeader, bytes, int]]:
@@ -141,7 +149,9 @@ class Scan:
                     window = self._disk.pread(handle, start - segment.base, size)
                 header = decode_frame_header(window, at)
                 if header is None:
-                    self.reason = "no frame begins there"
+                    path = f"{self._directory}/{segment.name}"
+                    if size_without_zeros(self._disk, path) > self.position - segment.base:
+                        self.reason = "no frame begins there"
                     return
                 if header.length > stop - self.position:
                     self.reason = "the frame there is cut short"
@@ -368,7 +378,8 @@ class _Recovery:
         total = 0
         if self.segments:
             last = self.segments[-1]
-            last.end = last.base + self.disk.size(f"{self.directory}/{last.name}")
+            path = f"{self.directory}/{last.name}"
+            last.end = last.base + size_without_zeros(self.disk, path)
             total = max(last.end - manifest.replay_lsn, 0)
             durable = max(durable, last.base)
         for header, buffer, at in scan.frames():
@@ -383,6 +394,8 @@ class _Recovery:
             if self.progress is not None and not self.frames & 127:
                 self.progress(scan.position - manifest.replay_lsn, total)
         end = scan.position
+        if self.segments:  # the last frame may end with zeros
+            last.end = max(last.end, end)
         self._boundary(end, scan.prev_crc, 0)
         if scan.reason and scan.segment is not None:
             for header in find_intact_frames(self.disk, self.directory, scan.segment, end):

@@ -10,6 +10,8 @@ Rules:
 - A segment is written by one opening of the log, under its epoch, and never appended to by a
   later one. When two epochs hold the same range, the higher one is right: a segment is effective
   only up to the base of the first segment of a higher epoch.
+- Behind the last frame of a file there may be zeros, which the writer wrote ahead: where there is
+  nothing but zeros, nothing was written.
 - Liveness is counted in references: a record brings some when it is appended, each is released
   once. A segment without live references is unlinked after the next checkpoint.
 """
@@ -36,6 +38,7 @@ __all__ = [
     "parse_segment_name",
     "read_once",
     "segment_name",
+    "size_without_zeros",
     "verified_end",
 ]
 
@@ -259,6 +262,22 @@ class SegmentFiles:
         """Close what is open."""
         while self._handles:
             self._disk.close(self._handles.popitem()[1])
+
+
+def size_without_zeros(disk: Disk, path: str) -> int:
+    """The size of a file but for the zeros that it ends with, whether a frame has them or none."""
+    size = disk.size(path)
+    handle = disk.open(path)
+    try:
+        while size:
+            start = max(size - EXTENT_BYTES, 0)
+            rest = disk.pread(handle, start, size - start).rstrip(b"\0")
+            size = start + len(rest)
+            if rest:
+                break
+        return size
+    finally:
+        disk.close(handle)
 
 
 def read_once(disk: Disk, directory: str, segment: Segment, lsn: int, stop: int) -> Extent:

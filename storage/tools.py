@@ -52,7 +52,7 @@ from .record import (
     walk_records,
 )
 from .recovery import Scan, check_table, find_intact_frames, load_segments
-from .segment import Segment
+from .segment import Segment, size_without_zeros
 from .streams import decode_cold, decode_cursor
 
 __all__ = ["Verification", "dump", "verify"]
@@ -110,7 +110,8 @@ class _Directory:
         if self.manifest.checkpoint:
             self._read_checkpoint()
         for segment in self.segments[-1:]:
-            segment.end = segment.base + self.disk.size(f"{self.path}/{segment.name}")
+            path = f"{self.path}/{segment.name}"
+            segment.end = segment.base + size_without_zeros(self.disk, path)
 
     def _read_checkpoint(self) -> None:
         """Check the sections; take from the segment table where segments end."""
@@ -177,6 +178,9 @@ def verify(root: str, disk: Disk | None = None) -> Iterator[Verification]:
             if scan.position >= segment.end:
                 break
         crc = scan.prev_crc if scan.position == segment.end else None
+        if last and scan.position > segment.end:  # the last frame ends with zeros
+            result.bytes_total += scan.position - segment.end
+            segment.end = scan.position
         result.end_lsn = scan.position
         if scan.position < segment.end or scan.reason:
             for header in find_intact_frames(

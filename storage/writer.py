@@ -13,14 +13,20 @@ Rules:
 - A failed fdatasync is final: the kernel may have thrown the pages away and marked them clean, so
   a second one would return success for data that is gone. Nothing is retried, everything fails.
 - When there is no room, the reserve file is given up and the same write repeated once.
+- To sync a file that has grown costs more than to sync what stands in it: its size and its blocks
+  have to go through the file system's journal. So a small batch that is synced, and does not fit
+  into the zeros behind the last frame, brings zeros for those that follow: as much as the segment
+  holds already, up to ``ROOM_BYTES_MAX``. They are of the same write, behind its frames. Where
+  they do not fit on the disk, there are none until the next segment.
 - A batch that is to be synced is written and synced with one call, where that does for it: for each
   call that lets go of the interpreter the thread waits to get it back.
 """
 
 import errno
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
@@ -35,6 +41,7 @@ __all__ = [
     "DURABLE",
     "FAILED",
     "NO_ROOM",
+    "ROOM_BYTES_MAX",
     "WRITTEN",
     "LogWriter",
     "ThreadWorker",
@@ -43,10 +50,13 @@ __all__ = [
 ]
 
 WRITTEN, DURABLE, FAILED = 1, 2, 3  # what is reported of a batch
+ROOM_BYTES_MAX = 256 * 1024  # of zeros behind the last frame
+_BATCH_WITH_ROOM_BYTES_MAX = 32 * 1024  # a larger one takes long to write, not to sync
 
 T = TypeVar("T")
 clock = time.perf_counter  # for durations in reports; nothing is decided by it
 Report = Callable[[Batch, int], None]
+Write = Callable[[int, int, Sequence[bytes]], None]
 
 
 class Worker(Protocol):
@@ -100,6 +110,7 @@ class LogWriter:
         self._epoch = epoch
         self._handle = -1
         self._segment_base = -1
+        self._room_end = 0  # in the segment: how far it is zeros, or was
         self._prev_crc = 0
         self._dirty = False
         self._failed = False
@@ -142,11 +153,18 @@ class LogWriter:
                 start = frame.lsn
                 self._roll(batch, frame.segment_base)
             self._build(frame, batch, buffers)
+        room = self._room_after(batch)
         if batch.sync and not batch.waiters_written and not self._dirty:
-            self._flush_durably(batch, start, buffers)
+            self._flush_durably(batch, start, buffers, room)
         else:
-            self._flush(batch, start, buffers)
+            self._flush(batch, start, buffers, room)
         batch.crc = self._prev_crc
+
+    def _room_after(self, batch: Batch) -> int:
+        """How many zeros are to be written behind ``batch``. See the module's rules."""
+        end = batch.end - self._segment_base
+        small = batch.end - batch.base <= _BATCH_WITH_ROOM_BYTES_MAX
+        return min(end, ROOM_BYTES_MAX) if batch.sync and small and end > self._room_end else 0
 
     def _build(self, frame: Frame, batch: Batch, buffers: list[bytes]) -> None:
         payload = b"".join(frame.parts)
@@ -164,25 +182,35 @@ class LogWriter:
         frame.parts = []
         buffers += (header, payload, PADDING[-len(payload) % 8])
 
-    def _flush(self, batch: Batch, start: int, buffers: list[bytes]) -> None:
-        if not buffers:
-            return
-        self._dirty = True
-        offset = start - self._segment_base
-        self._with_reserve(batch, lambda: self._disk.pwrite(self._handle, offset, buffers))
+    def _flush(self, batch: Batch, start: int, buffers: list[bytes], room: int = 0) -> None:
+        if buffers:
+            self._dirty = True
+            self._put(batch, start, buffers, room, self._disk.pwrite)
 
-    def _flush_durably(self, batch: Batch, start: int, buffers: list[bytes]) -> None:
+    def _flush_durably(self, batch: Batch, start: int, buffers: list[bytes], room: int) -> None:
         """Write and sync at once, when nothing was written before that must be synced as well.
 
         The call that is repeated when there is no room writes all of it again, so what it syncs is
         what it wrote, whatever the kernel did with the pages of the first one.
         """
-        if not buffers:
-            return
-        started = clock()
+        if buffers:
+            started = clock()
+            self._put(batch, start, buffers, room, self._disk.pwrite_durable)
+            batch.sync_seconds += clock() - started
+
+    def _put(self, batch: Batch, start: int, buffers: list[bytes], room: int, write: Write) -> None:
         offset = start - self._segment_base
-        self._with_reserve(batch, lambda: self._disk.pwrite_durable(self._handle, offset, buffers))
-        batch.sync_seconds += clock() - started
+        if room:
+            try:
+                write(self._handle, offset, [*buffers, bytes(room)])
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                self._room_end = sys.maxsize  # not tried again in this segment
+            else:
+                self._room_end = batch.end - self._segment_base + room
+                return
+        self._with_reserve(batch, lambda: write(self._handle, offset, buffers))
 
     def _roll(self, batch: Batch, base: int) -> None:
         self._sync()
@@ -191,6 +219,7 @@ class LogWriter:
         self._disk.close(self._handle)
         self._handle = handle
         self._segment_base = base
+        self._room_end = 0
         self._disk.fsync_dir(self._directory)
 
     def _with_reserve(self, batch: Batch, call: Callable[[], T]) -> T:

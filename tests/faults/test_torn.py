@@ -214,6 +214,11 @@ async def test_after_a_pause_the_last_frame_is_confirmed_too(tmp_path):
             with pytest.raises(Corrupt) as refused:
                 await numbers_in(it.damaged(flipped(it.content, at, 2)))
             assert refused.value.lsn == last.lsn
+        for cut in (last.at, last.end - 16):  # as if what was written over zeros were lost
+            content = it.content[:cut] + bytes(last.end - cut) + it.content[last.end :]
+            with pytest.raises(Corrupt) as refused:
+                await numbers_in(it.damaged(content))
+            assert refused.value.lsn == last.lsn
 
 
 async def test_a_flipped_bit_in_manifest_or_checkpoint_is_refused(tmp_path, request):
@@ -248,9 +253,10 @@ async def test_a_missing_or_shorter_segment_is_refused(tmp_path, clean):
         with pytest.raises(Corrupt):
             await numbers_in(it.damaged(**{it.segment: None}))
         if clean:  # then MANIFEST knows where the end was
-            for content in (b"", it.content[:-1], it.content[: it.frames[-1].at]):
+            last = it.frames[-1]
+            for size in (0, last.at, last.end - 1):
                 with pytest.raises(Corrupt):
-                    await numbers_in(it.damaged(content))
+                    await numbers_in(it.damaged(it.content[:size]))
 
 
 async def test_the_daemon_says_where_and_exits_with_74(tmp_path):

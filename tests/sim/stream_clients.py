@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from braidmq.broker.access import SYSTEM
-from braidmq.broker.errors import BraidError
+from braidmq.broker.errors import BraidError, InvalidArgument
 from braidmq.broker.lease import Consumer
 from braidmq.broker.message import Delivery
 from braidmq.broker.publication import PlainPublication
@@ -142,18 +142,21 @@ class Tailer(Client):
                 assert isinstance(chunk, Chunk), chunk
                 self.answered(index, number, chunk)
 
-        self.reads[index] = world.core.read_shard(
-            SYSTEM,
-            "s",
-            index,
-            number,
-            world.rng.choice([1, 5, 1_000]),
-            world.rng.choice([1, 2_000, 1 << 20]),
-            world.rng.choice([0, 300, _WAIT_MS]),
-            answer,
-            None,
-            world.clock.ms,
-        )
+        try:
+            self.reads[index] = world.core.read_shard(
+                SYSTEM,
+                "s",
+                index,
+                number,
+                world.rng.choice([1, 5, 1_000]),
+                world.rng.choice([1, 2_000, 1 << 20]),
+                world.rng.choice([0, 300, _WAIT_MS]),
+                answer,
+                None,
+                world.clock.ms,
+            )
+        except InvalidArgument as error:  # it reads on where it has read to
+            raise Broken(f"vanished: {error}, and {number} comes next") from error
 
     def answered(self, index: int, number: int, chunk: Chunk) -> None:
         world = self.world

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from braidmq.storage import Durability, Extent, FileLog, Log, Reference, StorageError
+from braidmq.storage.frame import FrameHeader, decode_frame_header
 from braidmq.storage.record import (
     ACK,
     LINK,
@@ -221,6 +222,32 @@ class Driver:
         at = lsn - extent.start
         assert record_is_intact(extent.buffer, at)
         return decode_message(extent.buffer, at, lsn).body
+
+
+def segments_of(disk: SimDisk) -> list[str]:
+    return [name for name in disk.names() if "/wal-" in name]
+
+
+def last_segment(disk: SimDisk) -> str:
+    return max(segments_of(disk))
+
+
+def frames_of(disk: SimDisk, path: str) -> list[FrameHeader]:
+    """The headers of all frames in a segment."""
+    data = bytes(disk.content(path))
+    found = []
+    at = 0
+    while data[at:].strip(b"\0"):
+        header = decode_frame_header(data, at)
+        assert header is not None
+        found.append(header)
+        at += header.length
+    return found
+
+
+def written(disk: SimDisk, path: str) -> bytes:
+    """What stands in a segment, without the zeros that were written ahead."""
+    return bytes(disk.content(path))[: sum(header.length for header in frames_of(disk, path))]
 
 
 def check(driver: Driver, at_least: int | None = None) -> None:

@@ -18,6 +18,7 @@ from braidmq.storage.segment import (
     effective_segments,
     parse_segment_name,
     segment_name,
+    size_without_zeros,
     verified_end,
 )
 from tests.simdisk import SimDisk
@@ -211,6 +212,15 @@ def test_a_missing_file_is_damage_to_who_reads_and_handles_are_few():
 def test_garbage_has_no_verified_records(buffer):
     end = verified_end(buffer, 1000)
     assert 1000 <= end <= 1000 + len(buffer)
+
+
+@pytest.mark.parametrize("zeros", [0, 1, EXTENT_BYTES - 1, EXTENT_BYTES, 3 * EXTENT_BYTES])
+@pytest.mark.parametrize("content", [b"", b"x", b"\0x", b"x" * EXTENT_BYTES])
+def test_the_zeros_that_a_file_ends_with_do_not_count(content, zeros):
+    disk = SimDisk()
+    handle = disk.create("/d/file")
+    disk.pwrite(handle, 0, [content + bytes(zeros)])
+    assert size_without_zeros(disk, "/d/file") == len(content)
 
 
 def test_what_is_sealed_ends_at_the_last_base_that_is_durable():

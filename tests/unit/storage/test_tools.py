@@ -11,8 +11,16 @@ from braidmq.storage.streams import encode_cold, encode_cursor
 from braidmq.storage.tools import Verification, dump, verify
 from tests.simdisk import SimDisk
 from tests.unit.storage.cold_support import SHARD, make_blocks, rows
-from tests.unit.storage.support import DIRECTORY, Driver, body_of, reopened
-from tests.unit.storage.test_recovery import frames_of, last_segment, script
+from tests.unit.storage.support import (
+    DIRECTORY,
+    Driver,
+    body_of,
+    frames_of,
+    last_segment,
+    reopened,
+    written,
+)
+from tests.unit.storage.test_recovery import script
 
 
 def verified(disk: SimDisk) -> Verification:
@@ -62,10 +70,14 @@ def test_an_unfinished_tail_is_no_problem():
     driver.commit()
     disk = driver.disk.after_kill().copy()
     path = last_segment(disk)
-    disk.replace(path, bytes(disk.content(path)) + b"half a frame")
-    result = verified(disk)
-    assert result.problems == []
-    assert result.tail_bytes == 12
+    room = len(disk.content(path)) - len(written(disk, path))
+    assert room
+    for content in (b"half a frame", b"half a frame" + bytes(room), bytes(70) + b"its end"):
+        disk.replace(path, written(driver.disk, path) + content)
+        result = verified(disk)
+        assert result.problems == []
+        assert result.tail_bytes == len(content.rstrip(b"\0"))
+        assert result.bytes_done == result.bytes_total
 
 
 def test_each_damaged_byte_of_what_was_acknowledged_is_found():
@@ -76,7 +88,7 @@ def test_each_damaged_byte_of_what_was_acknowledged_is_found():
         driver.commit()
     driver.log.close()
     for name in [name for name in driver.disk.names() if "/wal-" in name]:
-        for offset in range(0, len(driver.disk.content(name)), 13):
+        for offset in range(0, len(written(driver.disk, name)), 13):
             disk = driver.disk.copy()
             disk.damage(name, offset, offset % 8)
             assert len(verified(disk).problems) == 1

@@ -10,8 +10,15 @@ from braidmq.storage.commit import Batch, Commit
 from braidmq.storage.frame import decode_frame_header, frame_is_intact
 from braidmq.storage.reserve import Reserve
 from braidmq.storage.segment import segment_name
-from braidmq.storage.writer import DURABLE, FAILED, WRITTEN, LogWriter, ThreadWorker
-from tests.simdisk import SimDisk
+from braidmq.storage.writer import (
+    DURABLE,
+    FAILED,
+    ROOM_BYTES_MAX,
+    WRITTEN,
+    LogWriter,
+    ThreadWorker,
+)
+from tests.simdisk import PowerCut, SimDisk
 
 
 class Bench:
@@ -24,6 +31,7 @@ class Bench:
         reserve.restore()
         self.writer = LogWriter(disk, "/d", reserve, epoch=3)
         self.writer.begin(disk.create("/d/" + segment_name(0, 3)), 0, 77)
+        disk.fsync_dir("/d")
         self.reports: list[int] = []
 
     def run(self, sizes: list[int], bases: list[int], *levels: Durability) -> Batch:
@@ -42,6 +50,9 @@ class Bench:
 
     def report(self, batch: Batch, stage: int) -> None:
         self.reports.append(stage)
+
+    def content(self, base: int) -> bytes:
+        return bytes(self.disk.content("/d/" + segment_name(base, 3)))
 
     def done(self, batch: Batch) -> None:
         self.commit.written(batch)
@@ -73,9 +84,9 @@ def test_frames_form_a_chain_and_say_what_is_durable():
     bench.done(bench.run([90, 50], [0, 0], Durability.SYNC))
     durable = bench.commit.durable_lsn
     bench.run([40], [0], Durability.SYNC)
-    data = bytes(bench.disk.content("/d/" + segment_name(0, 3)))
+    data = bench.content(0)
     at, prev_crc, said = 0, 77, []
-    while at < len(data):
+    while data[at:].strip(b"\0"):
         header = decode_frame_header(data, at)
         assert header is not None and frame_is_intact(header, data, at)
         assert (header.lsn, header.prev_crc, header.epoch, header.time_ms) == (at, prev_crc, 3, 55)
@@ -90,8 +101,8 @@ def test_a_new_segment_waits_until_the_one_before_is_durable():
     base = 64 + 96
     bench.run([90, 90], [0, base], Durability.SYNC)
     assert bench.calls == ["pwrite", "fdatasync", "create", "fsync_dir", "pwrite", "fdatasync"]
-    assert len(bench.disk.content("/d/" + segment_name(0, 3))) == base
-    assert len(bench.disk.content("/d/" + segment_name(base, 3))) == 160
+    assert len(bench.content(0)) == base
+    assert len(bench.content(base)) == 160 + 160  # the frame, and room for the next
     assert bench.reports == [DURABLE]
 
 
@@ -105,12 +116,12 @@ def test_even_a_batch_that_nobody_syncs_syncs_the_segment_it_leaves():
 def test_without_room_the_reserve_makes_way_and_the_same_bytes_are_written():
     disk = SimDisk(capacity=1100)
     bench = Bench(disk)
-    batch = bench.run([90], [0], Durability.SYNC)
+    batch = bench.run([90], [0])
     assert disk.faults["pwrite full"] == 1
-    assert bench.calls == ["pwrite", "unlink", "pwrite", "fdatasync"]
+    assert bench.calls == ["pwrite", "unlink", "pwrite"]
     assert batch.disk_full and batch.error is None
-    assert bench.reports == [DURABLE]
-    assert len(disk.content("/d/" + segment_name(0, 3))) == 160
+    assert bench.reports == [WRITTEN]
+    assert len(bench.content(0)) == 160
 
 
 def test_without_room_for_a_new_segment_it_makes_way_too():
@@ -169,12 +180,103 @@ def test_what_is_synced_is_written_in_the_same_call_if_nothing_else_has_to_be(mo
 def test_what_is_written_and_synced_at_once_is_so_again_when_there_was_no_room():
     disk = SimDisk()
     bench = Bench(disk)
-    disk.fail_at[disk.calls + 1] = errno.ENOSPC  # the write fitted, what it takes to sync it not
+    # The writes fitted, what it takes to sync them not: first with room for the next, then without.
+    disk.fail_at |= {disk.calls + 1: errno.ENOSPC, disk.calls + 3: errno.ENOSPC}
     batch = bench.run([90], [0], Durability.SYNC)
-    assert bench.calls == ["pwrite", "fdatasync", "unlink", "pwrite", "fdatasync"]
+    assert bench.calls == ["pwrite", "fdatasync"] * 2 + ["unlink", "pwrite", "fdatasync"]
     assert batch.disk_full and bench.reports == [DURABLE]
     file = disk.after_power_cut(random.Random(1)).content("/d/" + segment_name(0, 3))
-    assert file == disk.content("/d/" + segment_name(0, 3)) and len(file) == 160
+    assert file[:160] == bench.content(0)[:160]
+
+
+class Wide(Bench):
+    """A writer whose batches are one frame of any size; ``put`` says by how much the file grew."""
+
+    def __init__(self, disk: SimDisk) -> None:
+        super().__init__(disk)
+        self.commit = Commit(0, lambda delay_ms: None)
+        self.base = 0
+
+    def put(self, size: int, *levels: Durability, base: int = 0) -> int:
+        """Write a batch of ``size`` bytes, header and all, to the segment at ``base``."""
+        before = len(self.content(base)) if base == self.base else 0
+        self.base = base
+        self.done(self.run([size - 64], [base], *(levels or (Durability.SYNC,))))
+        return len(self.content(base)) - before
+
+
+def test_a_small_batch_brings_room_for_as_much_as_there_is():
+    bench = Wide(SimDisk())
+    grown = [bench.put(800) for _ in range(12)]
+    assert grown == [1600, 0, 3200, 0, 0, 0, 6400, 0, 0, 0, 0, 0]
+    assert bench.content(0)[9600:] == bytes(1600)
+    while len(bench.content(0)) - bench.commit.durable_lsn < ROOM_BYTES_MAX:
+        bench.put(32_000)
+    grown = [bench.put(32_000) for _ in range(30)]
+    assert max(grown) <= ROOM_BYTES_MAX + 32_000 and grown.count(0) > 20
+
+
+def test_what_needs_no_room_brings_none():
+    bench = Wide(SimDisk())
+    assert bench.put(32 * 1024 + 8) == 32 * 1024 + 8  # too large to gain by it
+    assert bench.put(800, Durability.OS) == 800  # not synced
+    assert bench.put(800) == 800 + 34_376 and bench.calls == ["pwrite", "fdatasync"]
+    assert bench.put(800, Durability.OS) == 0
+    assert bench.put(800) == 0  # what is synced later than written finds room as well
+
+
+def test_a_new_segment_has_room_of_its_own():
+    bench = Wide(SimDisk())
+    bench.put(8000)
+    assert bench.put(800, base=8000) == 1600
+    assert len(bench.content(0)) == 16_000
+
+
+def test_a_batch_that_goes_on_in_a_new_segment_leaves_no_room_behind():
+    bench = Bench(SimDisk())
+    bench.run([90, 90], [0, 160], Durability.SYNC)
+    assert (len(bench.content(0)), len(bench.content(160))) == (160, 320)
+
+
+def test_room_that_does_not_fit_is_done_without_until_the_next_segment():
+    disk = SimDisk()
+    bench = Wide(disk)
+    disk.capacity = 1000 + 1000
+    batch = bench.run([936], [0], Durability.SYNC)  # the ballast and this
+    bench.done(batch)
+    assert bench.calls == ["pwrite", "pwrite", "fdatasync"]
+    assert bench.reports == [DURABLE] and not batch.disk_full
+    assert disk.content("/d/ballast") == b""  # it is there
+    disk.capacity = None
+    bench.put(800)
+    assert bench.calls == ["pwrite", "fdatasync"]
+    assert len(bench.content(0)) == 1800
+    assert bench.put(800, base=1800) == 1600
+
+
+def test_room_that_cannot_be_written_is_the_end_as_any_failure():
+    for call in (0, 1):
+        disk = SimDisk()
+        bench = Wide(disk)
+        disk.fail_at[disk.calls + call] = errno.EIO
+        bench.run([90], [0], Durability.SYNC)
+        assert bench.reports == [FAILED] and len(bench.calls) == call + 1
+
+
+def test_no_power_cut_leaves_less_in_the_room_than_was_synced():
+    for seed in range(200):
+        rng = random.Random(seed)
+        bench = Wide(SimDisk())
+        for _ in range(rng.randrange(1, 20)):
+            bench.put(rng.randrange(10, 200) * 8, rng.choice([Durability.SYNC, Durability.OS]))
+        durable = bench.commit.durable_lsn
+        bench.disk.crash_at = bench.disk.calls + rng.randrange(2)
+        try:
+            bench.put(rng.randrange(10, 200) * 8)
+        except PowerCut:
+            pass
+        found = bench.disk.after_power_cut(rng).content("/d/" + segment_name(0, 3))
+        assert found[:durable] == bench.content(0)[:durable]
 
 
 def test_a_thread_runs_tasks_in_order_and_ends_when_told():

@@ -23,10 +23,10 @@ def data(tmp_path):
 
 
 def damage(data):
-    """Flip a byte in the middle of the log."""
+    """Flip a bit in the middle of the log."""
     segment = max((data / "shard-00").glob("wal-*.log"), key=lambda path: path.stat().st_size)
     content = bytearray(segment.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content.rstrip(b"\0")) // 2] ^= 1
     segment.write_bytes(content)
 
 
