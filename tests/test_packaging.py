@@ -116,7 +116,7 @@ def test_there_is_no_code_outside_the_packages():
 @pytest.mark.slow
 def test_wheel_holds_every_module_and_nothing_else(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
-    kinds = (".py", ".toml", "py.typed", "PROTOCOL.md")
+    kinds = (".py", ".toml", ".css", ".js", "py.typed", "PROTOCOL.md")
     expected = {
         f"braidmq/{path.relative_to(ROOT).as_posix()}"
         for top in STOREYS

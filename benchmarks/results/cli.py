@@ -1,4 +1,4 @@
-"""``bench show``, ``compare`` and ``hgrm``: what can be done with files of results.
+"""``bench show``, ``compare``, ``report`` and ``hgrm``: what can be done with files of results.
 
 Exit status: 0; 1 when a ``--fail-if`` holds, or a file cannot be read or written; 2 for wrong usage
 and for runs that cannot be compared.
@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:  # every call of the command imports this module
     from .result import Result
 
-__all__ = ["COMMANDS", "compare", "hgrm", "show", "write_histograms"]
+__all__ = ["COMMANDS", "compare", "hgrm", "report", "show", "write_histograms"]
 
 T = TypeVar("T")
 _FILE = click.Path(exists=True, dir_okay=False)
@@ -89,6 +89,25 @@ def compare(first: str, second: str, conditions: tuple[str, ...], despite_knobs:
         click.get_current_context().exit(1)
 
 
+@click.command("report")
+@_FILES
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="The page.",
+)
+def report(files: tuple[str, ...], output: str) -> None:
+    """Write one HTML page with charts, which needs nothing else to be looked at."""
+    from .report import write_report
+
+    _tried(write_report, _read_all(files), output)
+    click.echo(output)
+
+
 @click.command("hgrm")
 @_FILES
 @click.option(
@@ -135,4 +154,4 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=]+", "-", text).strip("-.")[:120] or "result"
 
 
-COMMANDS = (compare, hgrm, show)
+COMMANDS = (compare, hgrm, report, show)

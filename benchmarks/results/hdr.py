@@ -20,7 +20,7 @@ from typing import Final
 
 from ..histogram import VALUE_MAX, bucket
 
-__all__ = ["cumulated", "encode_v2", "log_text", "percentile_text"]
+__all__ = ["cumulated", "encode_v2", "log_text", "percentile_text", "percentiles"]
 
 _COMPRESSED_COOKIE: Final = 0x1C849314
 _COOKIE: Final = 0x1C849313
@@ -66,6 +66,24 @@ def _zigzag(number: int) -> bytes:
         left >>= 7
     encoded.append(left)
     return bytes(encoded)
+
+
+def percentiles(dump: Sequence[int]) -> list[tuple[float, int, int]]:
+    """Of a dumped histogram: shares, closer and closer to 1, their values, and counts up to there.
+
+    The last one is the largest, whose share is 1.
+    """
+    steps = cumulated(dump)
+    largest, total = steps[-1] if steps else (0, 0)
+    found = []
+    at = 0
+    for share in _shares():
+        while at < len(steps) and steps[at][1] < share * total:
+            at += 1
+        if at >= len(steps) or steps[at][1] >= total:
+            break
+        found.append((share, *steps[at]))
+    return [*found, (1.0, largest, total)]
 
 
 def percentile_text(dump: Sequence[int]) -> str:

@@ -1,0 +1,50 @@
+"""HTML and SVG put together so that no text can become markup by accident.
+
+``element`` escapes every string it is given, unless an ``element`` made it.
+"""
+
+from collections.abc import Iterable
+from html import escape
+from typing import TypeAlias
+
+__all__ = ["Child", "Markup", "element", "joined"]
+
+_VOID = {"br", "hr", "link", "meta"}
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+Child: TypeAlias = "str | Iterable[Child] | None"
+
+
+def element(name: str, /, *children: Child, **attributes: str | float | bool | None) -> Markup:
+    """An element. Attributes: ``class_`` is class, ``text_anchor`` text-anchor; None leaves out."""
+    parts = [f"<{name}"]
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        parts.append(f" {key.rstrip('_').replace('_', '-')}")
+        if value is not True:
+            text = f"{value:.5g}" if isinstance(value, float) else str(value)
+            parts.append(f'="{escape(text)}"')
+    parts.append(">")
+    if name not in _VOID:
+        parts += [joined(children), f"</{name}>"]
+    return Markup("".join(parts))
+
+
+def joined(children: Iterable[Child]) -> Markup:
+    """Children one after the other, each escaped as it needs."""
+    parts = []
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, str):
+            parts.append(child if isinstance(child, Markup) else escape(child))
+        else:
+            parts.append(joined(child))
+    return Markup("".join(parts))

@@ -1,0 +1,431 @@
+"""The parts of a report on scenarios: charts of one, of a sweep, and of the ratios of all."""
+
+from collections.abc import Callable, Collection, Sequence
+from statistics import median
+from typing import Any, Final
+
+from ..summary import Spread, times
+from .axes import (
+    Axis,
+    Words,
+    byte_words,
+    linear,
+    logarithmic,
+    mib_words,
+    ms_words,
+    number_words,
+    rate_words,
+    tail,
+    timeline,
+    times_words,
+    us_words,
+)
+from .cases import Case, Figures, quantile_ms
+from .charts import TONES, Bar, Line, Range, bar_chart, line_chart, range_chart
+from .markup import Markup, element
+from .plots import mean, over_time, second_rate, spectrum
+from .result import METRICS, Run, Second
+
+__all__ = ["case_section", "doubt_list", "numbers_of", "ratio_section", "sweep_section", "tones"]
+
+_QUANTILES: Final = (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
+_SUFFIXES: Final = {"k": 1e3, "M": 1e6, "G": 1e9}
+_AHEAD, _BEHIND = 0, 1  # tones
+
+
+def tones(cases: Sequence[Case]) -> Callable[[Case], list[int]]:
+    """A tone for each of a case's systems: the same in all charts, as far as that is possible."""
+    order: dict[str, int] = {}
+    for case in cases:
+        for each in case.figures:
+            order.setdefault(each.system, len(order) + 1)
+    ours = next((each.system for case in cases for each in case.figures if each.is_ours), "")
+    order = {ours: 0, **order}
+    by_system = {system: at for at, system in enumerate(order)}
+
+    def of_case(case: Case) -> list[int]:
+        found: list[int] = []
+        for each in case.figures:
+            wanted = by_system[each.system] % TONES
+            free = [tone for tone in range(TONES) if tone not in found] or [wanted]
+            found.append(wanted if wanted in free else free[-1])
+        return found
+
+    return of_case
+
+
+def case_section(case: Case, anchor: str, colours: Sequence[int]) -> Markup:
+    """Everything about a scenario with its knobs."""
+    figures = list(zip(case.figures, colours, strict=True))
+    return element(
+        "section",
+        element("h2", case.title),
+        _chips(case),
+        doubt_list(case.figures),
+        element("div", _overview(figures), _course(figures), class_="charts"),
+        _knobs(case),
+        id=anchor,
+    )
+
+
+def doubt_list(figures: Sequence[Figures]) -> list[Markup]:
+    """What is wrong with systems, and with their figures."""
+    found = []
+    for class_, word, texts in (
+        ("said bad", "✖ broken", [(each, text) for each in figures for text in each.problems]),
+        ("said", "⚠ invalid", [(each, text) for each in figures for text in each.invalid]),
+    ):
+        if texts:
+            items = [
+                element("li", element("strong", word), f" {each.label}: {text}")
+                for each, text in texts
+            ]
+            found.append(element("ul", items, class_=class_))
+    return found
+
+
+_LOOPS: Final = {
+    "open": "open loop: on a schedule",
+    "closed": "closed loop: waits for answers",
+    "saturation": "as fast as it goes",
+}
+
+
+_SHOWN: Final = ("rate", "size", "qos")
+
+
+def _chips(case: Case, varied: Collection[str] = ()) -> Markup:
+    """The knobs that people ask for first."""
+    run = case.figures[0].runs[0]
+    repeats = max(len(each.runs) for each in case.figures)
+    shown = [
+        _LOOPS[case.loop],
+        f"{repeats} repeat{'s' if repeats > 1 else ''} of {run.seconds:g} s",
+        *(
+            f"{name} {run.knobs[name]}"
+            for name in _SHOWN
+            if name in run.knobs and name not in varied
+        ),
+    ]
+    return element("ul", [element("li", text) for text in shown], class_="chips")
+
+
+def _knobs(case: Case) -> Markup:
+    """Every knob; systems with knobs of their own have them apart."""
+    knobs: dict[str, dict[str, Any]] = {}
+    for each in case.figures:
+        for name, value in each.runs[0].knobs.items():
+            knobs.setdefault(name, {})[each.label] = value
+    rows = []
+    for name, by_label in knobs.items():
+        values = {repr(value) for value in by_label.values()}
+        text = (
+            str(next(iter(by_label.values())))
+            if len(values) == 1
+            else "; ".join(f"{label}: {value}" for label, value in by_label.items())
+        )
+        rows.append(element("tr", element("th", name, scope="row"), element("td", text)))
+    return element(
+        "div",
+        element(
+            "details",
+            element("summary", "all knobs"),
+            element("div", element("table", rows, class_="words"), class_="scroll", tabindex=0),
+        ),
+        class_="card",
+    )
+
+
+_Toned = Sequence[tuple[Figures, int]]
+
+
+def _name(each: Figures) -> str:
+    return each.label + (" ✖" if each.problems else " ⚠" if each.invalid else "")
+
+
+def _bars(
+    figures: _Toned, of: Callable[[Figures], Spread], title: str, note: str, words: Words
+) -> Markup | None:
+    spreads = [(each, tone, of(each)) for each, tone in figures]
+    if not any(found.max for _, _, found in spreads):
+        return None
+    bars = [
+        Bar(_name(each), tone, found.median, found.min, found.max) for each, tone, found in spreads
+    ]
+    return bar_chart(title, note, bars, words)
+
+
+def _overview(figures: _Toned) -> list[Markup | None]:
+    """Systems side by side."""
+    high, low = "higher is better; whiskers: repeats", "lower is better; whiskers: repeats"
+    names = dict.fromkeys(name for each, _ in figures for name in each.figures)
+    has_other_in = any(
+        abs(each.rate_in.median - each.rate.median) > 0.02 * each.rate.median for each, _ in figures
+    )
+    return [
+        _bars(figures, lambda each: each.rate, "Messages a second", high, rate_words),
+        _bars(figures, lambda each: each.rate_in, "Messages in, a second", high, rate_words)
+        if has_other_in
+        else None,
+        _latency_ranges(figures),
+        _bars(figures, lambda each: each.server_us, "Broker CPU for a message", low, us_words),
+        _bars(figures, lambda each: each.memory, "Broker memory (RSS)", low, byte_words),
+        *(
+            _bars(
+                figures, _figure_of(name), name.replace("_", " "), "whiskers: repeats", number_words
+            )
+            for name in names
+        ),
+    ]
+
+
+def _latency_ranges(figures: _Toned) -> Markup | None:
+    measured = [(each, tone) for each, tone in figures if each.latency.count]
+    if not measured:
+        return None
+    ranges = []
+    for each, tone in measured:
+        found = each.latency
+        values = (found.p50, found.p99, found.p999, found.max)
+        points = [(name, value) for (name, _), value in zip(_QUANTILES, values, strict=True)]
+        text = f"{ms_words(found.p50)} · {ms_words(found.p99)} · {ms_words(found.p999)}"
+        ranges.append(Range(_name(each), tone, points, text))
+    axis = logarithmic([value for each in ranges for _, value in each.points], ms_words)
+    return range_chart(
+        f"Latency: {measured[0][0].metric}",
+        "● p50  ◆ p99  ▲ p99.9  ▮ max; lower is better",
+        ranges,
+        axis,
+    )
+
+
+def _course(figures: _Toned) -> list[Markup | None]:
+    """How it went over time, and how latencies are spread."""
+    lines = []
+    for each, tone in figures:
+        points, band = over_time(each.runs, second_rate, mean)
+        lines.append(Line(each.label, tone, points, band))
+    has_series = any(line.points for line in lines)
+    x = _time_axis(lines)
+    tops = [y for line in lines for _, y in line.points]
+    tops += [high for line in lines for _, _, high in line.band]
+    throughput = (
+        line_chart(
+            "Throughput over time",
+            "messages a second; median of the repeats, shaded from min to max",
+            lines,
+            x,
+            linear(tops, rate_words),
+            _warm_up(lines),
+        )
+        if has_series
+        else None
+    )
+    return [throughput, _spectrum(figures), *_latency_courses(figures)]
+
+
+def _time_axis(lines: Sequence[Line]) -> Axis:
+    seconds = [x for line in lines for x, _ in line.points] or [0.0]
+    return timeline(min(seconds), max(seconds))
+
+
+def _warm_up(lines: Sequence[Line]) -> tuple[float, str] | None:
+    is_warmed = any(x < 0 for line in lines for x, _ in line.points)
+    return (0.0, "measured from here") if is_warmed else None
+
+
+def _spectrum(figures: _Toned) -> Markup | None:
+    lines = [
+        Line(each.label, tone, spectrum(each.runs, each.metric))
+        for each, tone in figures
+        if each.metric
+    ]
+    places = [x for line in lines for x, _ in line.points]
+    if not places:
+        return None
+    values = [y for line in lines for _, y in line.points]
+    note = METRICS[next(each.metric for each, _ in figures if each.metric)]
+    y = logarithmic(values, ms_words)
+    return line_chart("Latency by percentile", note, lines, tail(max(places)), y)
+
+
+def _latency_courses(figures: _Toned) -> list[Markup]:
+    """A chart for each system, all with one axis."""
+    charted = []
+    for each, tone in figures:
+        lines = [
+            Line(name, tone, *over_time(each.runs, _latency_of(name), max))
+            for name in ("p50", "p99", "max")
+        ]
+        if any(y for line in lines for _, y in line.points):
+            charted.append((each, lines))
+    every = [line for _, lines in charted for line in lines]
+    y = logarithmic(
+        [value for line in every for _, low, high in line.band for value in (low, high)]
+        + [y for line in every for _, y in line.points],
+        ms_words,
+    )
+    x = _time_axis(every)
+    return [
+        line_chart(
+            f"Latency over time: {each.label}",
+            "of messages due in a second; shaded: repeats",
+            lines,
+            x,
+            y,
+            _warm_up(lines),
+        )
+        for each, lines in charted
+    ]
+
+
+def _latency_of(name: str) -> Callable[[Run], Callable[[Second], float]]:
+    field = f"{name}_ms"
+
+    def of_second(second: Second) -> float:
+        return float(getattr(second, field))
+
+    return lambda run: of_second
+
+
+# --- sweeps ---
+
+
+def numbers_of(cases: Sequence[Case]) -> tuple[str, list[float]] | None:
+    """The one knob by which cases of a scenario differ, and its values; None: it is no sweep."""
+    names = {name for case in cases for name in case.varied}
+    if len(cases) < 2 or len(names) != 1:
+        return None
+    [name] = names
+    found = [_number(case.varied[name]) for case in cases]
+    values = [value for value in found if value is not None and value > 0]
+    return (name, values) if len(values) == len(cases) else None
+
+
+def _number(value: object) -> float | None:
+    """A knob's number, which may be spelled 10k."""
+    text = str(value)
+    factor = _SUFFIXES.get(text[-1:], 1.0)
+    try:
+        return float(text[:-1] if factor != 1.0 else text) * factor
+    except ValueError:
+        return None
+
+
+def sweep_section(
+    cases: Sequence[Case], anchor: str, colours: Callable[[Case], Sequence[int]]
+) -> Markup:
+    """How cost grows with a knob."""
+    found = numbers_of(cases)
+    assert found is not None
+    name, values = found
+    tone_of = {
+        each.label: tone
+        for case in cases
+        for each, tone in zip(case.figures, colours(case), strict=True)
+    }
+
+    def lines(of: Callable[[Figures], Spread]) -> list[Line]:
+        drawn = []
+        for label, tone in tone_of.items():
+            spreads = [
+                (value, of(each))
+                for value, case in sorted(zip(values, cases, strict=True), key=lambda pair: pair[0])
+                for each in case.figures
+                if each.label == label
+            ]
+            some = [(value, spread) for value, spread in spreads if spread.median > 0]
+            points = [(value, spread.median) for value, spread in some]
+            band = [(value, spread.min, spread.max) for value, spread in some]
+            drawn.append(Line(label, tone, points, band, has_marks=True))
+        return drawn
+
+    def quantile(share: float) -> Callable[[Figures], Spread]:
+        def of(each: Figures) -> Spread:
+            values = [quantile_ms(run, each.metric, share) for run in each.runs]
+            return Spread(median(values), min(values), max(values))
+
+        return of
+
+    axis = logarithmic(values, number_words)
+    others = dict.fromkeys(name for case in cases for each in case.figures for name in each.figures)
+    charts = [
+        _sweep_chart(title, lines(of), axis, words)
+        for title, of, words in (
+            ("Messages a second", lambda each: each.rate, rate_words),
+            ("Latency p50", quantile(0.5), ms_words),
+            ("Latency p99", quantile(0.99), ms_words),
+            ("Broker CPU for a message", lambda each: each.server_us, us_words),
+            ("Broker memory (RSS)", _mebibytes, mib_words),
+            *((other.replace("_", " "), _figure_of(other), number_words) for other in others),
+        )
+    ]
+    return element(
+        "section",
+        element("h2", f"{cases[0].scenario}: cost as {name} grows"),
+        _chips(cases[0], {name}),
+        [
+            element("h3", case.title, doubt)
+            for case in cases
+            for doubt in [doubt_list(case.figures)]
+            if doubt
+        ],
+        element("div", charts, class_="charts"),
+        _knobs(cases[0]),
+        id=anchor,
+    )
+
+
+def _figure_of(name: str) -> Callable[[Figures], Spread]:
+    return lambda each: each.figures.get(name, Spread(0.0, 0.0, 0.0))
+
+
+def _mebibytes(each: Figures) -> Spread:
+    """For axes whose ticks are decimal."""
+    found = each.memory
+    return Spread(*(value / 2**20 for value in (found.median, found.min, found.max)))
+
+
+def _sweep_chart(title: str, lines: Sequence[Line], x: Axis, words: Words) -> Markup | None:
+    values = [y for line in lines for _, y in line.points]
+    values += [value for line in lines for _, low, high in line.band for value in (low, high)]
+    if not values:
+        return None
+    note = "both axes logarithmic; shaded: repeats"
+    return line_chart(title, note, lines, x, logarithmic(values, words))
+
+
+# --- ratios ---
+
+
+def ratio_section(cases: Sequence[Case]) -> Markup | None:
+    """Ours beside the best peer, in every scenario."""
+    rows = []
+    for case in cases:
+        for each in case.figures:
+            if each.is_ours and each.ratio is not None:
+                label = case.title if each.label == each.system else f"{case.title}, {each.label}"
+                rows.append((label, case.measure.name, each.ratio))
+    if not rows:
+        return None
+    ranges = [
+        Range(
+            f"{label} ({measure})" if measure != "rate" else label,
+            _AHEAD if ratio.median >= 1 else _BEHIND,
+            [("median", ratio.median), ("min", ratio.min), ("max", ratio.max)],
+            times(ratio),
+        )
+        for label, measure, ratio in rows
+    ]
+    axis = logarithmic(
+        [value for each in ranges for _, value in each.points] + [0.5, 2.0], times_words
+    )
+    chart = range_chart(
+        "BraidMQ beside the best peer of each scenario",
+        "times as good, repeat by repeat; right of 1 x BraidMQ is better",
+        ranges,
+        axis,
+        shapes="●▏▏",
+        mark=1.0,
+    )
+    return element("div", chart, class_="ratios")
