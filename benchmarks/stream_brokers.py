@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from . import jetstream
-from .jetstream import JetStreamProcess
 from .mqtt_load import pinned
 from .peer import BrokerProcess, PeerProcess
 from .server import ServerProcess
 from .stream_plan import HOT_BYTES, IN_PROCESS, OURS, StreamPlan
-from .systems import redis
+from .systems import nats, redis
+from .systems.nats import NatsProcess
 from .systems.redis import RedisProcess
 
 __all__ = ["PEERS", "SYSTEMS", "Running", "missing", "started", "version_of"]
@@ -65,7 +64,7 @@ def started(plan: StreamPlan, directory: str, core: int) -> Iterator[Running | N
     if plan.system == "redis":
         process = RedisProcess(directory, plan.durability)
     elif plan.system == "jetstream":
-        process = JetStreamProcess(directory, plan.durability)
+        process = NatsProcess(directory, plan.durability)
     else:
         file = Path(directory, "bench.toml")
         file.write_text(f"[limits]\nshard_hot_bytes_max = {HOT_BYTES}\n" if plan.restarted else "")
@@ -86,11 +85,11 @@ def missing(plan: StreamPlan) -> str:
         return ""
     if plan.shape == "fanout":
         return "one publish does not reach several streams of JetStream at once"
-    return jetstream.why_not(plan.durability)
+    return nats.why_not(plan.durability)
 
 
 def version_of(system: str) -> str:
     """Which version would be started; "" when none is there."""
     if system == "redis":
         return redis.version()
-    return jetstream.version() if system == "jetstream" else package_version("braidmq")
+    return nats.version() if system == "jetstream" else package_version("braidmq")

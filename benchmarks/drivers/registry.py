@@ -4,14 +4,23 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .driver import Driver
+from .jetstream import JetStreamDriver
 from .mqtt import MqttDriver
 from .native import NativeDriver
+from .nats import NatsDriver
 from .redis import RedisDriver
 from .stomp import StompDriver
 
 __all__ = ["DRIVERS", "driver_for"]
 
-DRIVERS: Final[tuple[Driver, ...]] = (NativeDriver(), MqttDriver(), RedisDriver(), StompDriver())
+DRIVERS: Final[tuple[Driver, ...]] = (
+    NativeDriver(),
+    JetStreamDriver(),
+    MqttDriver(),
+    NatsDriver(),
+    RedisDriver(),
+    StompDriver(),
+)
 
 
 def driver_for(url: str) -> Driver:

@@ -110,4 +110,5 @@ class RedisSystem:
                 "durability": meaning,
             },
             directory=directory,
+            restart=broker.restart,
         )

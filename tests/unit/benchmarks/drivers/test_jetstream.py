@@ -1,0 +1,227 @@
+"""The driver of JetStream: what it says and understands, and a server where there is one."""
+
+import contextlib
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from braidmq.benchmarks.drivers.driver import Refused, Wiring
+from braidmq.benchmarks.drivers.jetstream import (
+    BATCH_MAX,
+    JetStreamConsumer,
+    JetStreamDriver,
+    JetStreamProducer,
+    request,
+)
+from braidmq.benchmarks.systems.nats import NatsSystem
+from tests.bench_clients import (
+    AWKWARD,
+    bodies_for,
+    carry,
+    connected,
+    cuts,
+    feed,
+    publish_all,
+    receive,
+    said,
+    take,
+)
+
+DRIVER = JetStreamDriver()
+QUEUE = Wiring(url="jetstream://127.0.0.1:1", names=("q.1",), prefetch=8)
+PULL = b"PUB $JS.API.CONSUMER.MSG.NEXT.q-1.workers "
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours
+
+
+def inbox_of(client):
+    """The subject that answers go to, without what the client appends."""
+    return said(client).split(b"SUB ")[1].split(b" ")[0].removesuffix(b".>").removesuffix(b".0")
+
+
+def answer(subject, payload=b'{"stream":"q-1","seq":1}'):
+    return b"MSG %b 1 %d\r\n%b\r\n" % (subject, len(payload), payload)
+
+
+@given(cuts(), st.permutations(range(4)))
+def test_every_publish_has_its_answer(cuts, order):
+    with socket.socket() as sock:
+        producer = JetStreamProducer(sock, QUEUE, is_atomic=False)
+        inbox = inbox_of(producer)
+        producer.publish([b"x", AWKWARD])
+        producer.publish([b"y", b""])
+        assert said(producer) == b"".join(
+            b"PUB q.1 %b.%d %d\r\n%b\r\n" % (inbox, number, len(body), body)
+            for number, body in enumerate([b"x", AWKWARD, b"y", b""])
+        )
+        feed(producer, b"".join(answer(b"%b.%d" % (inbox, number)) for number in order), cuts)
+        assert producer.confirmed == order
+        assert not producer.bodies
+
+
+def test_a_batch_is_one_answer(pair):
+    producer = JetStreamProducer(pair, QUEUE, is_atomic=True)
+    inbox = inbox_of(producer)
+    producer.publish([b"alone"])
+    assert said(producer).startswith(b"PUB q.1 ")
+    producer.publish([b"x", b"y", b"z"])
+    text = said(producer)
+    assert text.count(b"HPUB q.1 ") == 3 and text.count(inbox + b".") == 1
+    assert text.count(b"Nats-Batch-Commit: 1\r\n\r\nz") == 1
+    assert [text.count(b"Nats-Batch-Sequence: %d\r\n" % n) for n in range(5)] == [0, 1, 1, 1, 0]
+    feed(producer, answer(b"%b.1.3" % inbox) + answer(b"%b.0" % inbox))
+    assert producer.confirmed == [1, 2, 3, 0]
+    producer.publish([b"x"] * (2 * BATCH_MAX + 1))
+    text = said(producer)
+    assert text.count(b"Nats-Batch-Commit") == 3, "no batch is larger than the server allows"
+    assert b"%b.4.%d " % (inbox, BATCH_MAX) in text
+
+
+def test_an_error_is_told_in_its_words(pair):
+    producer = JetStreamProducer(pair, QUEUE, is_atomic=False)
+    inbox = inbox_of(producer)
+    error = b'{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}'
+    with pytest.raises(Refused, match="maximum messages exceeded"):
+        feed(producer, answer(b"%b.0" % inbox, error))
+    with pytest.raises(Refused, match="503"):
+        feed(producer, b"HMSG %b.0 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % inbox)
+
+
+def delivered(inbox, body, number, sid=0):
+    reply = b"$JS.ACK.q-1.workers.1.%d.%d.17.0" % (number, number)
+    return reply, b"MSG %b.%d %d %b %d\r\n%b\r\n" % (inbox, sid, sid, reply, len(body), body)
+
+
+@given(cuts())
+def test_it_asks_for_more_when_half_is_dealt_with(cuts):
+    with socket.socket() as sock:
+        consumer = JetStreamConsumer(sock, QUEUE)
+        first = bytes(consumer.out)
+        assert first.count(PULL) == 1 and first.endswith(b' 11\r\n{"batch":8}\r\n')
+        inbox = inbox_of(consumer)
+        replies, texts = zip(*(delivered(inbox, AWKWARD, n) for n in range(8)), strict=True)
+        feed(consumer, b"".join(texts), cuts)
+        assert take(consumer) == ([AWKWARD] * 8, list(replies))
+        assert not consumer.out
+        consumer.acknowledge(replies[:3])
+        assert said(consumer) == b"".join(b"PUB %b 0\r\n\r\n" % reply for reply in replies[:3])
+        consumer.reject(replies[3:4])
+        text = said(consumer)
+        assert text.startswith(b"PUB %b 4\r\n-NAK\r\n" % replies[3])
+        assert PULL in text and b'{"batch":4}' in text
+
+
+def test_names_share_the_prefetch(pair):
+    wiring = Wiring(url=QUEUE.url, names=("a", "b"), prefetch=8)
+    consumer = JetStreamConsumer(pair, wiring)
+    assert said(consumer).count(b'{"batch":4}') == 2
+    replies, texts = zip(*(delivered(b"x", b"body", n, sid=1) for n in range(4)), strict=True)
+    feed(consumer, b"".join(texts))
+    assert take(consumer) == ([b"body"] * 4, list(replies))
+    consumer.acknowledge(replies)
+    text = said(consumer)
+    assert b"NEXT.b.workers " in text and b"NEXT.a.workers " not in text
+
+
+def test_without_acknowledgements_it_sends_them_by_itself(pair):
+    wiring = Wiring(url=QUEUE.url, names=("q.1",), prefetch=8, acknowledges=False)
+    consumer = JetStreamConsumer(pair, wiring)
+    inbox = inbox_of(consumer)
+    reply, text = delivered(inbox, b"x", 1)
+    feed(consumer, text)
+    assert said(consumer).startswith(b"PUB %b 0\r\n\r\n" % reply)
+    consumer.acknowledge([reply])
+    assert not consumer.out
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["durable", "memory"])
+def server(request, tmp_path_factory):
+    system = NatsSystem()
+    if reason := system.why_not():
+        pytest.skip(reason)
+    with contextlib.ExitStack() as stack:
+        directory = str(tmp_path_factory.mktemp("nats"))
+        running = system.start(stack, directory, request.param)
+        yield running.urls["jetstream"], request.param
+
+
+def wired(server, *names, **more):
+    url, durable = server
+    return Wiring(url=url, names=names, client_id="c1", durable=durable, **more)
+
+
+def state_of(wiring, stream):
+    return request(wiring, [(f"STREAM.INFO.{stream}", {})])[0]["state"]
+
+
+def test_a_queue_from_end_to_end(server):
+    wiring = wired(server, "work.0", "work.1", prefetch=100)
+    DRIVER.declare(wiring)
+    DRIVER.connect(wiring).close()
+    first, second = bodies_for(600), bodies_for(400, 5_000)
+    with connected(DRIVER.producer(wiring), DRIVER.consumer(wiring)) as (producer, consumer):
+        publish_all(producer, first)
+        publish_all(producer, second, to=1)
+        found = receive([consumer], 1_000)[0]
+        assert sorted(found) == sorted(first + second)
+        streams = ("work-0", "work-1")
+        carry([consumer], lambda: not any(state_of(wiring, each)["messages"] for each in streams))
+
+
+def test_a_queue_is_shared_and_rejected_messages_come_again(server):
+    wiring = wired(server, "shared", prefetch=20)
+    DRIVER.declare(wiring)
+    bodies = bodies_for(200)
+    with connected(DRIVER.producer(wiring), DRIVER.consumer(wiring)) as (producer, consumer):
+        publish_all(producer, bodies)
+        carry([consumer], lambda: len(consumer.bodies) >= 5)
+        rejected, receipts = take(consumer)
+        consumer.reject(receipts)
+        with connected(DRIVER.consumer(wiring)) as (other,):
+            found = receive([consumer, other], 200)
+        assert found[0] and found[1]
+        assert set(rejected) <= set(found[0] + found[1])
+        assert sorted(found[0] + found[1]) == sorted(bodies)
+        carry([consumer], lambda: state_of(wiring, "shared")["messages"] == 0)
+
+
+def test_a_stream_is_pushed_to_all_and_shared_by_a_group(server):
+    wiring = wired(server, "log", kind="stream", prefetch=64)
+    grouped = wired(server, "log", kind="stream", group="g", prefetch=64)
+    replay = wired(server, "log", kind="stream", from_start=True)
+    DRIVER.declare(grouped)
+    bodies = bodies_for(1_000)
+    with connected(DRIVER.producer(wiring)) as (producer,):
+        publish_all(producer, bodies[:500])
+        readers = DRIVER.consumer(wiring), DRIVER.consumer(replay)
+        members = DRIVER.consumer(grouped), DRIVER.consumer(grouped)
+        with connected(*readers, *members):
+            publish_all(producer, bodies[500:])
+            assert receive(readers[:1], 500)[0] == bodies[500:]
+            assert receive(readers[1:], 1_000)[0] == bodies
+            shared = receive(members, 1_000)
+            assert sorted(shared[0] + shared[1]) == sorted(bodies)
+    assert state_of(wiring, "log")["messages"] == 1_000
+    DRIVER.declare(wiring)
+    assert state_of(wiring, "log")["messages"] == 0
+
+
+def test_what_is_not_there_is_refused(server):
+    missing = wired(server, "nowhere")
+    with connected(DRIVER.producer(missing)) as (producer,):
+        producer.publish([b"x"])
+        with pytest.raises(Refused, match="503"):
+            carry([producer], lambda: bool(producer.confirmed))
+    with pytest.raises(Refused, match="not found"):
+        DRIVER.consumer(missing)
+    with pytest.raises(Refused, match="stream not found"):
+        DRIVER.consumer(wired(server, "nowhere", kind="stream"))
+    with pytest.raises(Refused):
+        DRIVER.declare(wired(server, "a..b"))
