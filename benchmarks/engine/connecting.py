@@ -102,10 +102,9 @@ class _Dial:
 class Dialing:
     """All connections of a process."""
 
-    def __init__(self, task: Task, driver: Driver, loop: Loop, clock: Callable[[], int]) -> None:
+    def __init__(self, task: Task, driver: Driver, loop: Loop) -> None:
         self.driver = driver
         self.loop = loop
-        self._clock = clock
         self._task = task
         self._tally: Tally
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -161,7 +160,7 @@ class Dialing:
 
     def greeted(self, dial: _Dial, due_ns: int) -> None:
         """The broker has answered."""
-        now_ns = self._clock()
+        now_ns = self.loop.now_ns()
         tally = self._tally
         tally.timeline.record(due_ns, now_ns)
         tally.timeline.current.confirmed += 1

@@ -9,7 +9,6 @@ Rules:
 4. Poisoned messages are rejected at once, and not counted as received.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -64,10 +63,10 @@ class Consuming:
         tally.clients += self._link is not None
         tally.connected += 1
         if task.stop_seconds:
-            stop_ns = time.monotonic_ns() + int(task.stop_after_seconds * 1e9)
+            stop_ns = tally.go_ns + int(task.stop_after_seconds * 1e9)
             self._loop.at(stop_ns, lambda now_ns: self._pause(True))
             self._loop.at(stop_ns + int(task.stop_seconds * 1e9), lambda now_ns: self._pause(False))
-        self.served(time.monotonic_ns())  # what came with the handshake
+        self.served(self._loop.now_ns())  # what came with the handshake
 
     def _pause(self, is_paused: bool) -> None:
         if self._link is not None:
@@ -158,7 +157,7 @@ class Consuming:
                 del done[:batch]
             if done and not self._is_resting:
                 self._is_resting = True
-                self._loop.at(time.monotonic_ns() + _REST_NS, self._acknowledge_rest)
+                self._loop.at(self._loop.now_ns() + _REST_NS, self._acknowledge_rest)
         self._link.touch()
 
     def _acknowledge_rest(self, now_ns: int) -> None:
@@ -190,13 +189,13 @@ class Consuming:
             self._client = self._driver.consumer(self._wiring)
         except (OSError, Refused):
             self._pause_ns = min(self._pause_ns * 2, _PAUSE_NS_MAX)
-            self._loop.at(time.monotonic_ns() + self._pause_ns, self._connect_again)
+            self._loop.at(self._loop.now_ns() + self._pause_ns, self._connect_again)
             return
         self._pause_ns = _PAUSE_NS_FIRST
         self._link = Link(self._loop, self._client, self)
         self._tally.clients += 1
         self._tally.reconnects += 1
-        self.served(time.monotonic_ns())
+        self.served(self._loop.now_ns())
 
     def finish(self) -> None:
         """Hang up."""

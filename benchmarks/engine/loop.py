@@ -183,6 +183,11 @@ class Loop:
         """Call something then, or as soon as possible after."""
         heapq.heappush(self._timers, (when_ns, next(self._numbers), call))
 
+    @staticmethod
+    def now_ns() -> int:
+        """The clock of all times: one for all processes of a machine."""
+        return time.monotonic_ns()
+
     def run(self) -> None:
         """Until ``is_over``."""
         timers = self._timers

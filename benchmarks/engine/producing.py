@@ -10,7 +10,6 @@ Rules:
 4. Where the protocol does not confirm, written is the most that is known, and counts as that.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -240,14 +239,14 @@ class Producing:
             self._client = self._driver.producer(self._wiring)
         except (OSError, Refused):
             self._pause_ns = min(self._pause_ns * 2, _PAUSE_NS_MAX)
-            self._loop.at(time.monotonic_ns() + self._pause_ns, self._connect_again)
+            self._loop.at(self._loop.now_ns() + self._pause_ns, self._connect_again)
             return
         self._pause_ns = _PAUSE_NS_FIRST
         self._link = Link(self._loop, self._client, self)
         self._base = self._sent
         self._tally.clients += 1
         self._tally.reconnects += 1
-        self._go_on(time.monotonic_ns())
+        self._go_on(self._loop.now_ns())
 
     def _give_up(self, now_ns: int) -> None:
         """What is unanswered took at least until now."""

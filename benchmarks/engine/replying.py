@@ -4,7 +4,6 @@ Whoever answers acknowledges a request when its reply is confirmed: a request is
 the two. The stamp of a body tells whose request it is, and so where the reply goes.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +42,7 @@ class Echo:
     """Answers requests: a consumer and a producer, each a connection."""
 
     def __init__(self, task: Task, place: int, share: int, driver: Driver, loop: Loop) -> None:
+        self._loop = loop
         self._wiring = task.wirings[place]
         self._share = share
         self._names = len(task.replies[place].names)
@@ -74,7 +74,7 @@ class Echo:
         tally.trackers.append(self._tracker)
         tally.clients += 1
         tally.connected += 2
-        self.served(time.monotonic_ns())
+        self.served(self._loop.now_ns())
 
     def served(self, now_ns: int) -> None:
         """Answer what came."""

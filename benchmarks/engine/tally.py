@@ -25,6 +25,7 @@ class Tally:
     """Everything that is counted in a process; its actors add to it.
 
     Attributes:
+        go_ns: when it began; the window is from ``begin_ns`` to ``end_ns``.
         timeline: of the main metric.
         response: from when a message was due until it was confirmed.
         clients: that are connected now.
@@ -33,6 +34,7 @@ class Tally:
     def __init__(self, task: Task, go_ns: int) -> None:
         begin_ns = go_ns + int(task.warmup_seconds * 1e9)
         self.role = task.role
+        self.go_ns = go_ns
         self.main = "delay" if task.role == "consumers" and task.delay_ms else MAIN[task.role]
         self.begin_ns = begin_ns
         self.end_ns = begin_ns + int(task.seconds * 1e9)
@@ -58,7 +60,7 @@ class Tally:
         self.last_ns = 0
         self.problems: list[str] = []
         self._lag_of_second = Histogram()
-        self._cpu_begin = 0.0
+        self._cpu_begin = time.process_time()
         self._cpu_end = -1.0
 
     def problem(self, words: str) -> None:

@@ -10,7 +10,6 @@ Rules:
 import gc
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
@@ -91,7 +90,7 @@ class Worker:
             self._receivers.append(Echo(self._task, place, 0, driver, self._loop))
 
     def _make_connections(self, driver: Driver) -> None:
-        self._dialing = Dialing(self._task, driver, self._loop, time.monotonic_ns)
+        self._dialing = Dialing(self._task, driver, self._loop)
 
     @property
     def _clients(self) -> list[_Client]:
@@ -105,7 +104,7 @@ class Worker:
             self._say(Line(progress=self._tally.progress(self._tally.timeline.second - 1)))
         if order.finish is not None:
             self._finish = order.finish
-            self._finish_ns = time.monotonic_ns()
+            self._finish_ns = self._loop.now_ns()
             self._quota.is_over = True
 
     def _go(self, go_ns: int) -> None:
@@ -191,7 +190,7 @@ class Worker:
         """Whether the run is over."""
         if self._is_over(now_ns):
             self._loop.is_over = True
-            self._say(Line(report=self._report(time.monotonic_ns())))
+            self._say(Line(report=self._report(self._loop.now_ns())))
         else:
             self._loop.at(now_ns + _LOOK_NS, self._look)
 
