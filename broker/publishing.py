@@ -15,7 +15,7 @@ import msgspec
 
 from .errors import BraidError, InvalidArgument, TooLarge
 from .limits import RETENTION_MS_MAX, Limits
-from .message import MQTT_QOS, MQTT_RETAIN, TOPIC, Delivery, unpack_headers
+from .message import MQTT_QOS, MQTT_RETAIN, TOPIC, Delivery, Headers, unpack_headers
 from .publication import Publication
 
 __all__ = ["Batch", "LivePublished", "Posted", "Published", "batches", "live_messages"]
@@ -131,9 +131,11 @@ def _follows(first: Posted, message: Posted, limits: Limits) -> bool:
 
 
 def _with_topic(topic: str, message: Posted, qos: int) -> bytes:
-    headers = unpack_headers(message.attributes)
-    headers.pop(MQTT_QOS, None)
-    headers.pop(MQTT_RETAIN, None)
+    headers: Headers = {}
+    if message.attributes:
+        headers = unpack_headers(message.attributes)
+        headers.pop(MQTT_QOS, None)
+        headers.pop(MQTT_RETAIN, None)
     headers[TOPIC] = topic
     if not qos:
         headers[MQTT_QOS] = "0"

@@ -14,7 +14,6 @@ from .errors import (
     InvalidArgument,
     LimitExceeded,
     NotFound,
-    PermissionDenied,
     QueueFull,
 )
 from .feed import MEMORY_PREFIX, Feed, FeedOwner
@@ -48,15 +47,13 @@ class TopicCore(Engine):
         Each result stands once :meth:`when_kept` calls back for the level. Quality 0 is never
         logged, and lost by whoever cannot take it at once; 1 is kept for durable sessions.
         """
-        who.check("topic:Publish", topic)
+        route = self.topics.admit(who, topic)
         if self.failed is not None:
             raise self.failed
         if qos not in (0, _QOS):
             raise InvalidArgument("the quality of a message is 0 or 1")
         if len(messages) > self.limits.batch_messages_max:
             raise LimitExceeded(f"a batch has at most {self.limits.batch_messages_max} messages")
-        if self.topics.route(topic).reserved:
-            raise PermissionDenied(f"the topic {topic!r} is the broker's own")
         level = Durability.MEMORY
         results: list[int | BraidError] = []
         for batch in batches(topic, messages, qos, self.limits, now_ms):
@@ -64,11 +61,10 @@ class TopicCore(Engine):
                 results.append(batch)
                 continue
             try:
-                kept, matched = self.topics.publish(who, batch, now_ms)
+                kept, matched = self.topics.distribute(route, batch, now_ms)
                 level = max(level, kept)
                 results.extend([matched] * batch.count)
             except QueueFull:
-                route = self.topics.route(topic)
                 for each in self.topics.distribute_each(route, batch, now_ms):
                     if not isinstance(each, BraidError):
                         level = max(level, each[0])

@@ -305,7 +305,7 @@ class Topics:
             elif session.sink is not None:
                 live.append((session, match))
         if publication.qos:
-            queues.extend(share.target for share in route.shares)
+            queues.extend([share.target for share in route.shares])
         plan = self._fanout.plan(route.bundles, publication, now_ms) if route.bundles else None
         try:
             level = self._keep(publication, queues, plan, now_ms)
@@ -380,17 +380,16 @@ class Topics:
         if not (queues or publication.retain or inbound or plan):
             return _MEMORY
         engine = self._engine
-        logged = [queue for queue in queues if queue.logged]
+        logged = [queue for queue in queues if queue.logged] if queues else queues
+        volatile: list[Queue] = []
         if len(logged) < len(queues):
+            volatile = [queue for queue in queues if not queue.logged]
             engine.admit(memory=True)
         if logged or publication.retain or inbound or plan:
             engine.admit()
-        level = max((queue.settings.durability for queue in logged), default=_MEMORY)
-        refusing = [
-            queue for queue in queues if queue.settings.overflow == "reject" and not queue.promised
-        ]
-        if refusing:
-            _check_room(refusing, publication)
+        level = max([queue.settings.durability for queue in logged]) if logged else _MEMORY
+        if queues:
+            _check_room(queues, publication)
         number = -1
         if publication.retain:
             level = Durability.SYNC
@@ -407,7 +406,6 @@ class Topics:
             if (logged or plan) and self._log_run(publication, logged, plan, now_ms):
                 logged = []
                 written = True
-        volatile = [queue for queue in queues if not queue.logged]
         last = publication.count - 1
         asked = None if written else plan
         one_by_one = logged or targets or volatile or number >= 0 or asked
@@ -502,7 +500,7 @@ class Topics:
         attributes = publication.attributes
         size = len(body) + len(attributes)
         expire_ms = publication.expire_ms
-        takers = [queue for queue in queues if has_room(queue, size, now_ms)]
+        takers = [queue for queue in queues if has_room(queue, size, now_ms)] if queues else []
         letters = len(takers) > TARGETS_MAX
         if plan is not None:
             letters = letters or not plan.is_simple
@@ -574,9 +572,14 @@ class Topics:
 
 
 def _check_room(queues: Sequence[Queue], publication: Publication) -> None:
-    """Raise QueueFull unless all of a publication fits everywhere."""
+    """Raise QueueFull unless all of a publication fits into those that refuse what does not."""
+    refusing = [
+        queue for queue in queues if queue.settings.overflow == "reject" and not queue.promised
+    ]
+    if not refusing:
+        return
     size = sum(map(len, publication.bodies)) + publication.count * len(publication.attributes)
-    for queue in queues:
+    for queue in refusing:
         settings = queue.settings
         count = queue.live + publication.count
         if count > settings.messages_max or queue.bytes + size > settings.bytes_max:
