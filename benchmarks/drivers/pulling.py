@@ -38,10 +38,15 @@ class Pulling:
         """Whether a round that begins now may wait until there is something."""
         return not self.unacknowledged
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a round is."""
+        return self._asked > 0
+
     def ask(self, count: int) -> bool:
         """Begin a round for so many, if there is room for one and none is under way."""
         room = self._prefetch - self.unacknowledged
-        if self._asked or room < 1 or room * 2 < self._prefetch:
+        if self.under_way or room < 1 or room * 2 < self._prefetch:
             return False
         self._asked = count
         self._brought = 0

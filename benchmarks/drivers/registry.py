@@ -3,6 +3,7 @@
 from typing import Final
 from urllib.parse import urlsplit
 
+from .beanstalk import BeanstalkDriver
 from .driver import Driver
 from .jetstream import JetStreamDriver
 from .mqtt import MqttDriver
@@ -15,6 +16,7 @@ __all__ = ["DRIVERS", "driver_for"]
 
 DRIVERS: Final[tuple[Driver, ...]] = (
     NativeDriver(),
+    BeanstalkDriver(),
     JetStreamDriver(),
     MqttDriver(),
     NatsDriver(),

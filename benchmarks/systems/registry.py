@@ -4,6 +4,7 @@ from typing import Final
 
 from .activemq import ActiveMQSystem
 from .amqtt import AmqttSystem
+from .beanstalkd import BeanstalkdSystem
 from .braidmq import BraidMQSystem
 from .mosquitto import MosquittoSystem
 from .nats import NatsSystem
@@ -17,6 +18,7 @@ _ALL: Final[tuple[System, ...]] = (
     BraidMQSystem(),
     ActiveMQSystem(),
     AmqttSystem(),
+    BeanstalkdSystem(),
     MosquittoSystem(),
     NatsSystem(),
     RabbitMQSystem(),

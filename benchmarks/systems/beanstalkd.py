@@ -1,0 +1,88 @@
+"""beanstalkd: the server, with its binlog for all that has to last."""
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Sequence
+from typing import Final
+
+from ..peer import PeerProcess, ServerFailed, find_program
+from .system import Running
+
+__all__ = ["JOB_BYTES_MAX", "BeanstalkdProcess", "BeanstalkdSystem", "find", "version"]
+
+JOB_BYTES_MAX: Final = 8 * 1024 * 1024
+
+_NOT_INSTALLED: Final = "beanstalkd is not installed (apt install beanstalkd)"
+
+
+def find() -> str:
+    """The program, "" when it is not installed."""
+    return find_program("beanstalkd")
+
+
+def version() -> str:
+    """Its version, "" when it is not installed."""
+    if not (program := find()):
+        return ""
+    done = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=20)
+    found = re.search(r"beanstalkd (\S+)", done.stdout)
+    return found[1] if found else ""
+
+
+class BeanstalkdProcess(PeerProcess):
+    """``with BeanstalkdProcess(directory, True) as broker: connect(broker.host, broker.port)``."""
+
+    name = "beanstalkd"
+
+    def __init__(self, directory: str, durable: bool) -> None:
+        super().__init__(directory)
+        self._durable = durable
+
+    def _prepare(self, port: int) -> None:
+        if not find():
+            raise ServerFailed(_NOT_INSTALLED)
+
+    def _command(self, port: int) -> Sequence[str]:
+        command = [find(), "-l", self.host, "-p", str(port), "-z", str(JOB_BYTES_MAX)]
+        if self._durable:
+            command += ["-b", self.directory, "-f", "0"]  # a sync after every write
+        return command
+
+
+class BeanstalkdSystem:
+    """See ``system.System``."""
+
+    name = "beanstalkd"
+    schemes = frozenset({"beanstalk"})
+
+    def why_not(self) -> str:
+        """Why it cannot be started here; "" when it can."""
+        return "" if find() else _NOT_INSTALLED
+
+    def version(self) -> str:
+        """Its version, "" when it is not installed."""
+        return version()
+
+    def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
+        """See ``system.System``."""
+        broker = stack.enter_context(BeanstalkdProcess(directory, durable))
+        meaning = (
+            "a confirmation follows the fsync of the binlog, one for each message"
+            if durable
+            else "nothing is written to disk"
+        )
+        return Running(
+            name=self.name,
+            version=version(),
+            urls={"beanstalk": f"beanstalk://{broker.host}:{broker.port}"},
+            pid=broker.pid,
+            settings={
+                "-z": f"{JOB_BYTES_MAX} bytes of a message at most",
+                "-b": "the binlog is on" if durable else "no binlog",
+                "-f": "0: sync after every write" if durable else "nothing to sync",
+                "durability": meaning,
+            },
+            directory=directory,
+            restart=broker.restart,
+        )
