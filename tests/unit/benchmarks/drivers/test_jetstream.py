@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from braidmq.benchmarks.drivers.driver import Refused, Wiring
 from braidmq.benchmarks.drivers.jetstream import (
+    ATOMIC_MIN,
     BATCH_MAX,
     JetStreamConsumer,
     JetStreamDriver,
@@ -69,19 +70,21 @@ def test_every_publish_has_its_answer(cuts, order):
 def test_a_batch_is_one_answer(pair):
     producer = JetStreamProducer(pair, QUEUE, is_atomic=True)
     inbox = inbox_of(producer)
-    producer.publish([b"alone"])
-    assert said(producer).startswith(b"PUB q.1 ")
-    producer.publish([b"x", b"y", b"z"])
+    producer.publish([b"few"] * (ATOMIC_MIN - 1))
+    assert said(producer).count(b"PUB q.1 " + inbox) == ATOMIC_MIN - 1
+    producer.publish([b"x", *[b"y"] * (ATOMIC_MIN - 2), b"z"])
     text = said(producer)
-    assert text.count(b"HPUB q.1 ") == 3 and text.count(inbox + b".") == 1
+    assert text.count(b"HPUB q.1 ") == ATOMIC_MIN and text.count(inbox + b".") == 1
     assert text.count(b"Nats-Batch-Commit: 1\r\n\r\nz") == 1
-    assert [text.count(b"Nats-Batch-Sequence: %d\r\n" % n) for n in range(5)] == [0, 1, 1, 1, 0]
-    feed(producer, answer(b"%b.1.3" % inbox) + answer(b"%b.0" % inbox))
-    assert producer.confirmed == [1, 2, 3, 0]
+    found = [text.count(b"Nats-Batch-Sequence: %d\r\n" % n) for n in range(ATOMIC_MIN + 2)]
+    assert found == [0, *[1] * ATOMIC_MIN, 0]
+    first, last = ATOMIC_MIN - 1, 2 * ATOMIC_MIN - 1
+    feed(producer, answer(b"%b.%d.%d" % (inbox, first, ATOMIC_MIN)) + answer(b"%b.0" % inbox))
+    assert producer.confirmed == [*range(first, last), 0]
     producer.publish([b"x"] * (2 * BATCH_MAX + 1))
     text = said(producer)
     assert text.count(b"Nats-Batch-Commit") == 3, "no batch is larger than the server allows"
-    assert b"%b.4.%d " % (inbox, BATCH_MAX) in text
+    assert b"%b.%d.%d " % (inbox, last, BATCH_MAX) in text
 
 
 def test_an_error_is_told_in_its_words(pair):
