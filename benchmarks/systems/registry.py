@@ -30,7 +30,7 @@ SYSTEMS: Final[dict[str, System]] = {system.name: system for system in _ALL}
 LACKS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("activemq", "mqtt"): frozenset({"delay", "groups", "queue", "tls"}),
     ("activemq", "stomp"): frozenset({"tls"}),
-    ("amqtt", "mqtt"): frozenset({"delay", "groups", "queue", "tls"}),
+    ("amqtt", "mqtt"): frozenset({"delay", "groups", "queue", "retain", "tls"}),
     ("mosquitto", "mqtt"): frozenset({"delay"}),
     ("mosquitto", "mqtt5"): frozenset({"delay"}),
     ("rabbitmq", "mqtt"): frozenset({"delay", "groups", "qos2", "queue", "tls"}),

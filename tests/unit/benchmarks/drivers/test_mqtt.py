@@ -1,8 +1,6 @@
 """What is said in MQTT, byte by byte, however the broker's bytes are cut."""
 
 import socket
-from collections.abc import Iterator
-from itertools import pairwise
 from struct import pack
 
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 from braidmq.benchmarks.drivers.driver import Refused, Wiring
 from braidmq.benchmarks.drivers.mqtt import MqttClient, MqttConsumer, MqttDriver, MqttProducer
 from braidmq.benchmarks.drivers.mqtt_packets import next_packet, parse_publish, publish_packet
+from tests.bench_clients import cuts, feed
 
 DRIVER = MqttDriver()
 NAMES = ("a.b", "c")
@@ -35,16 +34,6 @@ def sent(out) -> list:
         first, begin, at = packet
         found.append(parse_publish(4, first, view[begin:at]))
     return found
-
-
-def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
-    """Data in pieces."""
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    for begin, end in pairwise(edges):
-        yield data[begin:end]
-
-
-anywhere = st.lists(st.integers(0, 10_000), max_size=12)
 
 
 def puback(number: int) -> bytes:
@@ -151,15 +140,14 @@ def test_the_words_of_the_broker_are_kept(answer, words):
 
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("qos", [0, 1, 2])
-@given(bodies=st.lists(st.binary(max_size=300), min_size=1, max_size=8), places=anywhere)
+@given(bodies=st.lists(st.binary(max_size=300), min_size=1, max_size=8), places=cuts())
 def test_messages_come_out_as_they_went_in(version, qos, bodies, places):
     packets = [
         publish_packet(version, qos, "a/b", number + 1 if qos else 0, body)
         for number, body in enumerate(bodies)
     ]
     client = consumer(version)
-    for piece in cut(b"".join(packets), places):
-        client.feed(piece)
+    feed(client, b"".join(packets), places)
     assert client.bodies == bodies
     client.acknowledge(client.receipts)
     head = {0: b"", 1: b"\x40\x02", 2: b"\x50\x02"}[qos]
@@ -167,7 +155,7 @@ def test_messages_come_out_as_they_went_in(version, qos, bodies, places):
     assert client.out == b"".join(wanted)
 
 
-@given(places=anywhere, count=st.integers(1, 50))
+@given(places=cuts(), count=st.integers(1, 50))
 def test_confirmations_may_be_cut_anywhere(places, count):
     client = producer("mqtt5", qos=1)
     client.publish([b"x"] * count)
@@ -175,8 +163,7 @@ def test_confirmations_may_be_cut_anywhere(places, count):
         puback(number) if number % 3 else b"\x40\x03\0%c\x10" % (number + 1)
         for number in range(count)
     ]
-    for piece in cut(b"".join(answers), places):
-        client.feed(piece)
+    feed(client, b"".join(answers), places)
     assert client.confirmed == list(range(count))
 
 

@@ -1,8 +1,6 @@
 """What is said in STOMP, byte by byte, however the broker's bytes are cut."""
 
 import socket
-from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -16,6 +14,7 @@ from braidmq.benchmarks.drivers.stomp import (
     StompProducer,
     _subscribes,
 )
+from tests.bench_clients import cuts, feed
 
 DRIVER = StompDriver()
 URL = "stomp://127.0.0.1:1"
@@ -27,16 +26,6 @@ def producer(**more) -> StompProducer:
 
 def consumer(**more) -> StompConsumer:
     return StompConsumer(None, Wiring(url=URL, names=("a.b",), **more))  # type: ignore[arg-type]
-
-
-def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
-    """Data in pieces."""
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    for begin, end in pairwise(edges):
-        yield data[begin:end]
-
-
-anywhere = st.lists(st.integers(0, 10_000), max_size=12)
 
 
 def message(number: int, body: bytes) -> bytes:
@@ -64,25 +53,23 @@ def test_a_send_may_wait_be_of_a_group_or_not_last():
     )
 
 
-@given(places=anywhere, numbers=st.permutations(range(9)))
+@given(places=cuts(), numbers=st.permutations(range(9)))
 def test_receipts_come_in_any_order_and_in_pieces(places, numbers):
     answer = b"CONNECTED\nserver:X/1\nversion:1.2\n\n\0\n" + b"".join(
         b"RECEIPT\n%breceipt-id:%d\n\n\0\n" % (b"more:x\n" * (number % 2), number)
         for number in numbers
     )
     client = producer()
-    for piece in cut(answer, places):
-        client.feed(piece)
+    feed(client, answer, places)
     assert client.confirmed == list(numbers)
     assert client.greeted and client.server == "X/1"
 
 
-@given(places=anywhere, bodies=st.lists(st.binary(max_size=200), min_size=1, max_size=8))
+@given(places=cuts(), bodies=st.lists(st.binary(max_size=200), min_size=1, max_size=8))
 def test_messages_come_out_as_they_went_in(places, bodies):
     client = consumer()
     sent = b"".join(message(number, body) for number, body in enumerate(bodies))
-    for piece in cut(b"RECEIPT\nreceipt-id:0\n\n\0\n\n" + sent, places):
-        client.feed(piece)
+    feed(client, b"RECEIPT\nreceipt-id:0\n\n\0\n\n" + sent, places)
     assert client.bodies == bodies and client.subscribed == 1
     client.acknowledge(client.receipts)
     wanted = [b"ACK\nid:n\\c%d\n\n\0" % number for number in range(len(bodies))]
