@@ -168,4 +168,4 @@ def tail(place_max: float) -> Axis:
 
 
 def _percentile_words(place: float) -> str:
-    return f"{100 * (1 - 10**-place):.{max(0, ceil(place) - 1)}f} %"
+    return f"{round(100 * (1 - 10**-place), int(place)):.14g} %"

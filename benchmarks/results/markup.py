@@ -30,7 +30,8 @@ def element(name: str, /, *children: Child, **attributes: str | float | bool | N
         parts.append(f" {key.rstrip('_').replace('_', '-')}")
         if value is not True:
             text = f"{value:.5g}" if isinstance(value, float) else str(value)
-            parts.append(f'="{escape(text)}"')
+            # A line break would be a space to whoever reads it as XML.
+            parts.append('="' + escape(text).replace("\n", "&#10;") + '"')
     parts.append(">")
     if name not in _VOID:
         parts += [joined(children), f"</{name}>"]

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from braidmq.benchmarks.results.cli import COMMANDS, compare, hgrm, show, write_histograms
+from braidmq.benchmarks.results.cli import (
+    COMMANDS,
+    compare,
+    hgrm,
+    report,
+    show,
+    write_histograms,
+)
 from braidmq.benchmarks.results.result import write_result
 from tests.bench_results import a_result, a_run
 
@@ -94,4 +101,12 @@ def test_names_of_files_are_tame(tmp_path):
 
 
 def test_the_commands_are_registered():
-    assert {command.name for command in COMMANDS} >= {"show", "compare", "hgrm"}
+    assert {command.name for command in COMMANDS} == {"show", "compare", "hgrm", "report"}
+
+
+def test_report(files, tmp_path):
+    output = tmp_path / "page.html"
+    done = invoke(report, *files, "-o", output)
+    assert done.exit_code == 0 and done.output.strip() == str(output)
+    assert "braidmq (two)" in output.read_text()
+    assert invoke(report, files[0], "-o", tmp_path / "none" / "page.html").exit_code == 1
