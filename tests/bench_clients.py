@@ -2,6 +2,7 @@
 
 import contextlib
 import select
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -61,12 +62,25 @@ def carry(clients: Iterable[Client], until: Callable[[], bool], seconds: float =
         writing = [sock for sock, client in by_socket.items() if client.out]
         readable, writable, _ = select.select(by_socket, writing, [], 0.05)
         for sock in readable:
-            data = sock.recv(65_536)
-            assert data, "the broker hung up"
-            by_socket[sock].feed(data)
+            _read(by_socket[sock])
         for sock in writable:
             client = by_socket[sock]
-            del client.out[: sock.send(client.out)]
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                del client.out[: sock.send(client.out)]
+
+
+def _read(client: Client) -> None:
+    """Feed what is there; of TLS, also what is decrypted already, of which select knows nothing."""
+    sock = client.socket
+    while True:
+        try:
+            data = sock.recv(65_536)
+        except ssl.SSLWantReadError:
+            return
+        assert data, "the broker hung up"
+        client.feed(data)
+        if not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            return
 
 
 def publish_all(producer: Producer, bodies: Sequence[bytes], batch: int = 100, to: int = 0) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..peer import PeerProcess, ServerFailed, find_program
+from .certificates import Certificate, issue
 from .system import Running
 
 __all__ = ["RedisProcess", "RedisSystem", "configuration", "find", "version"]
@@ -40,18 +41,31 @@ def version() -> str:
     return found[1] if found else ""
 
 
-def configuration(port: int, directory: str, durability: str) -> str:
-    """Its configuration file; durability is sync, os (written, synced each second) or memory."""
+def configuration(
+    ports: Sequence[int], directory: str, durability: str, certificate: Certificate | None = None
+) -> str:
+    """Its configuration file; durability is sync, os (written, synced each second) or memory.
+
+    Two ports: the second is for TLS, with the certificate.
+    """
     lines = [
         "bind 127.0.0.1",
         "protected-mode no",  # else 127.0.0.2 is a stranger; we come from many such addresses
-        f"port {port}",
+        f"port {ports[0]}",
         f"dir {directory}",
         'save ""',  # no snapshots beside the log
         *(f"{name} {value}" for name, value in _PERSISTENCE[durability].items()),
         "auto-aof-rewrite-percentage 0",  # no second process in the middle of a run
         "client-output-buffer-limit normal 0 0 0",
     ]
+    if certificate is not None:
+        lines += [
+            f"tls-port {ports[1]}",
+            f"tls-cert-file {certificate.certificate}",
+            f"tls-key-file {certificate.key}",
+            f"tls-ca-cert-file {certificate.authority}",
+            "tls-auth-clients no",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -60,14 +74,18 @@ class RedisProcess(PeerProcess):
 
     name = "redis"
 
-    def __init__(self, directory: str, durability: str) -> None:
+    def __init__(
+        self, directory: str, durability: str, certificate: Certificate | None = None
+    ) -> None:
         super().__init__(directory)
         self._durability = durability
+        self._certificate = certificate
+        self.listeners = 1 if certificate is None else 2
 
     def _prepare(self, port: int) -> None:
         if not find():
             raise ServerFailed(_NOT_INSTALLED)
-        words = configuration(port, self.directory, self._durability)
+        words = configuration(self.ports, self.directory, self._durability, self._certificate)
         Path(self.directory, _FILE).write_text(words)
 
     def _command(self, port: int) -> Sequence[str]:
@@ -91,7 +109,9 @@ class RedisSystem:
     def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
         """See ``system.System``."""
         durability = "sync" if durable else "memory"
-        broker = stack.enter_context(RedisProcess(directory, durability))
+        certificate = issue(directory)
+        broker = stack.enter_context(RedisProcess(directory, durability, certificate))
+        urls = [{"redis": f"redis://{broker.host}:{port}"} for port in broker.ports]
         meaning = (
             "a confirmation follows the fsync of the append-only file"
             if durable
@@ -100,7 +120,7 @@ class RedisSystem:
         return Running(
             name=self.name,
             version=version(),
-            urls={"redis": f"redis://{broker.host}:{broker.port}"},
+            urls=urls[0],
             pid=broker.pid,
             settings={
                 **_PERSISTENCE[durability],
@@ -110,5 +130,7 @@ class RedisSystem:
                 "durability": meaning,
             },
             directory=directory,
+            tls_urls=urls[1] if certificate else {},
+            tls_ca=certificate.authority if certificate else "",
             restart=broker.restart,
         )

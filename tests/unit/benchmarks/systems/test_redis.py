@@ -9,16 +9,16 @@ from braidmq.benchmarks.drivers.redis import RedisDriver
 from braidmq.benchmarks.peer import ServerFailed, cpu_seconds
 from braidmq.benchmarks.systems import redis
 from braidmq.benchmarks.systems.redis import RedisProcess, RedisSystem, configuration, version
-from tests.bench_clients import bodies_for, publish_all, receive
+from tests.bench_clients import bodies_for, connected, publish_all, receive
 
 SYSTEM = RedisSystem()
 installed = pytest.mark.skipif(bool(SYSTEM.why_not()), reason=SYSTEM.why_not())
 
 
 def test_durability_is_in_the_configuration():
-    assert "appendonly yes\nappendfsync always" in configuration(1, "x", "sync")
-    assert "appendonly yes\nappendfsync everysec" in configuration(1, "x", "os")
-    assert "appendonly no" in configuration(1, "x", "memory")
+    assert "appendonly yes\nappendfsync always" in configuration([1], "x", "sync")
+    assert "appendonly yes\nappendfsync everysec" in configuration([1], "x", "os")
+    assert "appendonly no" in configuration([1], "x", "memory")
 
 
 def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
@@ -48,6 +48,20 @@ def test_what_is_durable_is_there_after_a_restart(tmp_path):
                 consumer = driver.consumer(wiring)
                 assert receive([consumer], 10)[0] == bodies
                 consumer.close()
+
+
+@installed
+def test_it_serves_tls(tmp_path):
+    pytest.importorskip("trustme")
+    driver = RedisDriver()
+    bodies = bodies_for(10, 30_000)
+    with contextlib.ExitStack() as stack:
+        running = SYSTEM.start(stack, str(tmp_path), False)
+        wiring = Wiring(url=running.tls_urls["redis"], names=("q",), tls_ca=running.tls_ca)
+        driver.declare(wiring)
+        with connected(driver.producer(wiring), driver.consumer(wiring)) as (producer, consumer):
+            publish_all(producer, bodies)
+            assert receive([consumer], 10)[0] == bodies
 
 
 @installed
