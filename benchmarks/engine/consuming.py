@@ -47,6 +47,7 @@ class Consuming:
         self._end: Callable[[], None] = lambda: None
         self._client: Consumer = driver.consumer(wiring)
         self._link: Link | None = Link(loop, self._client, self)
+        self._link.pause(True)  # what waits there is taken when the clock runs
 
     @property
     def is_alive(self) -> bool:
@@ -66,7 +67,12 @@ class Consuming:
             stop_ns = tally.go_ns + int(task.stop_after_seconds * 1e9)
             self._loop.at(stop_ns, lambda now_ns: self._pause(True))
             self._loop.at(stop_ns + int(task.stop_seconds * 1e9), lambda now_ns: self._pause(False))
-        self.served(self._loop.now_ns())  # what came with the handshake
+        self._loop.at(tally.go_ns, self._open)
+
+    def _open(self, now_ns: int) -> None:
+        """Take what comes, and what came with the handshake."""
+        self._pause(False)
+        self.served(now_ns)
 
     def _pause(self, is_paused: bool) -> None:
         if self._link is not None:

@@ -134,12 +134,13 @@ def test_slow_consumer_stops_reading_for_a_while(monkeypatch: pytest.MonkeyPatch
     watched: list[int] = []
     monkeypatch.setattr(VirtualLoop, "watch", lambda self, number, events: watched.append(events))
     scene = Scene(stop_after_seconds=1, stop_seconds=2)
+    assert watched == [0], "nothing is read before it begins"
     scene.loop.pass_time(SECOND - 1)
-    assert watched == []
-    scene.loop.pass_time(1)
-    assert watched == [0]
-    scene.loop.pass_time(2 * SECOND)
     assert watched == [0, 1]
+    scene.loop.pass_time(1)
+    assert watched == [0, 1, 0]
+    scene.loop.pass_time(2 * SECOND)
+    assert watched == [0, 1, 0, 1]
 
 
 def test_broken_connection_ends_a_consumer() -> None:
