@@ -67,7 +67,7 @@ def test_slow_ones_have_the_room_that_they_deserve():
     assert words_of(axis) == ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]
     assert [axis.words(value) for value, _ in axis.ticks] == words_of(axis)
     assert words_of(tail(0.1)) == ["0 %", "90 %"]
-    assert words_of(tail(99))[-1] == "99.99999999 %"
+    assert words_of(tail(99))[-1] == "99.9999999999 %"
 
 
 @pytest.mark.parametrize(
