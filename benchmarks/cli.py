@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from .engine.cli import COMMANDS as ENGINE_COMMANDS
 from .results.cli import COMMANDS as RESULT_COMMANDS
 
 __all__ = ["backlog", "baseline", "bench", "fanout", "mqtt", "queue", "stomp", "stream", "table"]
@@ -67,7 +68,7 @@ def bench() -> None:
     """
 
 
-for _command in RESULT_COMMANDS:
+for _command in (*ENGINE_COMMANDS, *RESULT_COMMANDS):
     bench.add_command(_command)
 
 

@@ -34,6 +34,13 @@ def merge_into(run: Run, senders: Sequence[Report], receivers: Sequence[Report])
             if report.role != "echo" or metric != "delivery" or not asked:
                 dumps.setdefault(metric, []).append(dump)
     run.latency = {metric: _merged(some).dump() for metric, some in dumps.items()}
+    for name, count in {
+        "rejected_deliveries": sum(report.rejected for report in receivers),
+        "early_messages": sum(report.early for report in receivers),
+        "reconnects": sum(report.reconnects for report in (*senders, *receivers)),
+    }.items():
+        if count:
+            run.figures[name] = float(count)
     run.generators = _generators((*senders, *receivers))
     run.series = _series((*senders, *receivers))
 

@@ -83,7 +83,9 @@ class _Planner:
         self._steps = tuple(steps)
         # A run that ends with its messages is measured from the first of them on.
         self._is_open_end = self._shape == "drain" or knobs.messages > 0
-        self._warmup = 0.0 if self._is_open_end else knobs.warmup_seconds
+        # Before the measurement begins, the first delayed messages have to be there.
+        warmup = knobs.warmup_seconds + knobs.delay_ms / 1e3
+        self._warmup = 0.0 if self._is_open_end else warmup
         if steps and self._warmup:
             self._steps = (Step(self._warmup, steps[0].per_second), *steps)
 
@@ -163,7 +165,7 @@ class _Planner:
         task = msgspec.structs.replace(
             self._task("producers", wirings, 0),
             window=_FILL_WINDOW,
-            batch=_FILL_BATCH,
+            batch=1 if knobs.retain else _FILL_BATCH,  # a batch has one destination
             messages=knobs.backlog,
             warmup_seconds=0.0,
             seconds=OPEN_END_SECONDS,

@@ -11,6 +11,7 @@ import msgspec
 from ..histogram import Histogram
 from ..results.result import Run
 from .rates import RATE_MAX, Objective
+from .validity import LATE_MS
 
 __all__ = ["FIRST_RATE", "Search", "why_not_carried"]
 
@@ -61,7 +62,8 @@ def why_not_carried(run: Run, rate: float, objective: Objective) -> str:
     reached = (run.confirmed or run.published) / run.seconds if run.seconds else 0.0
     if reached < _CARRIED * rate:
         return f"only {reached:,.0f} of {rate:,.0f} messages a second went in"
-    return run.invalid[0] if run.invalid else ""
+    late = max((each.lag_p99_ms for each in run.generators), default=0.0)
+    return f"the load was {late:.2f} ms late for its schedule" if late > LATE_MS else ""
 
 
 def _rounded(rate: float) -> float:

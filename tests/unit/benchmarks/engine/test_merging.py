@@ -4,7 +4,7 @@ from braidmq.benchmarks.engine.merging import add_samples, live_second, merge_in
 from braidmq.benchmarks.engine.server_use import ServerSample
 from braidmq.benchmarks.engine.task import Progress, Report, SecondReport
 from braidmq.benchmarks.histogram import Histogram
-from braidmq.benchmarks.results.result import Run
+from tests.unit.benchmarks.engine.run_support import a_run
 
 
 def dump(*values):
@@ -12,12 +12,6 @@ def dump(*values):
     for value in values:
         histogram.record(value)
     return histogram.dump()
-
-
-def new_run():
-    return Run(
-        scenario="e2e", system="braidmq", scheme="braid", repeat=0, knobs={}, loop="open", seconds=2
-    )
 
 
 def producers(**changes):
@@ -29,7 +23,7 @@ def consumers(**changes):
 
 
 def test_counts_are_added_and_histograms_merged():
-    run = new_run()
+    run = a_run()
     merge_into(
         run,
         [
@@ -46,7 +40,7 @@ def test_counts_are_added_and_histograms_merged():
 
 
 def test_a_series_has_the_latency_that_the_scenario_is_about():
-    run = new_run()
+    run = a_run()
     of_producer = [SecondReport(second=0, published=2, confirmed=2, latency=dump(10**6))]
     of_consumers = [
         SecondReport(second=0, received=1, latency=dump(3 * 10**6)),
@@ -61,7 +55,7 @@ def test_a_series_has_the_latency_that_the_scenario_is_about():
 
 
 def test_replies_are_what_those_who_asked_received():
-    run = new_run()
+    run = a_run()
     asked = Report(role="requesters", clients=1, published=9, received=8, main="reply")
     echo = Report(
         role="echo", clients=1, received=9, latency={"delivery": dump(1)}, main="delivery"
@@ -71,8 +65,14 @@ def test_replies_are_what_those_who_asked_received():
     assert "delivery" not in run.latency
 
 
+def test_what_happened_besides_is_a_figure():
+    run = a_run()
+    merge_into(run, [producers(reconnects=2)], [consumers(rejected=3, early=1, reconnects=1)])
+    assert run.figures == {"rejected_deliveries": 3, "early_messages": 1, "reconnects": 3}
+
+
 def test_the_broker_is_put_into_its_seconds():
-    run = new_run()
+    run = a_run()
     report = consumers(series=[SecondReport(second=n) for n in (-1, 0, 1)])
     merge_into(run, [], [report])
     samples = [

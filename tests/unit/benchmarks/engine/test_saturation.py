@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from braidmq.benchmarks.engine.rates import RATE_MAX, Objective
 from braidmq.benchmarks.engine.saturation import FIRST_RATE, Search, why_not_carried
 from braidmq.benchmarks.histogram import Histogram
-from braidmq.benchmarks.results.result import Run
+from braidmq.benchmarks.results.result import Generator
+from tests.unit.benchmarks.engine.run_support import a_run
 
 
 def found(limit):
@@ -37,14 +38,14 @@ def test_it_begins_modestly():
 def run_of(latency_ms=1.0, confirmed=1000, **changes):
     histogram = Histogram()
     histogram.record(int(latency_ms * 1e6), 100)
-    return Run(
-        **{"scenario": "pub", "system": "braidmq", "scheme": "braid", "repeat": 0, "knobs": {}},
-        loop="open",
-        seconds=1.0,
+    return a_run(
         confirmed=confirmed,
         latency={"response": histogram.dump()},
         **changes,
     )
+
+
+LATE = Generator(role="producers", clients=1, cpu_seconds=0.1, lag_p99_ms=2.0)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,8 @@ def run_of(latency_ms=1.0, confirmed=1000, **changes):
         (run_of(latency_ms=11), "response p99 was 11.0 ms, more than 10 ms"),
         (run_of(confirmed=900), "only 900 of 1,000"),
         (run_of(problems=["1 lost of 5"]), "1 lost of 5"),
-        (run_of(invalid=["the load was late"]), "the load was late"),
+        (run_of(generators=[LATE]), "the load was 2.00 ms late"),
+        (run_of(invalid=["others were busy"]), ""),
     ],
 )
 def test_why_a_rate_is_too_high(run, words):

@@ -1,5 +1,7 @@
 """Scenarios: ours are in order, and a wrong one says what is wrong with it."""
 
+from typing import Any
+
 import pytest
 
 from braidmq.benchmarks.engine.scenario import (
@@ -115,7 +117,7 @@ class QueuesOnly:
 
 
 def test_what_a_driver_does_not_have_is_known_beforehand():
-    driver = QueuesOnly()
+    driver: Any = QueuesOnly()
     assert without(read_scenario("pub"), driver) == set()
     assert without(read_scenario("pub"), driver, frozenset({"confirms"})) == {"confirms"}
     assert without(read_scenario("delay"), driver) == set()
