@@ -212,14 +212,22 @@ class PeerProcess(BrokerProcess):
         begun = time.monotonic()
         closed = list(self.ports)
         while time.monotonic() - begun < self.start_seconds_max and not self._is_over():
-            try:
-                socket.create_connection((self.host, closed[-1]), 1).close()
-            except OSError:
-                time.sleep(0.01)
-            else:
+            if _listens(self.host, closed[-1]):
                 closed.pop()
                 if not closed:
                     return True
+            else:
+                time.sleep(0.01)
+        return False
+
+
+def _listens(host: str, port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        with socket.create_connection((host, port), 1) as sock:
+            # Who is given the very port that it asks for, by chance, is connected with itself.
+            return bool(sock.getsockname() != sock.getpeername())
+    except OSError:
         return False
 
 

@@ -89,6 +89,19 @@ def test_one_with_two_ports_serves_when_both_are_open(tmp_path):
         assert len(set(pair.ports)) == 2
 
 
+def test_who_is_connected_with_itself_has_found_nobody(monkeypatch):
+    def by_chance(address, timeout):
+        sock = socket.socket()
+        sock.bind(address)
+        sock.connect(address)
+        return sock
+
+    port = peer.free_port()
+    assert not peer._listens("127.0.0.1", port)
+    monkeypatch.setattr(socket, "create_connection", by_chance)
+    assert not peer._listens("127.0.0.1", port)
+
+
 def test_one_that_does_not_start_says_why(tmp_path):
     program = Program(str(tmp_path), "raise SystemExit('nonsense')")
     with pytest.raises(ServerFailed, match=r"program did not start: .*nonsense"):
