@@ -3,8 +3,8 @@
 Rules:
 
 1. A ratio is between two runs of one repeat, one of them ours, and above 1 when ours is better:
-   rates, or where the rate is given (open loop) median latencies. Of valid repeats, if there are
-   any, else of all.
+   rates, or where the rate is given (open loop) median latencies. Of repeats that are valid and
+   kept their promises, if there are any, else of all.
 2. Rivals speak the same protocol. Where ours speaks one that no peer does, and a peer one that ours
    does not, these two are rivals as well: each by the protocol that was made for it.
 3. A message counts once for the broker's CPU: as a delivery where there are any, else as confirmed.
@@ -79,9 +79,13 @@ def quantile_ms(run: Run, metric: str, share: float) -> float:
 
 
 def main_metric(runs: Iterable[Run]) -> str:
-    """The latency these runs are about: one that all of them have, if there is one; or ""."""
-    measured = [{name for name, dump in run.latency.items() if len(dump) > 2} for run in runs]
-    measured = [names for names in measured if names]
+    """The latency these runs are about, one that all those that went well have; "" without any."""
+    by_run = [
+        ({name for name, dump in run.latency.items() if len(dump) > 2}, not run.problems)
+        for run in runs
+    ]
+    measured = [names for names, is_well in by_run if names and is_well]
+    measured = measured or [names for names, _ in by_run if names]
     common = set.intersection(*measured) if measured else set()
     some = common or set().union(*measured)
     return next((name for name in _METRICS_BY_WEIGHT if name in some), "")
@@ -259,7 +263,7 @@ def _ratio(measure: Measure, ours: Sequence[Run], rivals: Sequence[Sequence[Run]
         mine = measure.of(run)
         if not values or mine <= 0:
             continue
-        is_valid = not any(each.invalid for each in (run, *others))
+        is_valid = not any(each.invalid or each.problems for each in (run, *others))
         share = mine / max(values) if measure.is_high_good else min(values) / mine
         rounds.append((is_valid, share))
     return of_valid(rounds)

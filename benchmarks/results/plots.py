@@ -37,14 +37,15 @@ def over_time(
     ``together`` makes one figure of the seconds that share a point; a chart of latency takes the
     highest. Seconds in which nothing was found (0) are left out where ``together`` is max.
     """
-    seconds = [second.second for run in runs for second in run.series]
+    measured = [(run, _measured(run)) for run in runs]
+    seconds = [second.second for _, series in measured for second in series]
     if not seconds:
         return [], []
     width = 1 + (max(seconds) - min(seconds)) // POINTS_MAX
     by_place: dict[int, list[float]] = {}
-    for run in runs:
+    for run, series in measured:
         of_second = value(run)
-        for place, group in groupby(run.series, lambda second: second.second // width * width):
+        for place, group in groupby(series, lambda second: second.second // width * width):
             values = [float(of_second(each)) for each in group]
             if together is not max or any(values):
                 by_place.setdefault(place, []).append(together(values))
@@ -53,6 +54,11 @@ def over_time(
     if len(runs) < 2:
         return points, []
     return points, [(float(at), min(by_place[at]), max(by_place[at])) for at in places]
+
+
+def _measured(run: Run) -> list[Second]:
+    """Its seconds, without those after the end, in which only what was under way came in."""
+    return [second for second in run.series if second.second < run.seconds]
 
 
 def mean(values: list[float]) -> float:

@@ -160,7 +160,7 @@ def _missing(results: Mapping[str, Result]) -> Markup | None:
 # --- the table ---
 
 _HEAD = (
-    *("scenario", "system", "in/s", "out/s", "x braidmq", "p50", "p99", "p99.9", "max"),
+    *("scenario", "system", "in/s", "out/s", "x braidmq", "latency", "p50", "p99", "p99.9", "max"),
     *("CPU", "RSS", "lost", "twice", "order", "corrupt"),
 )
 
@@ -207,6 +207,7 @@ def _row(case: Case | None, each: Figures) -> Markup:
         ),
         [_rate_cell(spread) for spread in (each.rate_in, each.rate_out)],
         _ratio_cell(each),
+        element("td", each.metric or "–"),
         [element("td", ms_words(value) if each.latency.count else "–") for value in latencies],
         element("td", us_words(each.server_us.median) if each.server_us.median else "–"),
         element("td", byte_words(each.memory.median) if each.memory.median else "–"),

@@ -20,7 +20,7 @@ from .axes import (
     times_words,
     us_words,
 )
-from .cases import Case, Figures, quantile_ms
+from .cases import Case, Figures, main_metric, quantile_ms
 from .charts import TONES, Bar, Line, Range, bar_chart, line_chart, range_chart
 from .markup import Markup, element
 from .plots import mean, over_time, second_rate, spectrum
@@ -71,15 +71,16 @@ def case_section(case: Case, anchor: str, colours: Sequence[int]) -> Markup:
 def doubt_list(figures: Sequence[Figures]) -> list[Markup]:
     """What is wrong with systems, and with their figures."""
     found = []
-    for class_, word, texts in (
-        ("said bad", "✖ broken", [(each, text) for each in figures for text in each.problems]),
-        ("said", "⚠ invalid", [(each, text) for each in figures for text in each.invalid]),
+    for class_, word, said in (
+        ("said bad", "✖ broken", [(each.label, each.problems) for each in figures]),
+        ("said", "⚠ invalid", [(each.label, each.invalid) for each in figures]),
     ):
-        if texts:
-            items = [
-                element("li", element("strong", word), f" {each.label}: {text}")
-                for each, text in texts
-            ]
+        items = [
+            element("li", element("strong", word), f" {label}: {'; '.join(texts)}")
+            for label, texts in said
+            if texts
+        ]
+        if items:
             found.append(element("ul", items, class_=class_))
     return found
 
@@ -139,8 +140,10 @@ def _knobs(case: Case) -> Markup:
 _Toned = Sequence[tuple[Figures, int]]
 
 
-def _name(each: Figures) -> str:
-    return each.label + (" ✖" if each.problems else " ⚠" if each.invalid else "")
+def _name(each: Figures, metric: str = "") -> str:
+    """As a row is called: with its doubts, and its latency where that is not the others'."""
+    other = f" ({each.metric})" if metric and metric != each.metric else ""
+    return each.label + other + (" ✖" if each.problems else " ⚠" if each.invalid else "")
 
 
 def _bars(
@@ -179,7 +182,13 @@ def _overview(figures: _Toned) -> list[Markup | None]:
     ]
 
 
+def _metric(figures: _Toned) -> str:
+    """The latency that is charted."""
+    return main_metric([run for each, _ in figures for run in each.runs])
+
+
 def _latency_ranges(figures: _Toned) -> Markup | None:
+    metric = _metric(figures)
     measured = [(each, tone) for each, tone in figures if each.latency.count]
     if not measured:
         return None
@@ -189,10 +198,10 @@ def _latency_ranges(figures: _Toned) -> Markup | None:
         values = (found.p50, found.p99, found.p999, found.max)
         points = [(name, value) for (name, _), value in zip(_QUANTILES, values, strict=True)]
         text = f"{ms_words(found.p50)} · {ms_words(found.p99)} · {ms_words(found.p999)}"
-        ranges.append(Range(_name(each), tone, points, text))
+        ranges.append(Range(_name(each, metric), tone, points, text))
     axis = logarithmic([value for each in ranges for _, value in each.points], ms_words)
     return range_chart(
-        f"Latency: {measured[0][0].metric}",
+        f"Latency: {metric}",
         "● p50  ◆ p99  ▲ p99.9  ▮ max; lower is better",
         ranges,
         axis,
@@ -235,18 +244,22 @@ def _warm_up(lines: Sequence[Line]) -> tuple[float, str] | None:
 
 
 def _spectrum(figures: _Toned) -> Markup | None:
+    metric = _metric(figures)
     lines = [
-        Line(each.label, tone, spectrum(each.runs, each.metric))
+        Line(
+            each.label if each.metric == metric else f"{each.metric}: {each.label}",
+            tone,
+            spectrum(each.runs, each.metric),
+        )
         for each, tone in figures
         if each.metric
     ]
     places = [x for line in lines for x, _ in line.points]
     if not places:
         return None
-    values = [y for line in lines for _, y in line.points]
-    note = METRICS[next(each.metric for each, _ in figures if each.metric)]
-    y = logarithmic(values, ms_words)
-    return line_chart("Latency by percentile", note, lines, tail(max(places)), y)
+    y = logarithmic([y for line in lines for _, y in line.points], ms_words)
+    x = tail(max(places))
+    return line_chart("Latency by percentile", METRICS[metric], lines, x, y)
 
 
 def _latency_courses(figures: _Toned) -> list[Markup]:

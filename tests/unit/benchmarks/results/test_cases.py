@@ -52,6 +52,9 @@ def test_the_latency_a_scenario_is_about_is_one_that_all_measured():
     assert main_metric([both, one, a_run(latency={})]) == "response"
     assert main_metric([one, a_run(latency={"reply": histogram(1)})]) == "reply"
     assert main_metric([a_run(latency={"lag": histogram(1)})]) == ""
+    one.problems.append("all were lost")
+    assert main_metric([both, one]) == "delivery"
+    assert main_metric([one]) == "response"
     assert quantile_ms(one, "response", 0.5) == 4.0
     assert quantile_ms(one, "delivery", 0.5) == 0.0
 
@@ -77,14 +80,16 @@ def test_a_ratio_is_to_the_best_rival_of_the_same_valid_repeat():
         a_run("amqtt", repeat=1, per_second=50, invalid=["robbed"]),
         a_run(repeat=0, per_second=600),
         a_run(repeat=1, per_second=800),
-        a_run(repeat=2, per_second=9_000),
+        a_run(repeat=2, per_second=9_000),  # nobody else had a third one
+        a_run(repeat=3, per_second=9_000),
+        a_run("amqtt", repeat=3, problems=["all were lost"]),
     )
     assert case.measure.name == "rate"
     ratios = {each.label: each.ratio for each in case.figures}
     assert list(ratios) == ["braidmq", "mosquitto", "amqtt"]
     assert ratios["braidmq"] == Spread(3.0, 3.0, 3.0)
     assert ratios["mosquitto"] == Spread(4.0, 2.0, 6.0)
-    assert ratios["amqtt"] == Spread(3.0, 3.0, 3.0)
+    assert ratios["amqtt"] == Spread(3.0, 3.0, 3.0)  # neither the invalid one nor the broken one
 
 
 def test_rivals_speak_one_protocol_or_each_its_own():

@@ -12,7 +12,7 @@ def run_of(*rates, repeat=0, **changes):
         Second(second=at, received=rate, max_ms=rate / 10, **changes)
         for at, rate in enumerate(rates, -1)
     ]
-    return a_run(repeat=repeat, series=series)
+    return a_run(repeat=repeat, series=series, seconds=len(series))
 
 
 def worst(run):
@@ -50,6 +50,12 @@ def test_a_second_in_which_nothing_came_has_no_latency_but_a_rate():
     run = run_of(5, 0, 5)
     assert [at for at, _ in over_time([run], worst, max)[0]] == [-1, 1]
     assert over_time([run], second_rate, mean)[0] == [(-1, 5), (0, 0), (1, 5)]
+
+
+def test_what_comes_after_the_end_was_not_measured():
+    run = run_of(5, 5, 5, 1, 0)
+    run.seconds = 2.0
+    assert over_time([run], second_rate, mean)[0] == [(-1, 5), (0, 5), (1, 5)]
 
 
 def test_what_only_goes_in_counts_as_confirmed_or_else_as_written():

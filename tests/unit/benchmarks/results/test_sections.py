@@ -11,7 +11,7 @@ from braidmq.benchmarks.results.sections import (
     sweep_section,
     tones,
 )
-from tests.bench_results import a_result, a_run
+from tests.bench_results import a_result, a_run, histogram
 
 
 def found(*runs):
@@ -49,6 +49,13 @@ def test_a_fan_out_shows_what_goes_in_too():
     run = a_run()
     run.received *= 10
     assert "Messages in, a second" in titles(case_section(found(run)[0], "a", [0]))
+
+
+def test_who_measured_another_latency_is_told_apart():
+    other = a_run("redis", "redis", latency={"response": histogram(1, 2)}, problems=["all lost"])
+    section = str(case_section(found(a_run(), other)[0], "a", [0, 1]))
+    assert "Latency: delivery" in titles(section)
+    assert "redis (response)" in section and "response: redis" in section
 
 
 def test_knobs_that_differ_between_systems_are_told_apart():
