@@ -176,7 +176,8 @@ class Queue(QueueState):
         if consumer.credit <= 0 < credit:
             self.turns.enter(consumer)
         consumer.credit = min(consumer.credit + credit, self.host.limits.credit_max)
-        self.host.wake(self)
+        if not self.is_told or self.live > len(self.leases) + self.held:
+            self.host.wake(self)
 
     def drop(self, consumer: Consumer) -> None:
         """Forget a consumer; what it holds stays leased."""

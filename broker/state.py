@@ -76,6 +76,7 @@ class QueueState:
     """
 
     fifo = False
+    is_told = True  # of all that is put into it; False: it has to look, as a view does
     kind = "queue"  # or "session", "share": see registry.py
 
     def __init__(

@@ -89,6 +89,7 @@ class StreamView(Queue):
     """A queue that shows the records of a stream. See the module."""
 
     kind = "view"
+    is_told = False
     host: ViewHost
     reader: ViewReader
 

@@ -95,6 +95,15 @@ def test_records_are_received_in_order_and_gone_when_they_are_acknowledged():
     assert views.client.bodies() == [b"1", b"2", b"3", b"4"], "the stream is as it was"
 
 
+def test_records_that_came_before_the_credit_are_delivered():
+    views = Views()
+    consumer, sink = views.broker.consume(credit=0, name="v")
+    views.append(b"1", b"2")
+    assert not sink.deliveries
+    views.broker.credit(consumer, 5)
+    assert bodies(sink.take()) == [b"1", b"2"]
+
+
 def test_a_lease_ends_by_its_deadline_and_can_be_extended():
     views = Views(visibility_timeout_ms=1_000)
     views.append(b"1", b"2")

@@ -218,6 +218,19 @@ def test_an_ack_wakes_queues_only_when_they_are_short(world):
     assert len(world.harness.core._woken) <= 1
 
 
+def test_an_ack_wakes_no_empty_queue(world):
+    peer = world.peer()
+    for number in range(20):
+        world.harness.declare(f"a.{number}")
+    peer.subscribe("/queue/a.*", ack="client-individual", **{"activemq.prefetchSize": "1"})
+    world.harness.send(b"x", b"x", name="a.1")
+    world.harness.send(b"x", name="a.2")
+    (held,) = messages(peer.read())
+    peer.write("ACK", peer.ack_of(held))
+    peer.step()
+    assert {queue.name for queue in world.harness.core._woken} == {"a.1", "a.2"}
+
+
 def test_who_stops_to_read_gets_nothing_more(world):
     peer = world.peer()
     world.harness.declare("a.1")
