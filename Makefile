@@ -86,7 +86,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
 	@rm -rf $(VENV)/lib/python3*/site-packages/tests # gmqtt's own tests: they would hide ours
 	@touch $@ $(VENV)/.installed
 
-# The clients of MQTT and STOMP that are no Python packages, for tests/interop, as far as we may.
+# The clients of MQTT and STOMP that are no Python packages, and a browser, as far as we may.
 $(VENV)/.installed-interop: tests/interop/install tests/interop/node/package-lock.json | $(VENV)/.created
 	@tests/interop/install
 	@touch $@
