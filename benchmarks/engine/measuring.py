@@ -26,7 +26,7 @@ from ..environment import describe
 from ..mqtt_load import more_files, pinned
 from ..peer import ServerFailed
 from ..results.result import Result, Run, Second, SystemInfo
-from ..systems.registry import LACKS, SYSTEMS
+from ..systems.registry import HEAT_SECONDS, LACKS, SYSTEMS
 from .coordinator import Target, carry_out
 from .crew import LoadFailed
 from .planning import Place
@@ -132,10 +132,19 @@ def measure(
                 if scenario.knobs.repeats > 1:
                     title += f", {repeat + 1} of {scenario.knobs.repeats}"
                 watcher.begin(title, scenario.knobs.seconds)
-                result.runs += _attempt(scenario, choice, repeat, settings, result, watcher)
+                hot = _heated(scenario, choice)
+                result.runs += _attempt(hot, choice, repeat, settings, result, watcher)
                 watcher.end()
                 keep(result)
     return result
+
+
+def _heated(scenario: Scenario, choice: Choice) -> Scenario:
+    """With as long a warm-up as the system needs."""
+    heat = HEAT_SECONDS.get(choice.system, 0.0)
+    if heat <= scenario.knobs.warmup_seconds:
+        return scenario
+    return with_settings(scenario, {"warmup_seconds": heat})
 
 
 def _lacks_words(lacking: set[str]) -> str:

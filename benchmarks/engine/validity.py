@@ -43,7 +43,7 @@ def broken(integrity: Integrity, expect: str) -> list[str]:
     if expect == "fifo":
         forbidden.append("reordered")
     return [
-        f"{getattr(integrity, name):,} {name} of {integrity.sent:,}"
+        f"{getattr(integrity, name):,} {name}, {integrity.sent:,} were sent"
         for name in forbidden
         if getattr(integrity, name)
     ]
