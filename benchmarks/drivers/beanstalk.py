@@ -17,7 +17,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from .connection import ask, hang_up, open_socket
+from .connection import ask, hang_up, open_socket, say_first
 from .driver import Kind, Refused, Wiring
 from .incoming import Incoming
 from .pulling import Pulling
@@ -235,10 +235,12 @@ class BeanstalkDriver:
                 _said(sock, b"watch %b\r\n" % name.encode(), b"WATCHING ")
             if "default" not in wiring.names:
                 _said(sock, b"ignore default\r\n", b"WATCHING ")
-            return BeanstalkConsumer(sock, wiring)
+            consumer = BeanstalkConsumer(sock, wiring)
+            say_first(consumer)
         except BaseException:
             sock.close()
             raise
+        return consumer
 
 
 def _empty(sock: socket.socket, peek: bytes) -> None:

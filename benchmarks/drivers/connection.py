@@ -28,6 +28,7 @@ __all__ = [
     "login",
     "new_socket",
     "open_socket",
+    "say_first",
 ]
 
 ADDRESSES: Final = 16  # of loopback that connections come from
@@ -124,6 +125,17 @@ def converse(client: Client, is_done: Callable[[], bool]) -> None:
     except BaseException:
         sock.close()
         raise
+
+
+def say_first(client: Client) -> None:
+    """Send what a client has to say before anything comes: that it wants messages.
+
+    Raises OSError.
+    """
+    client.socket.settimeout(_HANDSHAKE_SECONDS)
+    client.socket.sendall(client.out)
+    client.socket.setblocking(False)
+    client.out.clear()
 
 
 def hang_up(sock: socket.socket, goodbye: bytes = b"", answer: bytes = b"") -> None:

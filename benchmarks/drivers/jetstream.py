@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from .connection import ask
+from .connection import ask, say_first
 from .driver import Kind, Refused, Wiring
 from .nats import (
     NatsClient,
@@ -315,10 +315,12 @@ class JetStreamDriver:
                 (f"CONSUMER.INFO.{_stream(name)}.{group}", {}) for name in wiring.names
             ]
             _refuse_errors(request(wiring, asked))
-            return JetStreamConsumer(sock, wiring)
+            consumer = JetStreamConsumer(sock, wiring)
+            say_first(consumer)
         except BaseException:
             sock.close()
             raise
+        return consumer
 
 
 def _pushed(sock: socket.socket, wiring: Wiring) -> NatsConsumer:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from .connection import ask, hang_up, login, open_socket
+from .connection import ask, hang_up, login, open_socket, say_first
 from .driver import Kind, Refused, Wiring
 from .incoming import Incoming
 from .pulling import Pulling
@@ -359,10 +359,12 @@ class RedisDriver:
             after = [b"0-0"] * len(wiring.names)
             if wiring.kind == "stream" and not wiring.group and not wiring.from_start:
                 after = [_last_id(sock, name.encode()) for name in wiring.names]
-            return RedisConsumer(sock, wiring, after)
+            consumer = RedisConsumer(sock, wiring, after)
+            say_first(consumer)
         except BaseException:
             sock.close()
             raise
+        return consumer
 
 
 def _last_id(sock: socket.socket, name: bytes) -> bytes:

@@ -17,6 +17,7 @@ from braidmq.benchmarks.drivers.connection import (
     login,
     new_socket,
     open_socket,
+    say_first,
 )
 from braidmq.benchmarks.drivers.driver import Refused, Wiring
 
@@ -107,6 +108,21 @@ def test_silence_does_not_last(server):
         sock.settimeout(0.001)
         with pytest.raises(TimeoutError):
             ask(sock, b"hello", lambda answer: False)
+
+
+def test_what_a_client_says_first_is_sent_before_anybody_has_it(server):
+    class Speaker:
+        def __init__(self, sock):
+            self.socket = sock
+            self.out = bytearray(b"hello" * 100_000)
+
+    with open_socket(wiring_to(server)) as sock, server.accept()[0] as other:
+        thread = threading.Thread(target=lambda: other.recv(500_000, socket.MSG_WAITALL))
+        thread.start()
+        client = Speaker(sock)
+        say_first(client)
+        thread.join()
+        assert not client.out and sock.gettimeout() == 0
 
 
 def test_nobody_listens():
