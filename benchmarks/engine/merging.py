@@ -94,15 +94,18 @@ def add_samples(run: Run, samples: Sequence[ServerSample]) -> None:
 
 
 def live_second(said: Iterable[tuple[str, Progress]], server_cpu: float) -> Second:
-    """What roles said last, for whoever watches: the slowest counts where quantiles differ."""
+    """What roles said last, for whoever watches: the slowest counts where quantiles differ.
+
+    Those who answer requests do not count: their requests and replies are somebody else's.
+    """
     second = Second(second=-1_000_000, server_cpu=server_cpu)
-    latest = list(said)
-    receives = any(progress.received for role, progress in latest if role != "echo")
-    for role, progress in latest:
+    latest = [(role, progress) for role, progress in said if role != "echo"]
+    receives = any(progress.received for _, progress in latest)
+    for _, progress in latest:
         second.second = max(second.second, progress.second)
         second.published += progress.published
         second.confirmed += progress.confirmed
-        second.received += progress.received if role != "echo" else 0
+        second.received += progress.received
         second.errors += progress.errors
         second.lag_p99_ms = max(second.lag_p99_ms, progress.lag_p99_ms)
         if progress.received if receives else progress.confirmed:

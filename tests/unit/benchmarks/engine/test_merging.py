@@ -88,6 +88,7 @@ def test_who_watches_sees_sums_and_the_slowest():
         ("producers", Progress(second=1, published=5, confirmed=5, lag_p99_ms=0.1, p99_ms=9.0)),
         ("consumers", Progress(second=1, received=3, p99_ms=2.0)),
         ("consumers", Progress(second=0, received=2, p99_ms=3.0, errors=1)),
+        ("echo", Progress(second=1, published=100, received=100, p99_ms=100.0)),
     ]
     second = live_second(said, 0.5)
     assert (second.second, second.published, second.received, second.errors) == (1, 5, 5, 1)
