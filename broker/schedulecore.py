@@ -15,7 +15,7 @@ from .fifo import FifoQueue
 from .intake import check_for_fifo, check_for_standard
 from .message import SCHEDULE_ID, Outgoing, overlay, pack_headers
 from .publishing import Posted, batches
-from .schedulelisting import Done, ScheduleWalk, Visit, schedules_between
+from .schedulelisting import Done, ScheduleWalk, Visit
 from .schedulequeue import with_plan
 from .scheduleverbs import Scheduled, ScheduleInfo
 from .streamcore import StreamCore
@@ -244,8 +244,8 @@ class ScheduleCore(StreamCore):
         if queue is None:
             self.later(lambda: done(None))
             return
-        numbers, dues = schedules_between(queue, start_ms, end_ms, after)
-        ScheduleWalk(self.schedules, queue, numbers, dues, visit, done, self.later).start()
+        span = start_ms, end_ms
+        ScheduleWalk(self.schedules, queue, span, after, visit, done, self.later).start()
 
 
 def _sees(who: Principal, info: ScheduleInfo) -> bool:

@@ -12,13 +12,16 @@ crash it was sent and waits for its next time, or it was not, and still is due. 
 
 import msgspec
 
+from ..storage.log import Log
 from ..storage.record import encode_delay, encode_receive
+from .host import Host
 from .limits import Limits
 from .message import Delivery, Headers, Receipt, unpack_headers
 from .message import pack_headers as pack
 from .queue import Queue
 from .schedule import Timing
 from .scheduleverbs import Scheduled, ScheduleKind
+from .settings import QueueSettings
 
 __all__ = ["SCHEDULES_KIND", "SCHEDULES_NAME", "Plan", "ScheduleQueue", "plan_of", "with_plan"]
 
@@ -80,12 +83,34 @@ def plan_of(attributes: bytes) -> tuple[Plan, bytes]:
 class ScheduleQueue(Queue):
     """All schedules. See the module; ``schedules.py`` is its only consumer."""
 
+    def __init__(
+        self, host: Host, id: int, name: str, settings: QueueSettings, log: Log, created_ms: int
+    ) -> None:
+        super().__init__(host, id, name, settings, log, created_ms)
+        self._looked_at: list[dict[int, int]] = []  # by those who look on: see look_on
+
     def _log_receives(self, deliveries: list[Delivery]) -> None:
         """See the rules."""
 
     def due_by_number(self) -> dict[int, int]:
         """When each schedule that waits is due; the others are at work."""
         return {seq: due_ms for due_ms, seq in self.delayed.numbers() if self.slot(seq)}
+
+    def look_on(self) -> dict[int, int]:
+        """The same, and it follows what happens until :meth:`look_away`."""
+        dues = self.due_by_number()
+        self._looked_at.append(dues)
+        return dues
+
+    def look_away(self, dues: dict[int, int]) -> None:
+        """Nobody looks at ``dues`` any more."""
+        self._looked_at = [each for each in self._looked_at if each is not dues]
+
+    def put(self, seq: int, lsn: int, size: int, due_ms: int, expire_ms: int, group: int) -> None:
+        """See ``QueueState``."""
+        super().put(seq, lsn, size, due_ms, expire_ms, group)
+        for dues in self._looked_at:
+            dues[seq] = due_ms
 
     def go_on(self, receipt: Receipt, fired: int, due_ms: int) -> None:
         """It was sent, so often by now, and is due again then: written down."""
@@ -100,4 +125,6 @@ class ScheduleQueue(Queue):
         self.leases.take(*receipt)
         self.end_lease(receipt[0])
         self.hold(receipt[0], due_ms)
+        for dues in self._looked_at:
+            dues[receipt[0]] = due_ms
         self.set_alarm()

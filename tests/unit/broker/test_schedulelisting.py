@@ -2,9 +2,10 @@
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.schedule import Timing
-from braidmq.broker.schedulelisting import ScheduleWalk, schedules_between
+from braidmq.broker.schedulelisting import ScheduleWalk, Visit
+from braidmq.broker.scheduleverbs import Scheduled
 from tests.broker_disk import DiskBroker
-from tests.broker_harness import START_MS
+from tests.broker_harness import START_MS, Harness
 from tests.schedule_harness import listed, schedule, unschedule
 
 
@@ -16,6 +17,17 @@ def broker_with(count: int) -> DiskBroker:
     return broker
 
 
+def walk(broker: Harness, span: tuple[int, int], after: int, visit: Visit) -> list[object]:
+    """Begin to look; what is returned gets the end."""
+    schedules = broker.core.schedules
+    assert schedules.queue is not None
+    ends: list[object] = []
+    ScheduleWalk(
+        schedules, schedules.queue, span, after, visit, ends.append, broker.core.later
+    ).start()
+    return ends
+
+
 def test_messages_that_are_not_in_memory_are_read():
     broker = broker_with(30).restarted()
     assert [info.id for info in listed(broker)] == list(range(1, 31))
@@ -24,10 +36,6 @@ def test_messages_that_are_not_in_memory_are_read():
 def test_what_goes_meanwhile_is_left_out():
     broker = broker_with(600)
     seen = []
-    queue = broker.core.schedules.queue
-    assert queue is not None
-    numbers, dues = schedules_between(queue, 0, 0, 0)
-    assert dues == {n: START_MS + 1_000 * n for n in range(1, 601)}
 
     def visit(info, attributes, body):
         assert body == b"%d" % info.id * 100
@@ -37,30 +45,67 @@ def test_what_goes_meanwhile_is_left_out():
         seen.append(info.id)
         return True
 
-    ends: list[object] = []
-    ScheduleWalk(
-        broker.core.schedules, queue, numbers, dues, visit, ends.append, broker.core.later
-    ).start()
+    ends = walk(broker, (0, 0), 0, visit)
     assert seen == [] == ends
     broker.settle()
     assert ends == [None] and seen == [n for n in range(1, 601) if n not in (101, 500)]
 
 
+def test_how_often_it_was_sent_and_when_it_is_due_are_of_one_time():
+    broker = Harness()
+    broker.declare()
+    for _ in range(500):  # more than are looked at in one go
+        schedule(broker, Timing(1_000, 60_000, -1))
+    told: dict[int, tuple[int, int]] = {}
+
+    def visit(info, attributes, body):
+        told[info.id] = info.fired, info.next_ms - START_MS
+        return True
+
+    ends = walk(broker, (0, 0), 0, visit)
+    broker.core.run(broker.clock.ms)
+    assert 0 < len(told) < 500 and set(told.values()) == {(0, 1_000)}
+    new = Scheduled(kind="queue", name="q", timing=Timing(30_000), body=b"")
+    broker.core.schedule(SYSTEM, new, broker.clock.ms)
+    broker.clock.ms += 1_000
+    broker.core.tick(broker.clock.ms)
+    broker.settle()
+    assert ends == [None] and told.pop(501) == (0, 30_000)
+    assert set(told.values()) == {(0, 1_000), (1, 61_000)}
+
+
+def test_one_that_is_due_at_another_time_when_it_was_read_is_left_out():
+    broker = broker_with(0)
+    for _ in range(3):
+        schedule(broker, Timing(1_000, 60_000, -1))
+    broker = broker.restarted()
+    seen = []
+
+    def visit(info, attributes, body):
+        seen.append(info.id)
+        return True
+
+    walk(broker, (START_MS, START_MS + 2_000), 0, visit)
+    broker.core.run(broker.clock.ms)
+    assert not seen, "it is being read"
+    schedules = broker.core.schedules
+    assert schedules.queue is not None
+    schedules.queue.hold(1, START_MS + 61_000)
+    for dues in schedules.queue._looked_at:
+        dues[1] = START_MS + 61_000
+    broker.settle()
+    assert seen == [2, 3] and not schedules.queue._looked_at
+
+
 def test_it_ends_when_enough_was_seen():
     broker = broker_with(9)
     seen = []
-    queue = broker.core.schedules.queue
-    assert queue is not None
-    numbers, dues = schedules_between(queue, START_MS + 2_000, START_MS + 8_000, 2)
 
     def visit(info, attributes, body):
         seen.append(info.id)
         return len(seen) < 3
 
-    ends: list[object] = []
-    ScheduleWalk(
-        broker.core.schedules, queue, numbers, dues, visit, ends.append, broker.core.later
-    ).start()
+    ends = walk(broker, (START_MS + 2_000, START_MS + 8_000), 2, visit)
     broker.settle()
     assert seen == [3, 4, 5] and ends == [None]
 
