@@ -4,6 +4,7 @@ import socket
 import ssl
 import sys
 import threading
+from typing import Any
 
 import pytest
 import trustme
@@ -119,7 +120,7 @@ def test_what_a_client_says_first_is_sent_before_anybody_has_it(server):
     with open_socket(wiring_to(server)) as sock, server.accept()[0] as other:
         thread = threading.Thread(target=lambda: other.recv(500_000, socket.MSG_WAITALL))
         thread.start()
-        client = Speaker(sock)
+        client: Any = Speaker(sock)
         say_first(client)
         thread.join()
         assert not client.out and sock.gettimeout() == 0
