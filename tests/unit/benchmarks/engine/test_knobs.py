@@ -1,5 +1,8 @@
 """Settings: read from files and from the command line, checked once, told in plain words."""
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -98,3 +101,13 @@ def test_a_setting_is_a_name_and_a_value(text):
 def test_the_steps_are_those_of_the_rate():
     assert steps_of(Knobs(rate="1k", seconds=2)) == [Step(2, 1000)]
     assert steps_of(Knobs()) == []
+
+
+def test_the_documentation_has_every_knob_with_its_default():
+    page = Path(__file__).parents[4] / "docs" / "benchmarks.md"
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", page.read_text(), re.MULTILINE)
+    documented = {name: (default.strip(), text.strip()) for name, default, text in rows}
+    for name, text in HELP.items():
+        default = getattr(Knobs(), name)
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        assert documented.get(name) == (shown, text)
