@@ -15,7 +15,10 @@ import msgspec
 from .engine.cli import COMMANDS as ENGINE_COMMANDS
 from .results.cli import COMMANDS as RESULT_COMMANDS
 
-__all__ = ["backlog", "baseline", "bench", "fanout", "mqtt", "queue", "stomp", "stream", "table"]
+__all__ = [
+    *("backlog", "baseline", "bench", "cost", "fanout", "mqtt", "queue", "stomp", "stream"),
+    "table",
+]
 
 _DIRECTORY = click.option(
     "--dir",
@@ -221,6 +224,35 @@ def baseline(directory: str | None, json_file: str | None, size: int, seconds: f
         found = start(own, seconds, size)
         report = Report(describe(own), found, [], {"size": size, "seconds": seconds})
     _write(json_file, report, text(report))
+
+
+@bench.command("cost")
+@click.option("--only", metavar="TEXT", default="", help="Cases whose name or protocol has TEXT.")
+@click.option("--messages", default=1_000, show_default=True, type=click.IntRange(10, 1_000_000))
+@click.option(
+    "--instructions/--no-instructions", default=True, help="Count them, which takes longest."
+)
+@_JSON
+@_DIRECTORY
+def cost(
+    only: str, messages: int, instructions: bool, json_file: str | None, directory: str | None
+) -> None:
+    """Count CPU, system calls and instructions of ours for a message."""
+    from .cost import cases, cost_report, cost_text, measure
+    from .counting import CountingFailed
+    from .engine.crew import LoadFailed
+    from .peer import ServerFailed
+
+    chosen = [each for each in cases() if only.lower() in f"{each.name}, {each.scheme}"]
+    if not chosen:
+        raise click.UsageError(f"no case has {only!r} in its name or protocol")
+    try:
+        with tempfile.TemporaryDirectory(prefix="braidmq-bench-", dir=directory) as own:
+            costs = measure(chosen, messages, own, _progress, instructions)
+            found = cost_report(costs, messages, own)
+    except (CountingFailed, LoadFailed, ServerFailed) as error:
+        raise click.ClickException(str(error)) from error
+    _write(json_file, found, cost_text(found))
 
 
 @bench.command("mqtt")
