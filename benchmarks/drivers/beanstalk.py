@@ -6,7 +6,9 @@ Rules:
    (and, where it is durable, an ``fsync``) of its own.
 2. A client asks for each message by a ``reserve``. In a round of them only the first may wait, and
    only when nothing is reserved (``pulling.py``); how many a round has follows from how many
-   messages the last one brought, since each that finds nothing costs the broker an answer.
+   messages the last one brought, since each that finds nothing costs the broker an answer; and
+   more than ``ROUND_MAX`` are never written at once, because as many deletes with an ``fsync``
+   each would keep the next messages away for seconds.
 3. To acknowledge is to delete, to reject is to release, which makes it ready again at once.
 4. Delays are in whole seconds, rounded up: a message is never early.
 5. A job that is not deleted for ``RESERVED_SECONDS`` is ready again; no run lasts so long.
@@ -25,6 +27,7 @@ from .pulling import Pulling
 __all__ = [
     "PRIORITY",
     "RESERVED_SECONDS",
+    "ROUND_MAX",
     "BeanstalkClient",
     "BeanstalkConsumer",
     "BeanstalkDriver",
@@ -33,6 +36,7 @@ __all__ = [
 
 PRIORITY: Final = 1_024  # of every message; the same, so that order is by age
 RESERVED_SECONDS: Final = 86_400
+ROUND_MAX: Final = 50  # messages
 
 _LINE: Final = b"\r\n"
 _QUIT: Final = b"quit\r\n"
@@ -146,7 +150,7 @@ class BeanstalkConsumer(BeanstalkClient):
             self._delete(self.receipts[before:])
         if self._pulling.under_way and not self._unanswered:
             grown = 2 * self._round if self._brought == self._round else max(1, self._brought)
-            self._round = min(grown, self._pulling.round_max)
+            self._round = min(grown, self._pulling.round_max, ROUND_MAX)
             if self._pulling.ended():
                 self._ask()
 

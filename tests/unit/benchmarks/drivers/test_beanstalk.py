@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from braidmq.benchmarks.drivers.beanstalk import (
+    ROUND_MAX,
     BeanstalkConsumer,
     BeanstalkDriver,
     BeanstalkProducer,
@@ -109,6 +110,16 @@ def test_a_round_is_half_of_the_prefetch_at_most(pair):
     assert not consumer.out, "there is no room for two"
     consumer.acknowledge([b"1", b"2", b"3"])
     assert said(consumer).endswith(b"delete 3\r\n" + WAITING + GLANCING)
+
+
+def test_no_round_is_so_large_that_deletes_keep_messages_away(pair):
+    consumer = BeanstalkConsumer(pair, Wiring(url=QUEUE.url, names=("a",), prefetch=10_000))
+    asked = 1
+    for _ in range(10):
+        said(consumer)
+        feed(consumer, reserved(*[(1, b"x")] * asked))
+        asked = said(consumer).count(GLANCING)
+    assert asked == ROUND_MAX
 
 
 def test_what_is_rejected_is_released(pair):
