@@ -121,7 +121,7 @@ def _topic(name: str) -> str:
     return name.replace(".", "/").replace("*", "+")
 
 
-class NativeClient:
+class _Connection:
     """A connection that does nothing. See ``driver.Client``."""
 
     def __init__(self, wiring: Wiring) -> None:
@@ -188,7 +188,7 @@ def _request_of(payload: memoryview) -> int:
     return int.from_bytes(payload[3 : 3 + size], "big")
 
 
-class NativeProducer(NativeClient):
+class _Producer(_Connection):
     """See ``driver.Producer``. Each publish is a request."""
 
     confirms = True
@@ -248,7 +248,7 @@ class NativeProducer(NativeClient):
             self.confirmed.extend(each for each in range(first, end) if each not in wrong)
 
 
-class _NativeConsumer(NativeClient):
+class _NativeConsumer(_Connection):
     """What consumers have in common: credit, and requests that settle."""
 
     def __init__(self, wiring: Wiring) -> None:
@@ -267,7 +267,7 @@ class _NativeConsumer(NativeClient):
         raise Refused("nothing can be rejected here")
 
 
-class QueueConsumer(_NativeConsumer):
+class _QueueConsumer(_NativeConsumer):
     """CONSUME of each queue; receipts are of the first one, or begin with the place of theirs."""
 
     def __init__(self, wiring: Wiring) -> None:
@@ -323,7 +323,7 @@ class QueueConsumer(_NativeConsumer):
         self._settle_all(_NACK, receipts)
 
 
-class TopicConsumer(_NativeConsumer):
+class _TopicConsumer(_NativeConsumer):
     """SUBSCRIBE to all filters; a receipt is that of the queue behind it, or None."""
 
     def __init__(self, wiring: Wiring) -> None:
@@ -381,7 +381,7 @@ def _bodies(chunk: WireChunk) -> list[bytes]:
     return bodies
 
 
-class StreamReader(_NativeConsumer):
+class _StreamReader(_NativeConsumer):
     """A TAIL of all shards of each stream; nothing is acknowledged."""
 
     def _begin(self, sock: socket.socket) -> None:
@@ -408,7 +408,7 @@ class StreamReader(_NativeConsumer):
         """Nobody asks for it."""
 
 
-class GroupMember(_NativeConsumer):
+class _GroupMember(_NativeConsumer):
     """JOIN_GROUP of each stream; a receipt is (member, shard, epoch, number behind the record)."""
 
     def __init__(self, wiring: Wiring) -> None:
@@ -492,7 +492,7 @@ class NativeDriver:
 
     def connect(self, wiring: Wiring) -> Client:
         """HELLO and WELCOME."""
-        return NativeClient(wiring)
+        return _Connection(wiring)
 
     def greeting(self, wiring: Wiring) -> bytes:
         """HELLO."""
@@ -507,12 +507,12 @@ class NativeDriver:
 
     def producer(self, wiring: Wiring) -> Producer:
         """A connection that publishes."""
-        return NativeProducer(wiring)
+        return _Producer(wiring)
 
     def consumer(self, wiring: Wiring) -> Consumer:
         """A connection that is consumed from."""
         if wiring.kind == "topic":
-            return TopicConsumer(wiring)
+            return _TopicConsumer(wiring)
         if wiring.kind == "stream":
-            return GroupMember(wiring) if wiring.group else StreamReader(wiring)
-        return QueueConsumer(wiring)
+            return _GroupMember(wiring) if wiring.group else _StreamReader(wiring)
+        return _QueueConsumer(wiring)

@@ -7,6 +7,7 @@ ends when it is greeted; else they are held until the end.
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import ssl
@@ -53,7 +54,7 @@ class _Dial:
         code = self.socket.connect_ex(address(wiring.url))
         if code not in (0, errno.EINPROGRESS):
             self.socket.close()
-            raise OSError(code, errno.errorcode.get(code, "cannot connect"))
+            raise OSError(code, os.strerror(code))
         dialing.loop.register(self.socket.fileno(), self.on_event, _OUT)
 
     def on_event(self, events: int) -> None:
@@ -63,7 +64,7 @@ class _Dial:
             if not self._is_connected:
                 code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if code:
-                    raise OSError(code, errno.errorcode.get(code, "cannot connect"))
+                    raise OSError(code, os.strerror(code))
                 self._is_connected = True
             if self._shake is not None:
                 self._shake()

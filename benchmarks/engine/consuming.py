@@ -23,6 +23,7 @@ __all__ = ["Consuming"]
 
 _PAUSE_NS_FIRST: Final = 20_000_000
 _PAUSE_NS_MAX: Final = 500_000_000
+_CLOCK_NS: Final = 1_000_000  # delays are asked for in whole milliseconds, by clocks that count so
 _REST_NS: Final = 10_000_000  # acknowledgements that do not fill a request wait so long
 
 
@@ -103,7 +104,7 @@ class Consuming:
         """Latencies of what came for the first time."""
         if self._delay_ns:
             due = [each + self._delay_ns for each in due]
-            self._tally.early += sum(each > now_ns for each in due)
+            self._tally.early += sum(each > now_ns + _CLOCK_NS for each in due)
         timeline = self._tally.timeline
         low, high, histogram = timeline.bounds(due[0])
         if len(due) == 1:

@@ -48,11 +48,15 @@ class LoadProcess:
     def hear(self) -> Line:
         return decode_line(self._stdout.readline())
 
-    def go(self, when_ns: int = 0) -> Self:
-        """Wait until it is ready, then begin."""
+    def ready(self) -> Self:
+        """Wait until it is."""
         line = self.hear()
         assert line.ready is not None, line.failed
-        self.say(Order(go=when_ns or time.monotonic_ns()))
+        return self
+
+    def go(self) -> Self:
+        """Wait until it is ready, then begin."""
+        self.ready().say(Order(go=time.monotonic_ns()))
         return self
 
     def report(self) -> Report:
@@ -79,6 +83,15 @@ class LoadProcess:
             self._process.kill()
         self.end()
         self._stdout.close()
+
+
+def go_together(*processes: LoadProcess) -> None:
+    """Begin when all are ready."""
+    for process in processes:
+        process.ready()
+    go_ns = time.monotonic_ns()
+    for process in processes:
+        process.say(Order(go=go_ns))
 
 
 class FakeSocket:

@@ -126,7 +126,9 @@ def test_delay_is_how_much_later_than_due() -> None:
     assert scene.tally.main == "delay"
     assert scene.tally.timeline.window()[1].largest == 4
     assert scene.tally.early == 0
-    scene.get(body(1, due_ns=GO + 5))
+    scene.get(body(1, due_ns=GO + MS + 4))
+    assert scene.tally.early == 0
+    scene.get(body(2, due_ns=GO + MS + 5))
     assert scene.tally.early == 1
 
 
