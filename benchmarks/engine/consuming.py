@@ -46,9 +46,11 @@ class Consuming:
         self._tally: Tally
         self._tracker: Tracker
         self._end: Callable[[], None] = lambda: None
-        self._client: Consumer = driver.consumer(wiring)
-        self._link: Link | None = Link(loop, self._client, self)
-        self._link.pause(True)  # what waits there is taken when the clock runs
+        self._client: Consumer
+        self._link: Link | None = None
+        if not task.connects_at_go:
+            self._connect()
+            self._pause(True)  # what waits there is taken when the clock runs
 
     @property
     def is_alive(self) -> bool:
@@ -63,7 +65,7 @@ class Consuming:
         self._tracker = Tracker(tally.sightings_of(self._share), task.keys)
         tally.trackers.append(self._tracker)
         tally.clients += self._link is not None
-        tally.connected += 1
+        tally.connected += self._link is not None
         if task.stop_seconds:
             stop_ns = tally.go_ns + int(task.stop_after_seconds * 1e9)
             self._loop.at(stop_ns, lambda now_ns: self._pause(True))
@@ -72,8 +74,22 @@ class Consuming:
 
     def _open(self, now_ns: int) -> None:
         """Take what comes, and what came with the handshake."""
+        if self._task.connects_at_go:
+            try:
+                self._connect()
+            except (OSError, Refused) as error:
+                self._tally.problem(f"a consumer could not connect: {error}")
+                self._end()
+                return
+            self._tally.clients += 1
+            self._tally.connected += 1
         self._pause(False)
-        self.served(now_ns)
+        self.served(self._loop.now_ns())
+
+    def _connect(self) -> None:
+        """Raises OSError, Refused."""
+        self._client = self._driver.consumer(self._wiring)
+        self._link = Link(self._loop, self._client, self)
 
     def _pause(self, is_paused: bool) -> None:
         if self._link is not None:
@@ -193,13 +209,12 @@ class Consuming:
 
     def _connect_again(self, now_ns: int) -> None:
         try:
-            self._client = self._driver.consumer(self._wiring)
+            self._connect()
         except (OSError, Refused):
             self._pause_ns = min(self._pause_ns * 2, _PAUSE_NS_MAX)
             self._loop.at(self._loop.now_ns() + self._pause_ns, self._connect_again)
             return
         self._pause_ns = _PAUSE_NS_FIRST
-        self._link = Link(self._loop, self._client, self)
         self._tally.clients += 1
         self._tally.reconnects += 1
         self.served(self._loop.now_ns())

@@ -252,6 +252,7 @@ class _Planner:
                     work_ms=knobs.work_ms,
                     reject_percent=knobs.reject_percent,
                     ack_batch=knobs.ack_batch,
+                    connects_at_go=self._shape == "drain",
                 )
                 if is_slow:
                     after = self._warmup + self._seconds / 4

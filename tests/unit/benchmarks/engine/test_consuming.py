@@ -168,3 +168,20 @@ def test_consumer_comes_back_and_what_it_held_with_it() -> None:
     scene.loop.pass_time(10 * MS)
     assert len(scene.acknowledged) == 2
     assert scene.tally.sightings[3].distinct == 2
+
+
+def test_consumer_may_connect_when_the_clock_runs() -> None:
+    scene = Scene(connects_at_go=True)
+    assert scene.driver.clients == []
+    scene.loop.pass_time(0)
+    assert (scene.tally.clients, scene.tally.connected) == (1, 1)
+    scene.get(body(0))
+    assert scene.tally.sightings[3].distinct == 1
+
+
+def test_consumer_that_cannot_connect_then_is_a_problem() -> None:
+    scene = Scene(connects_at_go=True)
+    scene.driver.failures = 1
+    scene.loop.pass_time(0)
+    assert scene.tally.problems == ["a consumer could not connect: nobody is there"]
+    assert scene.ends == 1
