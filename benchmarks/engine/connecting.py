@@ -35,7 +35,7 @@ class _Dial:
 
     def __init__(self, dialing: "Dialing", wiring: Wiring, due_ns: int) -> None:
         self._dialing = dialing
-        self._due_ns = due_ns
+        self.due_ns = due_ns
         self._out = dialing.driver.greeting(wiring)
         self._heard = b""
         self._is_connected = False
@@ -91,7 +91,7 @@ class _Dial:
         if self._dialing.driver.is_greeted(self._heard):
             self._heard = b""
             self._is_greeted = True
-            self._dialing.greeted(self, self._due_ns)
+            self._dialing.greeted(self)
 
     def close(self) -> None:
         """Hang up."""
@@ -112,7 +112,8 @@ class Dialing:
         self._under_way: set[_Dial] = set()
         self._held: set[_Dial] = set()
         self._waiting: deque[int] = deque()  # when those were due that have to wait
-        self._made = 0
+        self._made = 0  # that were due
+        self._dialed = 0  # that were begun: one that waits has no number yet
 
     def begin(self, tally: Tally) -> None:
         """Count from now on."""
@@ -142,9 +143,11 @@ class Dialing:
         if len(self._under_way) >= self._task.inflight:
             self._waiting.append(due_ns)
         else:
-            self._dial(due_ns, self._made)
+            self._dial(due_ns)
 
-    def _dial(self, due_ns: int, number: int) -> None:
+    def _dial(self, due_ns: int) -> None:
+        number = self._dialed
+        self._dialed += 1
         wiring = self._task.wirings[number % len(self._task.wirings)]
         name = f"{wiring.client_id or 'bench'}-{self._task.share_place}-{number}"
         wiring = msgspec.structs.replace(wiring, client_id=name)
@@ -157,13 +160,13 @@ class Dialing:
 
     def _next(self) -> None:
         if self._waiting:
-            self._dial(self._waiting.popleft(), self._made + len(self._waiting))
+            self._dial(self._waiting.popleft())
 
-    def greeted(self, dial: _Dial, due_ns: int) -> None:
+    def greeted(self, dial: _Dial) -> None:
         """The broker has answered."""
         now_ns = self.loop.now_ns()
         tally = self._tally
-        tally.timeline.record(due_ns, now_ns)
+        tally.timeline.record(dial.due_ns, now_ns)
         tally.timeline.current.confirmed += 1
         tally.confirmed += 1
         tally.connected += 1
@@ -187,6 +190,10 @@ class Dialing:
         self._next()
 
     def finish(self) -> None:
-        """Hang up."""
+        """Hang up; who was never greeted took at least until now."""
+        now_ns = self.loop.now_ns()
+        for due_ns in (*self._waiting, *(dial.due_ns for dial in self._under_way)):
+            self._tally.problem("a connection was never greeted")
+            self._tally.timeline.record(due_ns, now_ns)
         for dial in (*self._under_way, *self._held):
             dial.close()

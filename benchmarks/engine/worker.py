@@ -31,7 +31,7 @@ __all__ = ["Worker", "main"]
 
 _SECOND_NS: Final = 1_000_000_000
 _LINGER_NS: Final = 50_000_000  # after everything came: something may come twice
-_LOOK_NS: Final = 5_000_000  # how often to look whether a run is over
+_LOOK_NS: Final = 10_000_000  # how often to look whether a run is over
 _CONTROL_BYTES: Final = 65_536
 _ORPHANED: Final = 3  # exit status
 

@@ -136,6 +136,32 @@ def test_broker_that_hangs_up_on_a_greeting(greeter: Greeter) -> None:
         assert scene.tally.problems == ["the broker closed the connection"]
 
 
+def test_who_is_never_greeted_took_until_the_end(greeter: Greeter) -> None:
+    with a_scene(greeter.port, inflight=1) as scene:
+        now_ns = scene.loop.now_ns()
+        for _ in range(3):
+            scene.dialing.due(now_ns, now_ns)
+        scene.dialing.finish()
+        assert scene.tally.problems == ["a connection was never greeted"]
+        assert len(scene.tally.timeline.window()[1]) == 3
+        assert scene.tally.connected == 0
+
+
+def test_every_connection_has_a_name_of_its_own(
+    greeter: Greeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def greeting(self: FakeDriver, wiring: Wiring) -> bytes:
+        names.append(wiring.client_id)
+        return b"hello\n"
+
+    monkeypatch.setattr(FakeDriver, "greeting", greeting)
+    with a_scene(greeter.port, inflight=2, share_place=7) as scene:
+        scene.dial(9)
+    assert sorted(names) == [f"bench-7-{number}" for number in range(9)]
+
+
 def test_nobody_listens() -> None:
     with a_scene(free_port()) as scene:
         scene.dial(2)
