@@ -10,6 +10,7 @@ __all__ = [
     "Axis",
     "Words",
     "byte_words",
+    "figure_words",
     "linear",
     "logarithmic",
     "mib_words",
@@ -98,6 +99,22 @@ def second_words(value: float) -> str:
 def times_words(value: float) -> str:
     """A ratio."""
     return f"{_digits(value)} x"
+
+
+_UNITS: Final[dict[str, Words]] = {
+    "per_second": rate_words,
+    "seconds": lambda value: ms_words(1000 * value),
+    "ms": ms_words,
+    "bytes": lambda value: f"{number_words(value)}B",
+}
+
+
+def figure_words(name: str) -> tuple[str, Words]:
+    """How to call a figure whose name ends with its unit, and how to say its values."""
+    for unit, words in _UNITS.items():
+        if name.endswith(f"_{unit}"):
+            return name.removesuffix(f"_{unit}").replace("_", " "), words
+    return name.replace("_", " "), number_words
 
 
 def linear(values: Sequence[float], words: Words) -> Axis:

@@ -39,6 +39,12 @@ OURS: Final = "braidmq"
 
 # Which latency a scenario is about: the first of these that was measured.
 _METRICS_BY_WEIGHT: Final = ("reply", "connect", "delay", "delivery", "response", "service")
+# What a scenario is about where it is neither its rate nor its latency: figures of its own.
+_FIGURES_THAT_COUNT: Final = (
+    "highest_rate_per_second",
+    "recovery_seconds",
+    "memory_per_connection_bytes",
+)
 _NOT_VARIED: Final = {"seed", "repeats"}
 
 
@@ -245,11 +251,12 @@ def _measure(runs: Sequence[Run], metric: str) -> Measure:
     def middle(run: Run) -> float:
         return quantile_ms(run, metric, 0.5)
 
-    if metric and all(run.loop == "open" for run in runs):
+    own = [name for name in _FIGURES_THAT_COUNT if all(name in run.figures for run in runs)]
+    if not own and metric and all(run.loop == "open" for run in runs):
         return Measure(f"{metric} p50", False, middle)
-    if any(rate(run) for run in runs):
+    if not own and any(rate(run) for run in runs):
         return Measure("rate", True, rate)
-    if name := next(iter(runs[0].figures), ""):
+    if name := next(iter(own or runs[0].figures), ""):
         return Measure(name, name.endswith("per_second"), lambda run: run.figures.get(name, 0.0))
     return Measure(f"{metric} p50", False, middle) if metric else Measure("rate", True, rate)
 

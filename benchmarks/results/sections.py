@@ -9,6 +9,7 @@ from .axes import (
     Axis,
     Words,
     byte_words,
+    figure_words,
     linear,
     logarithmic,
     mib_words,
@@ -174,10 +175,9 @@ def _overview(figures: _Toned) -> list[Markup | None]:
         _bars(figures, lambda each: each.server_us, "Broker CPU for a message", low, us_words),
         _bars(figures, lambda each: each.memory, "Broker memory (RSS)", low, byte_words),
         *(
-            _bars(
-                figures, _figure_of(name), name.replace("_", " "), "whiskers: repeats", number_words
-            )
+            _bars(figures, _figure_of(name), title, "whiskers: repeats", words)
             for name in names
+            for title, words in [figure_words(name)]
         ),
     ]
 
@@ -370,7 +370,11 @@ def sweep_section(
             ("Latency p99", quantile(0.99), ms_words),
             ("Broker CPU for a message", lambda each: each.server_us, us_words),
             ("Broker memory (RSS)", _mebibytes, mib_words),
-            *((other.replace("_", " "), _figure_of(other), number_words) for other in others),
+            *(
+                (title, _figure_of(other), words)
+                for other in others
+                for title, words in [figure_words(other)]
+            ),
         )
     ]
     return element(
@@ -423,7 +427,7 @@ def ratio_section(cases: Sequence[Case]) -> Markup | None:
         return None
     ranges = [
         Range(
-            f"{label} ({measure})" if measure != "rate" else label,
+            f"{label} ({figure_words(measure)[0]})" if measure != "rate" else label,
             _AHEAD if ratio.median >= 1 else _BEHIND,
             [("median", ratio.median), ("min", ratio.min), ("max", ratio.max)],
             times(ratio),

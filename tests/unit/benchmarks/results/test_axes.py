@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from braidmq.benchmarks.results.axes import (
     byte_words,
+    figure_words,
     linear,
     logarithmic,
     mib_words,
@@ -90,3 +91,18 @@ def test_units():
     assert mib_words(50) == "50 MiB"
     assert second_words(3.0) == "3 s"
     assert times_words(0.5) == "0.5 x"
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "words"),
+    [
+        ("memory_per_connection_bytes", "memory per connection", "2kB"),
+        ("highest_rate_per_second", "highest rate", "2k/s"),
+        ("recovery_seconds", "recovery", "2000 s"),
+        ("wait_ms", "wait", "2 s"),
+        ("reconnects", "reconnects", "2k"),
+    ],
+)
+def test_the_unit_stands_at_the_end_of_the_name(name, title, words):
+    found, say = figure_words(name)
+    assert (found, say(2000)) == (title, words)

@@ -130,6 +130,16 @@ def test_what_has_no_rate_is_compared_by_its_own_figure():
     assert case_of(a_run(**nothing)).figures[0].ratio is None
 
 
+def test_what_a_scenario_is_about_counts_more_than_its_rate():
+    case = case_of(
+        a_run(figures={"recovery_seconds": 0.5}, loop="open"),
+        a_run("mosquitto", figures={"reconnects": 3.0, "recovery_seconds": 2.0}, loop="open"),
+    )
+    assert case.measure.name == "recovery_seconds"
+    assert case.figures[0].ratio == Spread(4.0, 4.0, 4.0)
+    assert case_of(a_run(figures={"recovery_seconds": 1.0}), a_run("x")).measure.name == "rate"
+
+
 def test_a_sweep_is_several_cases():
     runs = [a_run(knobs={"size": size, "seed": at}) for at, size in enumerate((10, 100, 10))]
     found = cases({"file": a_result(*runs)})

@@ -30,7 +30,7 @@ def test_a_scenario():
         "Latency: delivery",
         "Broker CPU for a message",
         "Broker memory (RSS)",
-        "recovery seconds",
+        "recovery",
         "Throughput over time",
         "Latency by percentile",
         "Latency over time: braidmq",
@@ -42,7 +42,7 @@ def test_a_scenario():
 def test_a_scenario_that_measured_next_to_nothing():
     run = a_run(published=0, confirmed=0, received=0, latency={}, series=[], figures={"x_ms": 1.0})
     run.server.cpu_seconds = 0
-    assert titles(case_section(found(run)[0], "a", [0])) == ["Broker memory (RSS)", "x ms"]
+    assert titles(case_section(found(run)[0], "a", [0])) == ["Broker memory (RSS)", "x"]
 
 
 def test_a_fan_out_shows_what_goes_in_too():
@@ -129,7 +129,7 @@ def test_a_sweep():
         "Latency p99",
         "Broker CPU for a message",
         "Broker memory (RSS)",
-        "x bytes",
+        "x",
     ]
     assert "cost as size grows" in section and "e2e size=10" in section and "robbed" in section
     # From the smallest value to the largest, whatever ran first.
