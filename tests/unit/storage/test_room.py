@@ -21,13 +21,21 @@ from tests.unit.storage.support import (
 )
 
 
-def test_zeros_behind_the_last_frame_are_no_tail():
+ZEROS = bytes(300)  # a body: so a frame ends with some as well
+
+
+def with_zeros() -> Driver:
     driver = Driver(SimDisk(), segment_bytes=1 << 20)
     driver.open()
     driver.publish()
-    zeros = b"".join(encode_message([(2, 1)], 7, b"", bytes(300)))  # a frame may end with some
-    driver.ledger.apply(driver.log.append((zeros,), references=1), MESSAGE, zeros, 0)
+    record = b"".join(encode_message([(2, 1)], 7, b"", ZEROS))
+    driver.ledger.apply(driver.log.append((record,), references=1), MESSAGE, record, 0)
     driver.commit()
+    return driver
+
+
+def test_zeros_behind_the_last_frame_are_no_tail():
+    driver = with_zeros()
     end = driver.log.durable_lsn
     for disk in (driver.disk.after_kill(), driver.disk.after_power_cut(random.Random(1))):
         path = last_segment(disk)
@@ -40,6 +48,14 @@ def test_zeros_behind_the_last_frame_are_no_tail():
         report = found.open()
         assert (report.end_lsn, report.bytes_dropped) == (end, 0)
         assert found.ledger.slots == driver.ledger.slots
+
+
+def test_zeros_that_the_last_frame_ends_with_are_its_own():
+    driver = with_zeros()
+    driver.log.close()
+    found = reopened(driver, driver.disk, cache_bytes_max=0)
+    assert found.open().bytes_reappended == 0
+    assert found.body((2, 1)) == ZEROS
 
 
 def with_room_in_each_segment() -> Driver:
