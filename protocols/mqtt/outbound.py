@@ -19,6 +19,8 @@ Rules:
 4. What the client cannot take, by its Maximum Packet Size, is dropped and counted. [MQTT-3.1.2-25]
 """
 
+import sys
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -320,10 +322,9 @@ class Outbound:
         if stretch.qos:
             count = stretch.count
             ids = self._take_ids(count)
-            numbers = (
-                _numbers(ids) if ids is not None else [self._take_live() for _ in range(count)]
-            )
-            self.send(stretch.with_ids(numbers))
+            if ids is None:
+                ids = b"".join([PACKET_IDS[self._take_live()] for _ in range(count)])
+            self.send(stretch.with_ids(ids))
         else:
             self.send(stretch.packets)
         self._session.server.sent += stretch.count
@@ -528,9 +529,12 @@ class Outbound:
             self._caught_up()
 
 
-def _numbers(ids: bytes) -> list[int]:
+def _numbers(ids: bytes) -> "array[int]":
     """Identifiers of two bytes each, as numbers."""
-    return [high << 8 | low for high, low in zip(ids[0::2], ids[1::2], strict=True)]
+    numbers = array("H", ids)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
 
 
 def _encode_live(server: MqttServer, publication: Publication, version: int, retain: bool) -> bytes:

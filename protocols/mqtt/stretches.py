@@ -6,10 +6,10 @@ other packet identifiers for QoS 1. Who may publish and who gets each topic is d
 a packet belongs to a stretch only if that was decided for its topic, and is still so.
 """
 
-from collections.abc import Sequence
+from operator import itemgetter
 
 from ...broker.access import Principal
-from .runs import PACKET_IDS, Shape
+from .runs import Shape
 
 __all__ = ["STRETCH_PACKETS_MAX", "Stretch", "find_stretch"]
 
@@ -20,6 +20,7 @@ class Stretch:
     """Packets of one version and quality, for one audience.
 
     Attributes:
+        count: of packets, at least 2.
         places: where in ``packets`` the packet identifiers stand; none with QoS 0.
     """
 
@@ -34,13 +35,18 @@ class Stretch:
     def ids(self) -> bytes:
         """The packet identifiers, two bytes each."""
         packets = self.packets
-        return b"".join([packets[at : at + 2] for at in self.places])
+        pick = itemgetter(*self.places)  # byte by byte: no object is made for any of them
+        ids = bytearray(2 * self.count)
+        ids[0::2] = bytes(pick(packets))
+        ids[1::2] = bytes(pick(packets[1:]))
+        return bytes(ids)
 
-    def with_ids(self, numbers: Sequence[int]) -> bytearray:
-        """The packets with other identifiers."""
+    def with_ids(self, ids: bytes) -> bytearray:
+        """The packets with other identifiers, of two bytes each."""
         packets = bytearray(self.packets)
-        for at, number in zip(self.places, numbers, strict=True):
-            packets[at : at + 2] = PACKET_IDS[number]
+        for at, high, low in zip(self.places, ids[0::2], ids[1::2], strict=True):
+            packets[at] = high
+            packets[at + 1] = low
         return packets
 
 
@@ -61,30 +67,30 @@ def find_stretch(
     """
     assert first.route is not None
     audience = first.route.audience
-    first_byte = data[at]
     qos = first.qos
     places: list[int] = []
     begin = at
-    shape: Shape | None = first
+    shape = first
     known = shapes.get
     count = 0
-    while count < count_max:
-        assert shape is not None
-        stop = at + shape.size
-        if stop > end or (shape.after and data[at + shape.after_at]):
+    while True:
+        size = shape.size
+        stop = at + size
+        if stop > end or size > size_max or (shape.after and data[at + shape.after_at]):
             break
         if qos:
             places.append(at + shape.id_at - begin)
         count += 1
         at = stop
-        if end - at < 8 or data[at] != first_byte:
+        if count == count_max or end - at < 8:
             break
         # The prefix of the packet that follows: up to the end of its topic.
         body = at + 2 if data[at + 1] < 128 else at + 3
-        shape = known(data[at : body + 2 + (data[body] << 8 | data[body + 1])])
-        if shape is None or shape.stamp != stamp or shape.who is not who:
+        follower = known(data[at : body + 2 + (data[body] << 8 | data[body + 1])])
+        if follower is None or follower.stamp != stamp or follower.who is not who:
             break
-        assert shape.route is not None
-        if shape.route.audience is not audience or shape.size > size_max:
+        shape = follower
+        route = shape.route
+        if route is None or route.audience is not audience or shape.qos != qos:
             break
     return Stretch(data[begin:at], count, places, qos) if count > 1 else None
