@@ -20,7 +20,6 @@ from tests.unit.storage.support import (
     written,
 )
 
-
 ZEROS = bytes(300)  # a body: so a frame ends with some as well
 
 
