@@ -5,7 +5,6 @@ out, or when a file cannot be written; 2 for wrong usage. How fast it was never 
 """
 
 import contextlib
-import io
 import signal
 import sys
 import tempfile
@@ -17,8 +16,8 @@ import click
 import msgspec
 
 if TYPE_CHECKING:  # every call of the command imports this module
-    from ..results.result import Result
-    from .measuring import Choice
+    from ..results.result import Result, Second
+    from .measuring import Choice, Watcher
     from .scenario import Scenario
 
 __all__ = ["COMMANDS", "knobs", "peers", "run", "scenarios", "sweep"]
@@ -230,8 +229,9 @@ def _run(
     if out:
         _written(Path(out).mkdir, 0o777, True, True)
     with _ended_in_order():
-        view = LiveView(sys.stderr if not quiet else io.StringIO())
-        result = measure(runs, settings, missing, view, keep)
+        watcher: Watcher = LiveView(sys.stderr) if sys.stderr.isatty() else _Titles()
+        watcher = _Silent() if quiet else watcher
+        result = measure(runs, settings, missing, watcher, keep)
     keep(result)
     if json_file == "-":
         click.echo(msgspec.json.format(msgspec.json.encode(result), indent=1))
@@ -283,6 +283,27 @@ def _written(action: Callable[..., Any], *arguments: Any) -> None:
         action(*arguments)
     except OSError as error:
         raise click.ClickException(str(error)) from error
+
+
+class _Silent:
+    """Watches without a word."""
+
+    def begin(self, title: str, seconds: float = 0.0) -> None:
+        """A run begins."""
+
+    def second(self, second: "Second") -> None:
+        """A second of it is over."""
+
+    def end(self) -> None:
+        """It is over."""
+
+
+class _Titles(_Silent):
+    """Says which run begins, where there is no terminal to draw on."""
+
+    def begin(self, title: str, seconds: float = 0.0) -> None:
+        """See ``_Silent``."""
+        click.echo(title, err=True)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from . import merging
 from .crew import Crew, LoadFailed, Worker
 from .planning import Place, Plan, plan_of, reading_again
 from .scenario import Scenario
-from .server_use import ServerSample, between, sample
+from .server_use import ServerSample, between, growth_per_hour, sample
 from .settling import settle
 from .task import Order, Progress, Report, Task
 from .validity import Cores, judge
@@ -165,7 +165,7 @@ class _Flow:
             loop="closed" if knobs.closed or scenario.shape == "drain" else "open",
             seconds=self.seconds,
             server=between(samples),
-            figures=self.figures,
+            figures={**self.figures, **growth_per_hour(samples)},
             problems=self.problems,
         )
         merging.merge_into(run, senders, [] if self.begins_unread else receivers)

@@ -8,15 +8,17 @@ import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import linear_regression
 from typing import Final
 
 import msgspec
 
 from ..results.result import ServerUse
 
-__all__ = ["ServerSample", "between", "sample"]
+__all__ = ["ServerSample", "between", "growth_per_hour", "sample"]
 
 _FAMILY_MAX: Final = 1_000  # processes; a broker with more is counted without the others
+_GROWTH_SECONDS_MIN: Final = 60.0
 _SWITCHES: Final = {"voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"}
 
 
@@ -69,6 +71,19 @@ def between(samples: Sequence[ServerSample]) -> ServerUse:
         use.context_switches += max(0, now.context_switches - before.context_switches)
         use.disk_bytes += max(0, now.disk_bytes - before.disk_bytes)
     return use
+
+
+def growth_per_hour(samples: Sequence[ServerSample]) -> dict[str, float]:
+    """How memory and files rise or fall, as figures; none of less than a minute."""
+    if not samples or samples[-1].at_seconds - samples[0].at_seconds < _GROWTH_SECONDS_MIN:
+        return {}
+    hours = [each.at_seconds / 3600 for each in samples]
+    memory = [float(each.memory_bytes) for each in samples]
+    files = [float(each.files) for each in samples]
+    return {
+        "memory_growth_bytes_per_hour": linear_regression(hours, memory).slope,
+        "files_growth_per_hour": linear_regression(hours, files).slope,
+    }
 
 
 def _family(pid: int) -> list[int]:

@@ -91,7 +91,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ack_batch: int = 0  # 0: all that one read brought; n: by so many
     stop_after_seconds: float = 0  # a slow consumer: after so long (from go) it reads nothing ...
     stop_seconds: float = 0  # ... for so long; 0: never does
-    connects_at_go: bool = False  # not before: else what waits for it would be in its socket by then
+    connects_at_go: bool = False  # not before: else a backlog would be in its socket by then
     # Connections.
     connections: int = 0  # how many are made and held; 0: a storm, each ends when it is greeted
     # All.

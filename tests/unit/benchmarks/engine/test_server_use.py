@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from braidmq.benchmarks.engine.server_use import ServerSample, between, sample
+from braidmq.benchmarks.engine.server_use import ServerSample, between, growth_per_hour, sample
 
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="there is no /proc")
 
@@ -55,7 +55,17 @@ def test_between_moments_it_is_the_difference_and_the_most():
 
 
 def test_a_process_that_was_started_again_counts_from_zero():
-    assert between([moment(0, 1.0, 5), moment(1, 0.2, 5), moment(2, 0.75, 5)]).cpu_seconds == pytest.approx(0.55)
+    use = between([moment(0, 1.0, 5), moment(1, 0.2, 5), moment(2, 0.75, 5)])
+    assert use.cpu_seconds == pytest.approx(0.55)
+
+
+def test_growth_is_a_slope_and_needs_time():
+    grows = [moment(n, 0.0, 1000 + 10 * n) for n in range(61)]
+    assert growth_per_hour(grows) == {
+        "memory_growth_bytes_per_hour": pytest.approx(36_000),
+        "files_growth_per_hour": pytest.approx(0),
+    }
+    assert growth_per_hour(grows[:60]) == {}
 
 
 def test_without_moments_nothing_was_used():
