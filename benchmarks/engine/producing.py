@@ -93,8 +93,8 @@ class Producing:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is waited for."""
-        return not self._moments and not self._held
+        """Whether nothing is waited for: all is answered, or nobody is there to answer."""
+        return not self.is_alive or not (self._moments or self._held)
 
     def begin(self, tally: Tally, end: Callable[[], None]) -> None:
         """From now on messages may be due; ``end`` is called when the connection is gone."""

@@ -59,7 +59,8 @@ class Tally:
         self.first_ns = 0
         self.last_ns = 0
         self.problems: list[str] = []
-        self._lag_of_second = Histogram()
+        self._lag_now = Histogram()  # of this second
+        self._lag_before = Histogram()  # of the last whole one
         self._cpu_begin = time.process_time()
         self._cpu_end = -1.0
 
@@ -77,7 +78,12 @@ class Tally:
     def late(self, due_ns: int, now_ns: int) -> None:
         """Something that was due is begun."""
         self.lag.record(due_ns, now_ns)
-        self._lag_of_second.record(now_ns - due_ns)
+        self._lag_now.record(now_ns - due_ns)
+
+    def turn(self, now_ns: int) -> None:
+        """A second is over."""
+        self.timeline.turn(now_ns)
+        self._lag_now, self._lag_before = Histogram(), self._lag_now
 
     def begin_window(self, now_ns: int) -> None:
         """The warm-up is over."""
@@ -97,17 +103,16 @@ class Tally:
         return self.sightings.setdefault(share, Sightings())
 
     def progress(self, second: int) -> Progress:
-        """How it stands after a second."""
+        """How it stands after a second, which is the last whole one."""
         counts = self.timeline.counts_of(second)
         latency = self.timeline.latency_of(second)
-        lag, self._lag_of_second = self._lag_of_second, Histogram()
         return Progress(
             second=second,
             published=counts.published,
             confirmed=counts.confirmed,
             received=counts.received,
             errors=counts.errors,
-            lag_p99_ms=lag.quantile(0.99) / 1e6,
+            lag_p99_ms=self._lag_before.quantile(0.99) / 1e6,
             p50_ms=latency.quantile(0.5) / 1e6,
             p99_ms=latency.quantile(0.99) / 1e6,
             max_ms=latency.largest / 1e6,

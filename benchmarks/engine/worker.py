@@ -9,6 +9,7 @@ Rules:
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
@@ -66,7 +67,17 @@ class Worker:
         self._finish_ns = 0
         self._complete_ns = 0  # when everything had come; 0: not yet
         driver = driver_for(task.wirings[0].url)
-        getattr(self, f"_make_{task.role}")(driver)
+        match task.role:
+            case "producers":
+                self._make_producers(driver)
+            case "consumers":
+                self._make_consumers(driver)
+            case "requesters":
+                self._make_requesters(driver)
+            case "echo":
+                self._make_echo(driver)
+            case "connections":
+                self._dialing = Dialing(task, driver, loop)
 
     def _make_producers(self, driver: Driver) -> None:
         task = self._task
@@ -88,9 +99,6 @@ class Worker:
     def _make_echo(self, driver: Driver) -> None:
         for place in range(len(self._task.wirings)):
             self._receivers.append(Echo(self._task, place, 0, driver, self._loop))
-
-    def _make_connections(self, driver: Driver) -> None:
-        self._dialing = Dialing(self._task, driver, self._loop)
 
     @property
     def _clients(self) -> list[_Client]:
@@ -177,7 +185,7 @@ class Worker:
         tally = self._tally
         assert tally is not None
         before = tally.timeline.second
-        tally.timeline.turn(now_ns)
+        tally.turn(now_ns)
         self._say(Line(progress=tally.progress(before)))
         self._loop.at(tally.timeline.turns_ns, self._tick)
 
@@ -263,8 +271,11 @@ class _Control:
 
 
 def _say(message: Any) -> None:
-    sys.stdout.buffer.write(encode_line(message))
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(encode_line(message))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os._exit(_ORPHANED)
 
 
 def _more_files() -> None:
@@ -278,6 +289,7 @@ def _more_files() -> None:
 
 def main() -> None:
     """Be a load process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the coordinator's to end
     loop = Loop()
     control = _Control()
     try:

@@ -164,7 +164,10 @@ def test_broken_connection_ends_a_producer() -> None:
     assert not scene.producer.is_alive
     assert scene.ends == 1
     assert scene.tally.problems == ["a producer was disconnected: gone"]
-    assert scene.producer.finish(GO + 6).unsure == [(0, 1)]
+    assert scene.producer.is_settled
+    scene.producer.due(GO + 6, GO + 6)
+    assert scene.producer.is_settled
+    assert scene.producer.finish(GO + 7).unsure == [(0, 1)]
 
 
 def test_producer_comes_back_and_goes_on() -> None:

@@ -11,11 +11,13 @@ def test_progress_is_of_a_second_and_since_the_begin() -> None:
     tally.sent = 3
     tally.late(GO, GO + 2_000_000)
     tally.timeline.record(GO, GO + 5_000_000)
-    tally.timeline.turn(GO + SECOND)
+    tally.turn(GO + SECOND)
     tally.timeline.current.published += 9
+    assert tally.progress(0) == tally.progress(0)
     progress = tally.progress(0)
     assert (progress.second, progress.published, progress.sent_all) == (0, 3, 3)
     assert (progress.lag_p99_ms, progress.max_ms) == (2.0, 5.0)
+    tally.turn(GO + 2 * SECOND)
     assert tally.progress(1).lag_p99_ms == 0.0
 
 
