@@ -90,7 +90,7 @@ def a_result(*runs: Run, **changes: Any) -> Result:
             filesystem="ext4",
             load_average=0.1,
         ),
-        "command": ["peers", "--quick"],
+        "command": ["bench", "peers", "--quick"],
         "seed": 1,
         "begun": "2026-01-01T00:00:00Z",
         "systems": [

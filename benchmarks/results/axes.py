@@ -113,8 +113,13 @@ def figure_words(name: str) -> tuple[str, Words]:
     """How to call a figure whose name ends with its unit, and how to say its values."""
     for unit, words in _UNITS.items():
         if name.endswith(f"_{unit}"):
-            return name.removesuffix(f"_{unit}").replace("_", " "), words
-    return name.replace("_", " "), number_words
+            suffix = " a second" if unit == "per_second" else ""
+            return _title(name.removesuffix(f"_{unit}")) + suffix, words
+    return _title(name), number_words
+
+
+def _title(name: str) -> str:
+    return name[:1].upper() + name[1:].replace("_", " ")
 
 
 def linear(values: Sequence[float], words: Words) -> Axis:

@@ -29,7 +29,8 @@ _PLOT_HEIGHT: Final = 190
 _BOTTOM: Final = 24
 _LABEL_HEIGHT: Final = 13
 _LABEL_LETTERS: Final = 16
-_ROW_HEIGHT: Final = 36
+_ROW_HEIGHT: Final = 42
+_BAR_TOP: Final = 18
 _BAR_HEIGHT: Final = 12
 
 
@@ -283,7 +284,7 @@ def bar_chart(title: str, note: str, bars: Sequence[Bar], words: Words) -> Marku
 
 def _bar(bar: Bar, y: float, top: float, words: Words) -> Markup:
     text = bar.text or words(bar.value)
-    middle = y + 16 + _BAR_HEIGHT / 2
+    middle = y + _BAR_TOP + _BAR_HEIGHT / 2
     low, high = (_WIDTH * each / top for each in (bar.low, bar.high))
     whisker = None
     if bar.high > bar.low:
@@ -303,12 +304,12 @@ def _bar(bar: Bar, y: float, top: float, words: Words) -> Markup:
     tip = f"{bar.name}: {text}\nlowest {words(bar.low)}, highest {words(bar.high)}"
     return element(
         "g",
-        _text(0, y + 11, bar.name, class_="name"),
-        _text(_WIDTH, y + 11, text, class_="value", text_anchor="end"),
+        _text(0, y + 12, bar.name, class_="name"),
+        _text(_WIDTH, y + 12, text, class_="value", text_anchor="end"),
         element(
             "rect",
             x=0,
-            y=y + 16,
+            y=y + _BAR_TOP,
             width=max(1.0, _WIDTH * bar.value / top),
             height=_BAR_HEIGHT,
             rx=2,
@@ -379,7 +380,7 @@ def range_chart(
 
 
 def _range(each: Range, shapes: str, y: float, axis: Axis, across: _Map) -> Markup:
-    middle = y + 24
+    middle = y + _BAR_TOP + _BAR_HEIGHT / 2
     values = [value for _, value in each.points]
     low, high = across(min(values)), across(max(values))
     tip = "\n".join([each.name, *(f"{name}: {axis.words(value)}" for name, value in each.points)])
@@ -390,8 +391,8 @@ def _range(each: Range, shapes: str, y: float, axis: Axis, across: _Map) -> Mark
             element("g", _SHAPES[shape], transform=f"translate({across(value):.1f} {middle:g})")
             for (_, value), shape in zip(each.points, shapes, strict=False)
         ],
-        _text(0, y + 11, each.name, class_="name"),
-        _text(_WIDTH, y + 11, each.text, class_="value", text_anchor="end"),
+        _text(0, y + 12, each.name, class_="name"),
+        _text(_WIDTH, y + 12, each.text, class_="value", text_anchor="end"),
         element("rect", x=0, y=y, width=_WIDTH, height=_ROW_HEIGHT, class_="over"),
         class_=f"range tone-{each.tone}",
         data_tip=tip,

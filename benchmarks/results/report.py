@@ -161,7 +161,7 @@ def _missing(results: Mapping[str, Result]) -> Markup | None:
 
 _HEAD = (
     *("scenario", "system", "in/s", "out/s", "x braidmq", "latency", "p50", "p99", "p99.9", "max"),
-    *("CPU", "RSS", "lost", "twice", "order", "corrupt"),
+    *("CPU", "RSS", "lost", "twice", "order", "bad"),
 )
 
 
@@ -252,7 +252,7 @@ def _definitions(rows: Sequence[tuple[str, Child]]) -> Markup:
 
 def _environment(file: str, result: Result) -> Markup:
     machine = result.environment
-    again = shlex.join(["braidmq", "bench", *result.command])
+    again = shlex.join(["braidmq", *result.command])
     rows: list[tuple[str, Child]] = [
         ("file", file),
         ("begun", result.begun),

@@ -120,7 +120,7 @@ class Result(msgspec.Struct, kw_only=True):
     """What ``--json`` writes."""
 
     environment: Environment
-    command: list[str]  # the arguments, to run it again
+    command: list[str]  # the arguments of braidmq, to run it again
     seed: int
     begun: str  # ISO 8601, UTC
     systems: list[SystemInfo]

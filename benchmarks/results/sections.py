@@ -32,6 +32,7 @@ __all__ = ["case_section", "doubt_list", "numbers_of", "ratio_section", "sweep_s
 _QUANTILES: Final = (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
 _SUFFIXES: Final = {"k": 1e3, "M": 1e6, "G": 1e9}
 _AHEAD, _BEHIND = 0, 1  # tones
+_SECONDS_TO_GROW: Final = 30
 
 
 def tones(cases: Sequence[Case]) -> Callable[[Case], list[int]]:
@@ -63,7 +64,8 @@ def case_section(case: Case, anchor: str, colours: Sequence[int]) -> Markup:
         element("h2", case.title),
         _chips(case),
         doubt_list(case.figures),
-        element("div", _overview(figures), _course(figures), class_="charts"),
+        element("div", _overview(figures), class_="charts short"),
+        element("div", _course(figures), class_="charts"),
         _knobs(case),
         id=anchor,
     )
@@ -102,7 +104,7 @@ def _chips(case: Case, varied: Collection[str] = ()) -> Markup:
     repeats = max(len(each.runs) for each in case.figures)
     shown = [
         _LOOPS[case.loop],
-        f"{repeats} repeat{'s' if repeats > 1 else ''} of {run.seconds:g} s",
+        f"{repeats} repeat{'s' if repeats > 1 else ''} of {run.seconds:.3g} s",
         *(
             f"{name} {run.knobs[name]}"
             for name in _SHOWN
@@ -166,8 +168,9 @@ def _overview(figures: _Toned) -> list[Markup | None]:
     has_other_in = any(
         abs(each.rate_in.median - each.rate.median) > 0.02 * each.rate.median for each, _ in figures
     )
+    what = "Connections" if _metric(figures) == "connect" else "Messages"
     return [
-        _bars(figures, lambda each: each.rate, "Messages a second", high, rate_words),
+        _bars(figures, lambda each: each.rate, f"{what} a second", high, rate_words),
         _bars(figures, lambda each: each.rate_in, "Messages in, a second", high, rate_words)
         if has_other_in
         else None,
@@ -221,7 +224,7 @@ def _course(figures: _Toned) -> list[Markup | None]:
     throughput = (
         line_chart(
             "Throughput over time",
-            "messages a second; median of the repeats, shaded from min to max",
+            "median of the repeats, shaded from min to max",
             lines,
             x,
             linear(tops, rate_words),
@@ -230,7 +233,33 @@ def _course(figures: _Toned) -> list[Markup | None]:
         if has_series
         else None
     )
-    return [throughput, _spectrum(figures), *_latency_courses(figures)]
+    return [
+        throughput,
+        _spectrum(figures),
+        *_latency_courses(figures),
+        _memory_course(figures),
+    ]
+
+
+def _memory_course(figures: _Toned) -> Markup | None:
+    """Whether memory grows, of runs that are long enough to tell."""
+    if max(run.seconds for each, _ in figures for run in each.runs) < _SECONDS_TO_GROW:
+        return None
+    lines = [
+        Line(each.label, tone, *over_time(each.runs, lambda _: _second_mebibytes, mean))
+        for each, tone in figures
+    ]
+    tops = [y for line in lines for _, y in line.points]
+    tops += [high for line in lines for _, _, high in line.band]
+    if not any(tops):
+        return None
+    note = "median of the repeats, shaded from min to max"
+    y = linear(tops, mib_words)
+    return line_chart("Broker memory over time", note, lines, _time_axis(lines), y)
+
+
+def _second_mebibytes(second: Second) -> float:
+    return second.server_bytes / 2**20
 
 
 def _time_axis(lines: Sequence[Line]) -> Axis:
@@ -382,7 +411,7 @@ def sweep_section(
         element("h2", f"{cases[0].scenario}: cost as {name} grows"),
         _chips(cases[0], {name}),
         [
-            element("h3", case.title, doubt)
+            [element("h3", case.title), doubt]
             for case in cases
             for doubt in [doubt_list(case.figures)]
             if doubt

@@ -96,11 +96,11 @@ def test_units():
 @pytest.mark.parametrize(
     ("name", "title", "words"),
     [
-        ("memory_per_connection_bytes", "memory per connection", "2kB"),
-        ("highest_rate_per_second", "highest rate", "2k/s"),
-        ("recovery_seconds", "recovery", "2000 s"),
-        ("wait_ms", "wait", "2 s"),
-        ("reconnects", "reconnects", "2k"),
+        ("memory_per_connection_bytes", "Memory per connection", "2kB"),
+        ("highest_rate_per_second", "Highest rate a second", "2k/s"),
+        ("recovery_seconds", "Recovery", "2000 s"),
+        ("wait_ms", "Wait", "2 s"),
+        ("reconnects", "Reconnects", "2k"),
     ],
 )
 def test_the_unit_stands_at_the_end_of_the_name(name, title, words):

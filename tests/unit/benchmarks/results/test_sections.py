@@ -30,7 +30,7 @@ def test_a_scenario():
         "Latency: delivery",
         "Broker CPU for a message",
         "Broker memory (RSS)",
-        "recovery",
+        "Recovery",
         "Throughput over time",
         "Latency by percentile",
         "Latency over time: braidmq",
@@ -42,7 +42,7 @@ def test_a_scenario():
 def test_a_scenario_that_measured_next_to_nothing():
     run = a_run(published=0, confirmed=0, received=0, latency={}, series=[], figures={"x_ms": 1.0})
     run.server.cpu_seconds = 0
-    assert titles(case_section(found(run)[0], "a", [0])) == ["Broker memory (RSS)", "x"]
+    assert titles(case_section(found(run)[0], "a", [0])) == ["Broker memory (RSS)", "X"]
 
 
 def test_a_fan_out_shows_what_goes_in_too():
@@ -56,6 +56,19 @@ def test_who_measured_another_latency_is_told_apart():
     section = str(case_section(found(a_run(), other)[0], "a", [0, 1]))
     assert "Latency: delivery" in titles(section)
     assert "redis (response)" in section and "response: redis" in section
+
+
+def test_a_storm_is_of_connections():
+    run = a_run(latency={"connect": histogram(1, 2)})
+    assert titles(case_section(found(run)[0], "a", [0]))[0] == "Connections a second"
+
+
+def test_a_long_run_shows_whether_memory_grows():
+    assert "Broker memory over time" in titles(case_section(found(a_run(seconds=30))[0], "a", [0]))
+    run = a_run(seconds=30)
+    for second in run.series:
+        second.server_bytes = 0  # nobody looked
+    assert "Broker memory over time" not in titles(case_section(found(run)[0], "a", [0]))
 
 
 def test_knobs_that_differ_between_systems_are_told_apart():
@@ -129,7 +142,7 @@ def test_a_sweep():
         "Latency p99",
         "Broker CPU for a message",
         "Broker memory (RSS)",
-        "x",
+        "X",
     ]
     assert "cost as size grows" in section and "e2e size=10" in section and "robbed" in section
     # From the smallest value to the largest, whatever ran first.
