@@ -9,8 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from braidmq.benchmarks.drivers.driver import Client, Consumer, Producer
+from braidmq.benchmarks.drivers.driver import Client, Consumer, Driver, Producer, Wiring
+from braidmq.benchmarks.systems.system import Running, System
 
 AWKWARD = b"\0\r\n\xff -+$*:\r\nMSG RESERVED 1 1\r\n"  # what a parser could stumble over
 
@@ -119,3 +121,69 @@ def receive(consumers: Sequence[Consumer], count: int) -> dict[int, list[bytes]]
     carry(consumers, have_come)
     carry(consumers, lambda: not any(consumer.out for consumer in consumers))
     return found
+
+
+def check_queues(driver: Driver, wiring: Wiring, left: Callable[[str], int]) -> None:
+    """A thousand messages through both queues of a wiring, until nothing is left in them."""
+    driver.declare(wiring)
+    driver.connect(wiring).close()
+    first, second = bodies_for(600), bodies_for(400, 5_000)
+    with connected(driver.producer(wiring), driver.consumer(wiring)) as (producer, consumer):
+        publish_all(producer, first)
+        publish_all(producer, second, to=1)
+        found = receive([consumer], 1_000)[0]
+        assert sorted(found) == sorted(first + second)
+        carry([consumer], lambda: not any(left(name) for name in wiring.names))
+
+
+def check_redelivery(driver: Driver, wiring: Wiring) -> None:
+    """Two consumers share a queue, and what was rejected comes again."""
+    driver.declare(wiring)
+    bodies = bodies_for(200)
+    with connected(driver.producer(wiring), driver.consumer(wiring)) as (producer, consumer):
+        publish_all(producer, bodies)
+        carry([consumer], lambda: bool(consumer.bodies))
+        rejected, receipts = take(consumer)
+        consumer.reject(receipts)
+        with connected(driver.consumer(wiring)) as (other,):
+            found = receive([consumer, other], len(bodies))
+        assert found[0] and found[1]
+        assert set(rejected) <= set(found[0] + found[1])
+        assert sorted(found[0] + found[1]) == sorted(bodies)
+
+
+def check_stream(driver: Driver, wiring: Wiring) -> None:
+    """One reads all of a stream, one what comes, and the two members of its group share it."""
+    everyone = replace(wiring, group="")
+    driver.declare(wiring)
+    bodies = bodies_for(1_000)
+    with connected(driver.producer(everyone)) as (producer,):
+        publish_all(producer, bodies[:500])
+        tail, replay = (
+            driver.consumer(everyone),
+            driver.consumer(replace(everyone, from_start=True)),
+        )
+        members = driver.consumer(wiring), driver.consumer(wiring)
+        with connected(tail, replay, *members):
+            publish_all(producer, bodies[500:])
+            assert receive([tail], 500)[0] == bodies[500:]
+            assert receive([replay], 1_000)[0] == bodies
+            shared = receive(members, 1_000)
+            assert sorted(shared[0] + shared[1]) == sorted(bodies)
+
+
+def check_restart(system: System, driver: Driver, scheme: str, directory: str) -> Running:
+    """What was confirmed is there after the system was killed: how it ran."""
+    bodies = bodies_for(10)
+    with contextlib.ExitStack() as stack:
+        running = system.start(stack, directory, True)
+        assert running.version == system.version()
+        wiring = Wiring(url=running.urls[scheme], names=("q",))
+        driver.declare(wiring)
+        with connected(driver.producer(wiring)) as (producer,):
+            publish_all(producer, bodies)
+        assert running.restart is not None
+        assert running.restart() != running.pid
+        with connected(driver.consumer(wiring)) as (consumer,):
+            assert receive([consumer], len(bodies))[0] == bodies
+    return running

@@ -21,11 +21,12 @@ from tests.bench_clients import (
     AWKWARD,
     bodies_for,
     carry,
+    check_queues,
+    check_redelivery,
     connected,
     cuts,
     feed,
     publish_all,
-    receive,
     said,
     take,
 )
@@ -177,31 +178,11 @@ def is_refused(wiring):
 
 def test_a_queue_from_end_to_end(server):
     wiring = Wiring(url=server, names=("work.0", "work.1"), client_id="c1", prefetch=100)
-    DRIVER.declare(wiring)
-    DRIVER.connect(wiring).close()
-    first, second = bodies_for(600), bodies_for(400, 5_000)
-    with connected(DRIVER.producer(wiring), DRIVER.consumer(wiring)) as (producer, consumer):
-        publish_all(producer, first)
-        publish_all(producer, second, to=1)
-        found = receive([consumer], 1_000)[0]
-        assert sorted(found) == sorted(first + second)
-        carry([consumer], lambda: not jobs_in(wiring, "work.0") and not jobs_in(wiring, "work.1"))
+    check_queues(DRIVER, wiring, lambda tube: jobs_in(wiring, tube))
 
 
 def test_a_queue_is_shared_and_rejected_messages_come_again(server):
-    wiring = Wiring(url=server, names=("shared",), prefetch=20)
-    DRIVER.declare(wiring)
-    bodies = bodies_for(200)
-    with connected(DRIVER.producer(wiring), DRIVER.consumer(wiring)) as (producer, consumer):
-        publish_all(producer, bodies)
-        carry([consumer], lambda: bool(consumer.bodies))
-        rejected, receipts = take(consumer)
-        consumer.reject(receipts)
-        with connected(DRIVER.consumer(wiring)) as (other,):
-            found = receive([consumer, other], 200)
-        assert found[0] and found[1]
-        assert set(rejected) <= set(found[0] + found[1])
-        assert sorted(found[0] + found[1]) == sorted(bodies)
+    check_redelivery(DRIVER, Wiring(url=server, names=("shared",), prefetch=20))
 
 
 def test_declaring_empties_and_says_when_it_cannot(server):

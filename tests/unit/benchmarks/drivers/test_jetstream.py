@@ -19,13 +19,13 @@ from braidmq.benchmarks.drivers.jetstream import (
 from braidmq.benchmarks.systems.nats import NatsSystem
 from tests.bench_clients import (
     AWKWARD,
-    bodies_for,
     carry,
+    check_queues,
+    check_redelivery,
+    check_stream,
     connected,
     cuts,
     feed,
-    publish_all,
-    receive,
     said,
     take,
 )
@@ -160,60 +160,28 @@ def wired(server, *names, **more):
     return Wiring(url=url, names=names, client_id="c1", durable=durable, **more)
 
 
-def state_of(wiring, stream):
-    return request(wiring, [(f"STREAM.INFO.{stream}", {})])[0]["state"]
+def messages_in(wiring, name):
+    stream = name.replace(".", "-")
+    return request(wiring, [(f"STREAM.INFO.{stream}", {})])[0]["state"]["messages"]
 
 
 def test_a_queue_from_end_to_end(server):
     wiring = wired(server, "work.0", "work.1", prefetch=100)
-    DRIVER.declare(wiring)
-    DRIVER.connect(wiring).close()
-    first, second = bodies_for(600), bodies_for(400, 5_000)
-    with connected(DRIVER.producer(wiring), DRIVER.consumer(wiring)) as (producer, consumer):
-        publish_all(producer, first)
-        publish_all(producer, second, to=1)
-        found = receive([consumer], 1_000)[0]
-        assert sorted(found) == sorted(first + second)
-        streams = ("work-0", "work-1")
-        carry([consumer], lambda: not any(state_of(wiring, each)["messages"] for each in streams))
+    check_queues(DRIVER, wiring, lambda name: messages_in(wiring, name))
 
 
 def test_a_queue_is_shared_and_rejected_messages_come_again(server):
     wiring = wired(server, "shared", prefetch=20)
-    DRIVER.declare(wiring)
-    bodies = bodies_for(200)
-    with connected(DRIVER.producer(wiring), DRIVER.consumer(wiring)) as (producer, consumer):
-        publish_all(producer, bodies)
-        carry([consumer], lambda: bool(consumer.bodies))
-        rejected, receipts = take(consumer)
-        consumer.reject(receipts)
-        with connected(DRIVER.consumer(wiring)) as (other,):
-            found = receive([consumer, other], 200)
-        assert found[0] and found[1]
-        assert set(rejected) <= set(found[0] + found[1])
-        assert sorted(found[0] + found[1]) == sorted(bodies)
-        carry([consumer], lambda: state_of(wiring, "shared")["messages"] == 0)
+    check_redelivery(DRIVER, wiring)
+    carry([], lambda: messages_in(wiring, "shared") == 0)
 
 
 def test_a_stream_is_pushed_to_all_and_shared_by_a_group(server):
-    wiring = wired(server, "log", kind="stream", prefetch=64)
-    grouped = wired(server, "log", kind="stream", group="g", prefetch=64)
-    replay = wired(server, "log", kind="stream", from_start=True)
-    DRIVER.declare(grouped)
-    bodies = bodies_for(1_000)
-    with connected(DRIVER.producer(wiring)) as (producer,):
-        publish_all(producer, bodies[:500])
-        readers = DRIVER.consumer(wiring), DRIVER.consumer(replay)
-        members = DRIVER.consumer(grouped), DRIVER.consumer(grouped)
-        with connected(*readers, *members):
-            publish_all(producer, bodies[500:])
-            assert receive(readers[:1], 500)[0] == bodies[500:]
-            assert receive(readers[1:], 1_000)[0] == bodies
-            shared = receive(members, 1_000)
-            assert sorted(shared[0] + shared[1]) == sorted(bodies)
-    assert state_of(wiring, "log")["messages"] == 1_000
+    wiring = wired(server, "log", kind="stream", group="g", prefetch=64)
+    check_stream(DRIVER, wiring)
+    assert messages_in(wiring, "log") == 1_000
     DRIVER.declare(wiring)
-    assert state_of(wiring, "log")["messages"] == 0
+    assert messages_in(wiring, "log") == 0
 
 
 def test_what_is_not_there_is_refused(server):

@@ -19,13 +19,13 @@ from braidmq.benchmarks.drivers.redis import (
 from braidmq.benchmarks.systems.redis import RedisSystem
 from tests.bench_clients import (
     AWKWARD,
-    bodies_for,
     carry,
+    check_queues,
+    check_redelivery,
+    check_stream,
     connected,
     cuts,
     feed,
-    publish_all,
-    receive,
     said,
     take,
 )
@@ -188,48 +188,16 @@ def number_of(url, *arguments):
 
 def test_a_queue_from_end_to_end(server):
     wiring = Wiring(url=server, names=("work.0", "work.1"), client_id="c1", prefetch=100)
-    DRIVER.declare(wiring)
-    first, second = bodies_for(600), bodies_for(400, 5_000)
-    with connected(DRIVER.producer(wiring), DRIVER.consumer(wiring)) as (producer, consumer):
-        publish_all(producer, first)
-        publish_all(producer, second, to=1)
-        found = receive([consumer], 1_000)[0]
-        assert sorted(found) == sorted(first + second)
-        carry([consumer], lambda: number_of(server, b"XLEN", b"work.0") == 0)
-        carry([consumer], lambda: number_of(server, b"XLEN", b"work.1") == 0)
+    check_queues(DRIVER, wiring, lambda name: number_of(server, b"XLEN", name.encode()))
 
 
 def test_a_queue_is_shared_and_rejected_messages_come_again(server):
-    wiring = Wiring(url=server, names=("shared",), prefetch=20)
-    DRIVER.declare(wiring)
-    bodies = bodies_for(200)
-    with connected(DRIVER.producer(wiring), DRIVER.consumer(wiring)) as (producer, consumer):
-        publish_all(producer, bodies)
-        carry([consumer], lambda: bool(consumer.bodies))
-        rejected, receipts = take(consumer)
-        consumer.reject(receipts)
-        with connected(DRIVER.consumer(wiring)) as (other,):
-            found = receive([consumer, other], 200)
-        assert set(rejected) <= set(found[0]) and found[1]
-        assert sorted(found[0] + found[1]) == sorted(bodies)
+    check_redelivery(DRIVER, Wiring(url=server, names=("shared",), prefetch=20))
 
 
 def test_a_stream_is_read_by_all_and_shared_by_a_group(server):
-    wiring = Wiring(url=server, kind="stream", names=("log",), prefetch=64)
-    grouped = Wiring(url=server, kind="stream", names=("log",), group="g", prefetch=64)
-    replay = Wiring(url=server, kind="stream", names=("log",), from_start=True)
-    DRIVER.declare(grouped)
-    bodies = bodies_for(1_000)
-    with connected(DRIVER.producer(wiring)) as (producer,):
-        publish_all(producer, bodies[:500])
-        readers = DRIVER.consumer(wiring), DRIVER.consumer(replay)
-        members = DRIVER.consumer(grouped), DRIVER.consumer(grouped)
-        with connected(*readers, *members):
-            publish_all(producer, bodies[500:])
-            assert receive(readers[:1], 500)[0] == bodies[500:]
-            assert receive(readers[1:], 1_000)[0] == bodies
-            shared = receive(members, 1_000)
-            assert sorted(shared[0] + shared[1]) == sorted(bodies)
+    wiring = Wiring(url=server, kind="stream", names=("log",), group="g", prefetch=64)
+    check_stream(DRIVER, wiring)
     assert number_of(server, b"XLEN", b"log") == 1_000
     DRIVER.declare(wiring)
     assert number_of(server, b"XLEN", b"log") == 0

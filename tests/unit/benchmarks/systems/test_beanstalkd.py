@@ -5,11 +5,10 @@ import contextlib
 import pytest
 
 from braidmq.benchmarks.drivers.beanstalk import BeanstalkDriver
-from braidmq.benchmarks.drivers.driver import Wiring
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.systems import beanstalkd
 from braidmq.benchmarks.systems.beanstalkd import BeanstalkdProcess, BeanstalkdSystem, version
-from tests.bench_clients import bodies_for, publish_all, receive
+from tests.bench_clients import check_restart
 
 SYSTEM = BeanstalkdSystem()
 installed = pytest.mark.skipif(bool(SYSTEM.why_not()), reason=SYSTEM.why_not())
@@ -25,22 +24,8 @@ def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
 
 @installed
 def test_it_is_killed_and_started_again_on_its_data(tmp_path):
-    driver = BeanstalkDriver()
-    bodies = bodies_for(10)
-    with contextlib.ExitStack() as stack:
-        running = SYSTEM.start(stack, str(tmp_path), True)
-        assert running.version == SYSTEM.version()
-        assert "fsync" in running.settings["durability"]
-        wiring = Wiring(url=running.urls["beanstalk"], names=("q",))
-        driver.declare(wiring)
-        producer = driver.producer(wiring)
-        publish_all(producer, bodies)
-        producer.close()
-        assert running.restart is not None
-        assert running.restart() != running.pid
-        consumer = driver.consumer(wiring)
-        assert receive([consumer], 10)[0] == bodies
-        consumer.close()
+    running = check_restart(SYSTEM, BeanstalkDriver(), "beanstalk", str(tmp_path))
+    assert "fsync" in running.settings["durability"]
 
 
 @installed

@@ -4,7 +4,6 @@ import contextlib
 
 import pytest
 
-from braidmq.benchmarks.drivers.driver import Wiring
 from braidmq.benchmarks.drivers.jetstream import JetStreamDriver
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.systems import nats
@@ -16,7 +15,7 @@ from braidmq.benchmarks.systems.nats import (
     version,
     why_not,
 )
-from tests.bench_clients import bodies_for, publish_all, receive
+from tests.bench_clients import check_restart
 
 SYSTEM = NatsSystem()
 installed = pytest.mark.skipif(bool(SYSTEM.why_not()), reason=SYSTEM.why_not())
@@ -50,19 +49,5 @@ def test_one_that_cannot_sync_is_started_and_says_so(monkeypatch, tmp_path):
 
 @installed
 def test_it_is_killed_and_started_again_on_its_data(tmp_path):
-    driver = JetStreamDriver()
-    bodies = bodies_for(10)
-    with contextlib.ExitStack() as stack:
-        running = SYSTEM.start(stack, str(tmp_path), True)
-        assert running.version == SYSTEM.version()
-        assert set(running.urls) == {"nats", "jetstream"}
-        wiring = Wiring(url=running.urls["jetstream"], names=("q",))
-        driver.declare(wiring)
-        producer = driver.producer(wiring)
-        publish_all(producer, bodies)
-        producer.close()
-        assert running.restart is not None
-        assert running.restart() != running.pid
-        consumer = driver.consumer(wiring)
-        assert receive([consumer], 10)[0] == bodies
-        consumer.close()
+    running = check_restart(SYSTEM, JetStreamDriver(), "jetstream", str(tmp_path))
+    assert set(running.urls) == {"nats", "jetstream"}

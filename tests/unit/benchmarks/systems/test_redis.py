@@ -6,10 +6,10 @@ import pytest
 
 from braidmq.benchmarks.drivers.driver import Wiring
 from braidmq.benchmarks.drivers.redis import RedisDriver
-from braidmq.benchmarks.peer import ServerFailed, cpu_seconds
+from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.systems import redis
 from braidmq.benchmarks.systems.redis import RedisProcess, RedisSystem, configuration, version
-from tests.bench_clients import bodies_for, connected, publish_all, receive
+from tests.bench_clients import bodies_for, check_restart, connected, publish_all, receive
 
 SYSTEM = RedisSystem()
 installed = pytest.mark.skipif(bool(SYSTEM.why_not()), reason=SYSTEM.why_not())
@@ -30,24 +30,9 @@ def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
 
 
 @installed
-def test_what_is_durable_is_there_after_a_restart(tmp_path):
-    driver = RedisDriver()
-    bodies = bodies_for(10)
-    for begins in (True, False):
-        with contextlib.ExitStack() as stack:
-            running = SYSTEM.start(stack, str(tmp_path), True)
-            assert running.version == SYSTEM.version() and cpu_seconds(running.pid) >= 0
-            assert running.settings["appendfsync"] == "always"
-            wiring = Wiring(url=running.urls["redis"], names=("q",))
-            if begins:
-                driver.declare(wiring)
-                producer = driver.producer(wiring)
-                publish_all(producer, bodies)
-                producer.close()
-            else:
-                consumer = driver.consumer(wiring)
-                assert receive([consumer], 10)[0] == bodies
-                consumer.close()
+def test_it_is_killed_and_started_again_on_its_data(tmp_path):
+    running = check_restart(SYSTEM, RedisDriver(), "redis", str(tmp_path))
+    assert running.settings["appendfsync"] == "always"
 
 
 @installed
