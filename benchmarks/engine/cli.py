@@ -208,7 +208,7 @@ def _run(
         raise click.UsageError("--hgrm and --html need --out")
     if systems and url:
         raise click.UsageError("--system starts brokers, --url is one that runs: one of them")
-    runs, missing = _chosen(found, systems or (() if is_all else (OURS,)), url)
+    runs, missing = _chosen(found, systems or (() if is_all else (OURS,)), url, is_all)
     if as_list:
         _list(runs, missing)
         return
@@ -249,7 +249,7 @@ def _run(
 
 
 def _chosen(
-    found: Sequence["Scenario"], systems: Sequence[str], url: str
+    found: Sequence["Scenario"], systems: Sequence[str], url: str, is_every_protocol: bool
 ) -> tuple[Runs, dict[str, str]]:
     """What each scenario is run on; who can take no part in any of them is missing."""
     from .measuring import choices
@@ -258,7 +258,7 @@ def _chosen(
     missing: dict[str, str] = {}
     for scenario in found:
         try:
-            some, absent = choices(scenario, systems, url)
+            some, absent = choices(scenario, systems, url, is_every_protocol)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         runs.append((scenario, some))

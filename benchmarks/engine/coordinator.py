@@ -168,6 +168,9 @@ class _Flow:
             figures={**self.figures, **growth_per_hour(samples)},
             problems=self.problems,
         )
+        for worker in self.receivers:  # what is measured is what the others notice
+            if worker.task.stop_seconds and worker.report is not None:
+                merging.forget_latencies(worker.report)
         merging.merge_into(run, senders, [] if self.begins_unread else receivers)
         if self.is_idle:  # what was counted were connections, before they were held
             run.published = run.confirmed = 0

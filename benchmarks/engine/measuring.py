@@ -73,14 +73,15 @@ class Watcher(Protocol):
 
 
 def choices(
-    scenario: Scenario, systems: Sequence[str] = (), url: str = ""
+    scenario: Scenario, systems: Sequence[str] = (), url: str = "", is_every_protocol: bool = False
 ) -> tuple[list[Choice], dict[str, str]]:
     """What a scenario can be run on, and what is missing: not installed, or asked for in vain.
 
     Args:
-        systems: names, with a protocol (``braidmq/mqtt``) or without (then the first that the
-            scenario names and the system has); none: ours, and every peer, by every protocol.
+        systems: names, with a protocol (``braidmq/mqtt``) or without; none: all of them.
         url: of a broker that runs; then nothing is started.
+        is_every_protocol: without a protocol it is every one that can do it, else the first that
+            the scenario names.
 
     Raises:
         ValueError: a system or a protocol that nobody knows.
@@ -103,7 +104,7 @@ def choices(
         able, lacking = _schemes(scenario, name, wanted)
         if systems and not able:
             missing[text] = _lacks_words(lacking)
-        found += [Choice(name, scheme) for scheme in (able if not systems else able[:1])]
+        found += [Choice(name, scheme) for scheme in (able if is_every_protocol else able[:1])]
     return found, missing
 
 

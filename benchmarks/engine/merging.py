@@ -13,7 +13,7 @@ from ..results.result import Generator, Run, Second
 from .server_use import ServerSample
 from .task import Progress, Report
 
-__all__ = ["add_samples", "live_second", "merge_into"]
+__all__ = ["add_samples", "forget_latencies", "live_second", "merge_into"]
 
 _MAIN: Final = ("reply", "connect", "delay", "delivery", "response")  # the first that is there
 
@@ -43,6 +43,13 @@ def merge_into(run: Run, senders: Sequence[Report], receivers: Sequence[Report])
             run.figures[name] = float(count)
     run.generators = _generators((*senders, *receivers))
     run.series = _series((*senders, *receivers))
+
+
+def forget_latencies(report: Report) -> None:
+    """Keep only what was counted."""
+    report.latency = {}
+    for second in report.series:
+        second.latency = []
 
 
 def _generators(reports: Iterable[Report]) -> list[Generator]:

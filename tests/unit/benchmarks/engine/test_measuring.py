@@ -77,9 +77,11 @@ def test_what_cannot_take_part_is_named_with_the_reason():
 
 
 def test_without_names_it_is_everybody_by_every_protocol():
-    found, missing = choices(read_scenario("fanin"))
+    found, missing = choices(read_scenario("fanin"), is_every_protocol=True)
     assert Choice("present", "braid") in found and Choice("present", "mqtt") in found
     assert "absent" in missing and "present" not in missing
+    found, _ = choices(read_scenario("fanin"), ["present"], is_every_protocol=True)
+    assert [choice.scheme for choice in found] == ["braid", "mqtt"]
 
 
 @pytest.mark.parametrize("name", ["kafka", "present/amqp"])

@@ -1,6 +1,11 @@
 """Several processes become one run."""
 
-from braidmq.benchmarks.engine.merging import add_samples, live_second, merge_into
+from braidmq.benchmarks.engine.merging import (
+    add_samples,
+    forget_latencies,
+    live_second,
+    merge_into,
+)
 from braidmq.benchmarks.engine.server_use import ServerSample
 from braidmq.benchmarks.engine.task import Progress, Report, SecondReport
 from braidmq.benchmarks.histogram import Histogram
@@ -63,6 +68,14 @@ def test_replies_are_what_those_who_asked_received():
     merge_into(run, [asked], [echo])
     assert (run.published, run.received) == (9, 8)
     assert "delivery" not in run.latency
+
+
+def test_latencies_of_some_may_be_left_out():
+    report = consumers(
+        received=3, latency={"delivery": dump(5)}, series=[SecondReport(second=0, latency=dump(5))]
+    )
+    forget_latencies(report)
+    assert (report.received, report.latency, report.series[0].latency) == (3, {}, [])
 
 
 def test_what_happened_besides_is_a_figure():
