@@ -456,7 +456,7 @@ def ratio_section(cases: Sequence[Case]) -> Markup | None:
         return None
     ranges = [
         Range(
-            f"{label} ({figure_words(measure)[0]})" if measure != "rate" else label,
+            f"{label} ({measure.replace('_', ' ')})" if measure != "rate" else label,
             _AHEAD if ratio.median >= 1 else _BEHIND,
             [("median", ratio.median), ("min", ratio.min), ("max", ratio.max)],
             times(ratio),

@@ -100,6 +100,18 @@ def test_bars_are_really_drawn(browser, page, is_dark):
     assert browser.pixel(x, y) != browser.pixel(2, 2)
 
 
+def test_paper_is_white(browser, page):
+    browser.open(page, is_dark=True)
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.ask("Emulation.setEmulatedMedia", media="print", features=[dark])
+    colours = browser.run(
+        "['body', 'figure'].map((each) =>"
+        " getComputedStyle(document.querySelector(each)).backgroundColor)"
+    )
+    browser.ask("Emulation.setEmulatedMedia", media="")
+    assert colours == ["rgb(255, 255, 255)"] * 2
+
+
 @pytest.mark.parametrize("width", [360, 768, 1440])
 def test_no_width_is_too_small(browser, page, width):
     browser.open(page, width=width)
