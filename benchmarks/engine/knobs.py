@@ -111,7 +111,7 @@ HELP: Final[dict[str, str]] = {
     "prefetch": "messages a consumer may hold unacknowledged, or asks for at once",
     "ack_batch": "most acknowledgements in a request; 0: all that one read brought",
     "work_ms": "how long a consumer works on each message before it acknowledges it",
-    "slow_consumers": "of the consumers: they stop reading for stop_seconds; latencies are the others'",
+    "slow_consumers": "of the consumers, which stop reading for a while; latencies are the others'",
     "stop_seconds": "for which those read nothing",
     "reject_percent": "messages that consumers reject, again and again: they become dead letters",
     "delay_ms": "how long the broker holds each message back",
