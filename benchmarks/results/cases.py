@@ -136,6 +136,11 @@ class Figures(msgspec.Struct, kw_only=True):
         """Whether more is to be said."""
         return bool(self.problems or self.invalid)
 
+    @property
+    def mark(self) -> str:
+        """What a page puts behind the label."""
+        return " ✖" if self.problems else " ⚠" if self.invalid else ""
+
 
 class Case(msgspec.Struct, kw_only=True):
     """One scenario with its knobs."""

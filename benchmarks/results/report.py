@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..summary import Spread, times, unique
+from ..summary import Spread, times
 from .axes import byte_words, ms_words, number_words, us_words
 from .cases import Case, Figures, cases
 from .markup import Child, Markup, element
@@ -48,7 +48,7 @@ def html_report(results: Mapping[str, Result]) -> str:
     )
     body = element(
         "body",
-        element("div", _header(title, results, found), _parts(results, found), class_="page"),
+        element("div", _header(title, results), _parts(results, found), class_="page"),
         element("div", id="tip", role="status", aria_hidden="true"),
         element("script", Markup(script)),
     )
@@ -64,36 +64,35 @@ def _policy(script: str) -> str:
 
 
 def _title(found: Sequence[Case]) -> str:
-    names = unique([case.scenario for case in found])
-    systems = unique([each.system for case in found for each in case.figures])
-    what = names[0] if len(names) == 1 else f"{len(names)} scenarios"
+    names = dict.fromkeys(case.scenario for case in found)
+    systems = dict.fromkeys(each.system for case in found for each in case.figures)
+    what = found[0].scenario if len(names) == 1 else f"{len(names)} scenarios"
     return f"{what}: {', '.join(systems)}" if found else "no runs"
 
 
-def _header(title: str, results: Mapping[str, Result], found: Sequence[Case]) -> list[Markup]:
+def _header(title: str, results: Mapping[str, Result]) -> Markup:
     first = next(iter(results.values()))
     machine = first.environment
-    return [
+    return element(
+        "header",
+        element("h1", title),
         element(
-            "header",
-            element("h1", title),
-            element(
-                "p",
-                f"braidmq bench · {first.begun} · {machine.cpu}, {machine.cores} cores"
-                f" · {machine.kernel} · {machine.python}",
-                class_="quiet",
-            ),
-            _facts(results, found),
-        )
-    ]
+            "p",
+            f"braidmq bench · {first.begun} · {machine.cpu}, {machine.cores} cores"
+            f" · {machine.kernel} · {machine.python}",
+            class_="quiet",
+        ),
+        _facts(results),
+    )
 
 
-def _facts(results: Mapping[str, Result], found: Sequence[Case]) -> Markup:
+def _facts(results: Mapping[str, Result]) -> Markup:
     """The verdict in a few numbers."""
     runs = [run for result in results.values() for run in result.runs]
-    lost, changed = (
-        sum(getattr(run.integrity, name) for run in runs) for name in ("lost", "corrupt")
-    )
+    lost = sum(run.integrity.lost for run in runs)
+    changed = sum(run.integrity.corrupt for run in runs)
+    # Where at most once was promised, a loss breaks nothing.
+    is_bad = any(run.integrity.lost and run.problems for run in runs)
     broken = sum(bool(run.problems) for run in runs)
     invalid = sum(bool(run.invalid) for run in runs)
 
@@ -104,7 +103,7 @@ def _facts(results: Mapping[str, Result], found: Sequence[Case]) -> Markup:
     return element(
         "ul",
         fact(sum(run.integrity.received or run.integrity.sent for run in runs), "messages checked"),
-        fact(lost, "lost", "bad" if lost else "good"),
+        fact(lost, "lost", "bad" if is_bad else "doubt" if lost else "good"),
         fact(changed, "corrupt", "bad" if changed else "good"),
         fact(len(runs), "runs"),
         fact(broken, "broke a promise", "bad" if broken else "good"),
@@ -148,8 +147,8 @@ def _parts(results: Mapping[str, Result], found: Sequence[Case]) -> list[Markup 
 
 
 def _missing(results: Mapping[str, Result]) -> Markup | None:
-    texts = unique(
-        [f"{name}: {why}" for result in results.values() for name, why in result.missing.items()]
+    texts = dict.fromkeys(
+        f"{name}: {why}" for result in results.values() for name, why in result.missing.items()
     )
     if not texts:
         return None
@@ -193,15 +192,18 @@ def _summary(found: Sequence[Case]) -> Markup:
 def _row(case: Case | None, each: Figures) -> Markup:
     latencies = (each.latency.p50, each.latency.p99, each.latency.p999, each.latency.max)
     integrity = each.integrity
-    counts = (integrity.lost, integrity.duplicate, integrity.reordered, integrity.corrupt)
-    is_wrong = (True, False, False, True)
-    mark = " ✖" if each.problems else " ⚠" if each.invalid else ""
+    counts = (
+        (integrity.lost, bool(each.problems)),
+        (integrity.duplicate, False),
+        (integrity.reordered, False),
+        (integrity.corrupt, True),
+    )
     return element(
         "tr",
         element("th", case.title if case else "", scope="row"),
         element(
             "th",
-            each.label + mark,
+            each.label + each.mark,
             scope="row",
             class_="broken" if each.problems else "doubted" if each.invalid else None,
         ),
@@ -213,7 +215,7 @@ def _row(case: Case | None, each: Figures) -> Markup:
         element("td", byte_words(each.memory.median) if each.memory.median else "–"),
         [
             element("td", f"{count:,}", class_="broken" if count and wrong else None)
-            for count, wrong in zip(counts, is_wrong, strict=True)
+            for count, wrong in counts
         ],
         class_="first" if case else None,
     )

@@ -146,7 +146,7 @@ _Toned = Sequence[tuple[Figures, int]]
 def _name(each: Figures, metric: str = "") -> str:
     """As a row is called: with its doubts, and its latency where that is not the others'."""
     other = f" ({each.metric})" if metric and metric != each.metric else ""
-    return each.label + other + (" ✖" if each.problems else " ⚠" if each.invalid else "")
+    return each.label + other + each.mark
 
 
 def _bars(

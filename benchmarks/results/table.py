@@ -6,7 +6,7 @@ Rule: whatever makes a figure worth less than it looks is said, below the table 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ..summary import Latency, Spread, aligned, doubts, machine_line, times, unique
+from ..summary import Latency, Spread, aligned, doubts, machine_line, times
 from .cases import Case, Figures, cases
 from .result import METRICS, Result
 
@@ -31,13 +31,11 @@ def summary_table(results: Mapping[str, Result]) -> str:
     found = cases(results)
     lines = []
     for result in results.values():
-        systems = ", ".join(
-            unique([f"{each.name} {each.version}".strip() for each in result.systems])
-        )
+        systems = dict.fromkeys(f"{each.name} {each.version}".strip() for each in result.systems)
         lines += [
             machine_line(result.environment),
-            f"{result.begun}; {systems}; commit {result.environment.commit or 'unknown'};"
-            f" seed {result.seed}",
+            f"{result.begun}; {', '.join(systems)};"
+            f" commit {result.environment.commit or 'unknown'}; seed {result.seed}",
             *(f"left out: {name}: {why}" for name, why in result.missing.items()),
         ]
     lines += ["", *_body(found), *_figure_lines(found)]

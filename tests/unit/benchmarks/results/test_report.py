@@ -63,6 +63,18 @@ def test_what_is_wrong_is_at_the_top_and_in_the_table():
     assert '<td class="broken">2</td>' in page
 
 
+def test_a_loss_that_breaks_no_promise_is_no_failure():
+    page = html_report({"file": a_result(a_run(integrity=Integrity(received=10, lost=2)))})
+    assert '<li class="doubt"><b>2</b><span>lost' in page
+    assert 'class="broken"' not in page
+
+
+def test_all_scenarios_are_counted():
+    runs = [a_run(f"system {at}", scenario=f"scenario {at}") for at in range(12)]
+    page = html_report({"file": a_result(*runs, missing={f"peer {at}": "" for at in range(12)})})
+    assert "<title>12 scenarios: " in page and "system 11" in page and "peer 11" in page
+
+
 def test_the_policy_allows_our_script_alone():
     page = html_report({"file": a_result(a_run())})
     [script] = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
