@@ -11,7 +11,8 @@ Rules:
 4. A stream is pushed to whoever wants all of it, without acknowledgements: of the ways that were
    tried it is the quickest. A group is a durable consumer that its members pull from.
 5. A queue is a stream with work-queue retention and one such group: what is acknowledged is gone.
-   There is no acknowledgement of many messages; each is a publish.
+   There is no acknowledgement of many messages; each is a publish. What is not acknowledged for
+   30 seconds, the server's default, comes again.
 """
 
 import json
@@ -50,7 +51,6 @@ BATCH_MAX: Final = 1_000  # messages of an atomic batch, by the server's default
 GROUP: Final = "workers"  # who share a queue
 
 _ATOMIC_SINCE: Final = (2, 12)
-_ACKNOWLEDGE_NS: Final = 3_600_000_000_000  # after so long it comes again; no run lasts so long
 _ERROR: Final = b'"error"'
 _NOT_FOUND: Final = 404
 
@@ -272,7 +272,6 @@ class JetStreamDriver:
             consumer = {
                 "durable_name": group,
                 "ack_policy": "explicit",
-                "ack_wait": _ACKNOWLEDGE_NS,
                 "max_ack_pending": -1,  # who pulls takes care of that
                 "mem_storage": not wiring.durable,
             }

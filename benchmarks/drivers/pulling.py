@@ -18,15 +18,16 @@ class Pulling:
     """What a client has, and what it has asked for.
 
     Attributes:
+        prefetch: messages that it may have.
         round_max: messages that a round may ask for.
         unacknowledged: messages that came and were not dealt with.
     """
 
-    __slots__ = ("_acknowledges", "_asked", "_brought", "_prefetch", "round_max", "unacknowledged")
+    __slots__ = ("_acknowledges", "_asked", "_brought", "prefetch", "round_max", "unacknowledged")
 
     def __init__(self, prefetch: int, acknowledges: bool) -> None:
         """Without ``acknowledges``, what came is dealt with."""
-        self._prefetch = prefetch
+        self.prefetch = prefetch
         self._acknowledges = acknowledges
         self._asked = 0  # in the round under way; 0: none is
         self._brought = 0
@@ -45,8 +46,8 @@ class Pulling:
 
     def ask(self, count: int) -> bool:
         """Begin a round for so many, if there is room for one and none is under way."""
-        room = self._prefetch - self.unacknowledged
-        if self.under_way or room < 1 or room * 2 < self._prefetch:
+        room = self.prefetch - self.unacknowledged
+        if self.under_way or room < 1 or room * 2 < self.prefetch:
             return False
         self._asked = count
         self._brought = 0

@@ -10,7 +10,9 @@ Rules:
 4. A queue is a stream with one group. What is acknowledged there is deleted too (XDEL): a queue
    that keeps all that ever went through it grows until there is no room. That is one command more
    for each acknowledgement, which is of many messages.
-5. Nobody can hand a message back. To reject is to XCLAIM it for oneself, without waiting for it
+5. Who comes back by its ``client_id`` first reads what it had and did not acknowledge, which
+   belongs to it as long as nobody claims it.
+6. Nobody can hand a message back. To reject is to XCLAIM it for oneself, without waiting for it
    to be idle: it comes again, as one delivery more. Nothing becomes a dead letter by itself.
 """
 
@@ -180,12 +182,15 @@ class RedisConsumer(_Client):
         self._stream = b""
         self._is_claim = False
         self._is_over = False  # the round that the answer belonged to
+        self._is_back = bool(wiring.client_id) and self._acknowledges
         self._ask()
 
     def _ask(self) -> None:
         """Ask for more, if it is time to."""
         pulling, names = self._pulling, self._names
         share = max(1, pulling.round_max // len(names))  # COUNT is for each stream
+        if self._is_back:
+            share = pulling.prefetch  # it cannot have had more
         if not pulling.ask(share * len(names)):
             return
         parts = [b"COUNT", b"%d" % share]
@@ -195,7 +200,9 @@ class RedisConsumer(_Client):
             parts = [b"XREADGROUP", b"GROUP", self._group, self._name, *parts]
             if not self._acknowledges:
                 parts.append(b"NOACK")
-            parts += [b"STREAMS", *names, *[b">"] * len(names)]
+            behind = b"0" if self._is_back else b">"  # 0: what was read before; it never waits
+            self._is_back = False
+            parts += [b"STREAMS", *names, *[behind] * len(names)]
         else:
             parts = [b"XREAD", *parts, b"STREAMS", *names, *self._last.values()]
         self._due.append(b"")
@@ -230,6 +237,7 @@ class RedisConsumer(_Client):
                     return at, 0
                 self._stream, self._entries = found[1], int(found[2])
                 self._streams -= 1
+                self._is_over |= not (self._entries or self._streams)
                 at = found.end()
             else:
                 end = data.find(_LINE, at)

@@ -19,6 +19,7 @@ from braidmq.benchmarks.drivers.redis import (
 from braidmq.benchmarks.systems.redis import RedisSystem
 from tests.bench_clients import (
     AWKWARD,
+    bodies_for,
     carry,
     check_queues,
     check_redelivery,
@@ -26,6 +27,8 @@ from tests.bench_clients import (
     connected,
     cuts,
     feed,
+    publish_all,
+    receive,
     said,
     take,
 )
@@ -155,6 +158,23 @@ def test_without_acknowledgements_a_queue_still_empties(pair):
     )
 
 
+@given(cuts())
+def test_who_comes_back_reads_what_it_had(cuts):
+    with socket.socket() as sock:
+        wiring = Wiring(url=QUEUE.url, names=("q", "r"), prefetch=8, client_id="me")
+        consumer = RedisConsumer(sock, wiring, [b"0-0"] * 2)
+        who = (b"XREADGROUP", b"GROUP", GROUP.encode(), b"me", b"COUNT")
+        begin = said(consumer)
+        assert command(*who, b"8")[4:] in begin
+        assert begin.endswith(command(b"STREAMS", b"q", b"r", b"0", b"0")[4:])
+        feed(consumer, answer(q=[(b"1-0", AWKWARD)], r=[]), cuts)
+        assert not consumer.out
+        bodies, receipts = take(consumer)
+        assert bodies == [AWKWARD]
+        consumer.acknowledge(receipts)
+        assert said(consumer).endswith(command(b"STREAMS", b"q", b"r", b">", b">")[4:])
+
+
 def test_what_others_wrote_is_not_ours(pair):
     reader = RedisConsumer(pair, STREAM, [b"0-0", b"0-0"])
     other = b"*1\r\n*2\r\n$1\r\na\r\n*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$5\r\nother\r\n"
@@ -201,6 +221,19 @@ def test_a_stream_is_read_by_all_and_shared_by_a_group(server):
     assert number_of(server, b"XLEN", b"log") == 1_000
     DRIVER.declare(wiring)
     assert number_of(server, b"XLEN", b"log") == 0
+
+
+def test_what_a_consumer_had_comes_again_when_it_is_back(server):
+    wiring = Wiring(url=server, names=("held",), client_id="me")
+    DRIVER.declare(wiring)
+    bodies = bodies_for(10)
+    with connected(DRIVER.producer(wiring)) as (producer,):
+        publish_all(producer, bodies)
+    with connected(DRIVER.consumer(wiring)) as (consumer,):
+        carry([consumer], lambda: len(consumer.bodies) == 10)
+    with connected(DRIVER.consumer(wiring)) as (consumer,):
+        assert receive([consumer], 10)[0] == bodies
+        carry([consumer], lambda: number_of(server, b"XLEN", b"held") == 0)
 
 
 def test_what_is_no_stream_is_refused(server):
