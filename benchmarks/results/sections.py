@@ -21,7 +21,7 @@ from .axes import (
     times_words,
     us_words,
 )
-from .cases import Case, Figures, main_metric, quantile_ms
+from .cases import OURS, Case, Figures, main_metric, quantile_ms
 from .charts import TONES, Bar, Line, Range, bar_chart, line_chart, range_chart
 from .markup import Markup, element
 from .plots import mean, over_time, second_rate, spectrum
@@ -37,13 +37,8 @@ _SECONDS_TO_GROW: Final = 30
 
 def tones(cases: Sequence[Case]) -> Callable[[Case], list[int]]:
     """A tone for each of a case's systems: the same in all charts, as far as that is possible."""
-    order: dict[str, int] = {}
-    for case in cases:
-        for each in case.figures:
-            order.setdefault(each.system, len(order) + 1)
-    ours = next((each.system for case in cases for each in case.figures if each.is_ours), "")
-    order = {ours: 0, **order}
-    by_system = {system: at for at, system in enumerate(order)}
+    systems = dict.fromkeys(each.system for case in cases for each in case.figures)
+    by_system = {system: at for at, system in enumerate({OURS: None, **systems})}
 
     def of_case(case: Case) -> list[int]:
         found: list[int] = []
@@ -104,7 +99,7 @@ def _chips(case: Case, varied: Collection[str] = ()) -> Markup:
     repeats = max(len(each.runs) for each in case.figures)
     shown = [
         _LOOPS[case.loop],
-        f"{repeats} repeat{'s' if repeats > 1 else ''} of {run.seconds:.3g} s",
+        f"{repeats} repeat{'s' if repeats > 1 else ''} of {round(run.seconds, 2):g} s",
         *(
             f"{name} {run.knobs[name]}"
             for name in _SHOWN
