@@ -38,6 +38,7 @@ from .mqtt_packets import (
     Malformed,
     connect_packet,
     next_packet,
+    read_integer,
     receive_maximum,
     refusal,
     subscribe_packet,
@@ -272,14 +273,7 @@ class MqttConsumer(MqttClient):
                     return
                 self._open.add(packet_id)
         if self.version == 5:
-            size, shift = 0, 0
-            while True:
-                byte = buffer[at]
-                at += 1
-                size |= (byte & 0x7F) << shift
-                shift += 7
-                if byte < 0x80:
-                    break
+            size, at = read_integer(buffer, at)
             at += size
         if at > end:
             raise Malformed("a PUBLISH that ends too early")

@@ -23,6 +23,7 @@ __all__ = [
     "parse_publish",
     "properties",
     "publish_packet",
+    "read_integer",
     "receive_maximum",
     "refusal",
     "subscribe_packet",
@@ -160,7 +161,8 @@ def next_packet(buffer: memoryview, start: int) -> tuple[int, int, int] | None:
     return (buffer[start], at, at + size) if at + size <= len(buffer) else None
 
 
-def _read_integer(body: memoryview, at: int) -> tuple[int, int]:
+def read_integer(body: bytes | memoryview, at: int) -> tuple[int, int]:
+    """A Variable Byte Integer, and where it ends. Raises IndexError."""
     value, shift = 0, 0
     while True:
         byte = body[at]
@@ -180,7 +182,7 @@ def parse_publish(version: int, first: int, body: memoryview) -> Delivery:
         packet_id = int.from_bytes(body[name_end:at], "big")
         head_end = at
         if version == 5:
-            size, at = _read_integer(body, at)
+            size, at = read_integer(body, at)
             head_end = at + size
     except IndexError:
         raise Malformed("a PUBLISH that ends too early") from None
@@ -200,7 +202,7 @@ def receive_maximum(connack: memoryview) -> int:
 def _find_property(body: memoryview, at: int, wanted: int) -> memoryview | None:
     """The value of a property; they begin at ``at`` with their length. Raises Malformed."""
     try:
-        size, at = _read_integer(body, at)
+        size, at = read_integer(body, at)
         end = at + size
         while at < end:
             kind = body[at]
@@ -232,7 +234,7 @@ def refusal(version: int, first: int, body: memoryview) -> str:
     if kind == SUBACK:
         start = properties_at
         if version == 5:
-            size, start = _read_integer(body, properties_at)
+            size, start = read_integer(body, properties_at)
             start += size
         refused = [reason for reason in body[start:] if reason >= _FAILURE]
         why = f"{name} with {refused[0]} for {len(refused)} filters" if refused else ""

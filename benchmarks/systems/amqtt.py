@@ -66,14 +66,8 @@ class AmqttSystem:
 
     name = "amqtt"
     schemes = frozenset({"mqtt"})
-
-    def why_not(self) -> str:
-        """Why it cannot be started here; "" when it can."""
-        return why_not()
-
-    def version(self) -> str:
-        """Its version, "" when it is not installed."""
-        return version()
+    why_not = staticmethod(why_not)
+    version = staticmethod(version)
 
     def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
         """See ``system.System``."""

@@ -97,14 +97,11 @@ class MosquittoSystem:
 
     name = "mosquitto"
     schemes = frozenset({"mqtt", "mqtt5"})
+    version = staticmethod(version)
 
     def why_not(self) -> str:
         """Why it cannot be started here; "" when it can."""
         return "" if find() else _NOT_INSTALLED
-
-    def version(self) -> str:
-        """Its version, "" when it is not installed."""
-        return version()
 
     def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
         """See ``system.System``."""
