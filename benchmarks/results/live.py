@@ -7,8 +7,8 @@ Rules:
 3. Only as many seconds are kept as a line can show.
 """
 
+import os
 from collections.abc import Callable, Sequence
-from shutil import get_terminal_size
 from typing import Final, TextIO
 
 import msgspec
@@ -19,6 +19,7 @@ __all__ = ["SECONDS_MAX", "LiveState", "LiveView", "render", "sparkline"]
 
 SECONDS_MAX: Final = 240  # as wide as a terminal is
 _WIDTH_MIN: Final = 20
+_WIDTH_UNKNOWN: Final = 80
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _WIPE_LINE: Final = "\033[K"
 _WIPE_BELOW: Final = "\033[J"
@@ -96,14 +97,12 @@ class LiveView:
 
     Args:
         stream: where to, a terminal; anything else gets nothing.
-        columns: gives the width of it.
+        columns: gives its width; by default, it is asked.
     """
 
-    def __init__(
-        self, stream: TextIO, columns: Callable[[], int] = lambda: get_terminal_size().columns
-    ) -> None:
+    def __init__(self, stream: TextIO, columns: Callable[[], int] | None = None) -> None:
         self._stream = stream
-        self._columns = columns
+        self._columns = columns or self._ask_width
         self._is_shown = stream.isatty()
         self._state: LiveState | None = None
         self._lines = 0
@@ -123,6 +122,12 @@ class LiveView:
         """Wipe it away."""
         self._state = None
         self._write([])
+
+    def _ask_width(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns
+        except OSError:
+            return _WIDTH_UNKNOWN
 
     def _draw(self) -> None:
         if self._is_shown and self._state is not None:

@@ -1,6 +1,11 @@
 """A run that goes on, on a terminal of any width, and nowhere else."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +94,25 @@ def test_it_draws_over_what_it_drew_and_wipes_it_away():
     assert terminal.getvalue() == drawn + "\033[3F\033[J"
     view.second(second(1))  # of nothing that goes on
     assert terminal.getvalue() == drawn + "\033[3F\033[J"
+
+
+def test_a_terminal_is_asked_how_wide_it_is():
+    master, slave = pty.openpty()
+    try:
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 31, 0, 0))
+        with open(slave, "w", closefd=False) as terminal:
+            LiveView(terminal).begin("x" * 99)
+        shown = os.read(master, 1_000).decode()
+        assert "x" * 29 + "…" in shown and "x" * 30 not in shown
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
+def test_one_that_does_not_know_is_80_wide():
+    terminal = Terminal()
+    LiveView(terminal).begin("x" * 99)
+    assert "x" * 78 + "…" in terminal.getvalue() and "x" * 79 not in terminal.getvalue()
 
 
 def test_nobody_watches():
