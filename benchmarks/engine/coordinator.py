@@ -45,6 +45,7 @@ _POLL_SECONDS: Final = 0.05
 _SPARE_SECONDS: Final = 30.0  # until reports are there, beyond what was planned
 _QUIET_SECONDS: Final = 1.0  # without anything new, where it is not sure how much there is to come
 _SETTLE_SECONDS: Final = 0.5
+_ARRIVAL_SECONDS_MAX: Final = 3_600.0  # as long as something new arrives
 
 Hear = Callable[[Second], None]
 
@@ -175,8 +176,8 @@ class _Flow:
         if self.is_idle:  # what was counted were connections, before they were held
             run.published = run.confirmed = 0
         merging.add_samples(run, samples)
-        if self.plan.sets:
-            run.integrity = settle(receivers, self._sent_by(), self.plan.sets)
+        got = senders if scenario.shape == "reply" else receivers
+        run.integrity = settle(got, self._sent_by(), self.plan.sets)
         judge(run, [*senders, *receivers], knobs.expect, cores)
         return run
 
@@ -341,10 +342,7 @@ class _Measured:
 
     def _wait_arrived(self) -> None:
         """Until everything is there, or nothing more comes (rule 3)."""
-        longest = max(flow.scenario.knobs.patience_seconds for flow in self._flows)
-        while not self._serve(lambda: all(self._arrived(f) for f in self._flows), longest):
-            if not self._moves():
-                break
+        self._serve(lambda: all(self._arrived(f) for f in self._flows), _ARRIVAL_SECONDS_MAX)
 
     def _arrived(self, flow: _Flow) -> bool:
         return flow.has_arrived(time.monotonic())

@@ -8,8 +8,9 @@ Rules:
 2. A *set* of consumers shares messages, and gets each that was sent: of a queue all consumers are
    one set, of a topic or a stream every ``destinations`` consumers are one, or every group is.
 3. Producers are numbered from those that fill a backlog on, over all processes.
-4. Messages that are rejected end with a consumer of dead letters, of the same set as the others.
-5. Everything is drawn from the seed; nothing here looks at a clock or at a broker.
+4. Those who ask get each of their requests back: they are the set of a request-reply.
+5. Messages that are rejected end with a consumer of dead letters, of the same set as the others.
+6. Everything is drawn from the seed; nothing here looks at a clock or at a broker.
 """
 
 from collections.abc import Sequence
@@ -305,6 +306,7 @@ class _Planner:
             declared=(self._declared(), self._wiring(names, "declare-replies")),
             receivers=tuple(echoes),
             senders=tuple(requesters),
+            sets=(0,),
             warmup_seconds=self._warmup,
             seconds=0.0 if self._is_open_end else self._seconds,
         )

@@ -68,6 +68,8 @@ _SIDES: Final = {  # least producers, consumers and connections of a shape
     "mixed": (0, 0, 0),
 }
 
+_PARTS: Final = ("publish", "flow", "reply")  # which are measured for the same time
+
 
 class ScenarioWrong(ValueError):
     """What is wrong with a scenario, for people."""
@@ -95,13 +97,19 @@ def scenario_path(name: str) -> Path:
 
 def read_scenario(name: str, settings: Mapping[str, Any] | None = None) -> Scenario:
     """A scenario by its name or path, with some knobs set otherwise. Raises ScenarioWrong."""
+    return _read(name, settings or {}, is_part=False)
+
+
+def _read(name: str, settings: Mapping[str, Any], is_part: bool) -> Scenario:
     path = scenario_path(name)
     try:
         content = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ScenarioWrong(f"{path}: {error}") from error
     try:
-        return with_settings(_scenario(content), settings or {})
+        if is_part and content.get("parts"):
+            raise ScenarioWrong("a part has no parts itself")
+        return with_settings(_scenario(content), settings)
     except ValueError as error:
         raise ScenarioWrong(f"{path.name}: {error}") from error
 
@@ -177,7 +185,7 @@ def _scenario(content: Mapping[str, Any]) -> Scenario:
         **texts,
         protocols=tuple(content.get("protocols", [])),
         knobs=knobs_from(content.get("knobs", {})),
-        parts=tuple(read_scenario(part) for part in content.get("parts", [])),
+        parts=tuple(_read(part, {}, is_part=True) for part in content.get("parts", [])),
     )
 
 
@@ -204,6 +212,6 @@ def _problems(scenario: Scenario) -> list[str]:
         wrong.append("a mixed scenario needs parts, and no other has any")
     if any(is_search(part) for part in scenario.parts):
         wrong.append("a part of a mixed scenario needs a rate, or a closed loop")
-    if any(part.shape == "mixed" for part in scenario.parts):
-        wrong.append("a part of a mixed scenario is not mixed itself")
+    if wrong_parts := [part.name for part in scenario.parts if part.shape not in _PARTS]:
+        wrong.append(f"{', '.join(wrong_parts)}: parts are of shapes {', '.join(_PARTS)}")
     return wrong

@@ -77,7 +77,8 @@ def test_an_unknown_scenario_is_named_with_the_nearest_one():
         (('rate = "1k"', "consumers = 0"), "a flow scenario needs consumers"),
         (('"flow"', '"drain"'), "a drain scenario needs a backlog"),
         (('"flow"', '"mixed"'), "needs parts"),
-        (('"flow"\n', '"mixed"\nparts = ["mixed"]\n'), "is not mixed itself"),
+        (('"flow"\n', '"mixed"\nparts = ["mixed"]\n'), "a part has no parts itself"),
+        (('"flow"\n', '"mixed"\nparts = ["idle"]\n'), "idle: parts are of shapes publish, flow"),
         (('"1k"', '"1k'), "mine.toml"),
     ],
 )
