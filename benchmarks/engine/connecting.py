@@ -103,21 +103,17 @@ class _Dial:
 class Dialing:
     """All connections of a process."""
 
-    def __init__(self, task: Task, driver: Driver, loop: Loop) -> None:
+    def __init__(self, task: Task, driver: Driver, loop: Loop, tally: Tally) -> None:
         self.driver = driver
         self.loop = loop
         self._task = task
-        self._tally: Tally
+        self._tally = tally
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._under_way: set[_Dial] = set()
         self._held: set[_Dial] = set()
         self._waiting: deque[int] = deque()  # when those were due that have to wait
         self._made = 0  # that were due
         self._dialed = 0  # that were begun: one that waits has no number yet
-
-    def begin(self, tally: Tally) -> None:
-        """Count from now on."""
-        self._tally = tally
 
     def tls_of(self, authority: str) -> ssl.SSLContext:
         """What to trust."""

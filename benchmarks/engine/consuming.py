@@ -28,12 +28,23 @@ _REST_NS: Final = 10_000_000  # acknowledgements that do not fill a request wait
 
 
 class Consuming:
-    """One of them, which shares messages with all of the same set ``share``."""
+    """One of them, which shares messages with all of the same set ``share``.
 
-    def __init__(self, task: Task, wiring: Wiring, share: int, driver: Driver, loop: Loop) -> None:
+    ``end`` is called when its connection is gone for good.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        wiring: Wiring,
+        share: int,
+        driver: Driver,
+        loop: Loop,
+        tally: Tally,
+        end: Callable[[], None],
+    ) -> None:
         self._task = task
         self._wiring = wiring
-        self._share = share
         self._driver = driver
         self._loop = loop
         self._delay_ns = task.delay_ms * 1_000_000 if task.role == "consumers" else 0
@@ -43,9 +54,10 @@ class Consuming:
         self._is_resting = False  # they wait for more
         self._pause_ns = _PAUSE_NS_FIRST
         self._epoch = 0  # goes up with each connection: receipts of an older one mean nothing
-        self._tally: Tally
-        self._tracker: Tracker
-        self._end: Callable[[], None] = lambda: None
+        self._tally = tally
+        self._tracker = Tracker(tally.sightings_of(share), task.keys)
+        tally.trackers.append(self._tracker)
+        self._end = end
         self._client: Consumer
         self._link: Link | None = None
         if not task.connects_at_go:
@@ -57,20 +69,14 @@ class Consuming:
         """Whether it is connected, or will be again."""
         return self._link is not None or self._task.reconnects
 
-    def begin(self, tally: Tally, end: Callable[[], None]) -> None:
-        """Count from now on; ``end`` is called when the connection is gone."""
-        task = self._task
-        self._tally = tally
-        self._end = end
-        self._tracker = Tracker(tally.sightings_of(self._share), task.keys)
-        tally.trackers.append(self._tracker)
-        tally.clients += self._link is not None
-        tally.connected += self._link is not None
+    def begin(self) -> None:
+        """Take what comes when the clock runs, which is known now."""
+        task, go_ns = self._task, self._tally.go_ns
         if task.stop_seconds:
-            stop_ns = tally.go_ns + int(task.stop_after_seconds * 1e9)
+            stop_ns = go_ns + int(task.stop_after_seconds * 1e9)
             self._loop.at(stop_ns, lambda now_ns: self._pause(True))
             self._loop.at(stop_ns + int(task.stop_seconds * 1e9), lambda now_ns: self._pause(False))
-        self._loop.at(tally.go_ns, self._open)
+        self._loop.at(go_ns, self._open)
 
     def _open(self, now_ns: int) -> None:
         """Take what comes, and what came with the handshake."""
@@ -81,15 +87,16 @@ class Consuming:
                 self._tally.problem(f"a consumer could not connect: {error}")
                 self._end()
                 return
-            self._tally.clients += 1
-            self._tally.connected += 1
         self._pause(False)
-        self.served(self._loop.now_ns())
+        if self._link is not None:
+            self.served(self._loop.now_ns())
 
     def _connect(self) -> None:
         """Raises OSError, Refused."""
         self._client = self._driver.consumer(self._wiring)
         self._link = Link(self._loop, self._client, self)
+        self._tally.clients += 1
+        self._tally.connected += 1
 
     def _pause(self, is_paused: bool) -> None:
         if self._link is not None:
@@ -215,7 +222,6 @@ class Consuming:
             self._loop.at(self._loop.now_ns() + self._pause_ns, self._connect_again)
             return
         self._pause_ns = _PAUSE_NS_FIRST
-        self._tally.clients += 1
         self._tally.reconnects += 1
         self.served(self._loop.now_ns())
 

@@ -52,7 +52,11 @@ class Quota:
 
 
 class Producing:
-    """One of them; ``number`` is in its stamps, ``contents`` what may stand behind them."""
+    """One of them.
+
+    Its ``number`` is in its stamps, and ``contents`` is what may stand behind them; ``end`` is
+    called when its connection is gone for good.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,8 @@ class Producing:
         place: int,
         driver: Driver,
         loop: Loop,
+        tally: Tally,
+        end: Callable[[], None],
         quota: Quota,
         contents: bytes,
     ) -> None:
@@ -72,8 +78,8 @@ class Producing:
         self._contents = contents
         self._bodies: dict[int, tuple[bytes, int]] = {}  # by length: behind the stamp, its CRC
         self._limit = task.window or task.inflight
-        self._is_closed_loop = bool(task.window)
-        self._tally: Tally
+        self._is_filling = False  # closed loop: it has begun
+        self._tally = tally
         self._moments: dict[int, tuple[int, int]] = {}  # unanswered: when due, when sent
         self._held: deque[int] = deque()  # when those were due
         self._base = 0  # the sequence of the client's message 0
@@ -82,9 +88,18 @@ class Producing:
         self._confirmed = 0
         self._unsure: list[int] = []
         self._pause_ns = _PAUSE_NS_FIRST
-        self._end: Callable[[], None] = lambda: None
-        self._client: Producer = driver.producer(self._wiring)
-        self._link: Link | None = Link(loop, self._client, self)
+        self._end = end
+        self._client: Producer
+        self._link: Link | None = None
+        self._connect()
+
+    def _connect(self) -> None:
+        """Raises OSError, Refused."""
+        self._client = self._driver.producer(self._wiring)
+        self._link = Link(self._loop, self._client, self)
+        self._base = self._sent
+        self._tally.clients += 1
+        self._tally.connected += 1
 
     @property
     def is_alive(self) -> bool:
@@ -96,13 +111,6 @@ class Producing:
         """Whether nothing is waited for: all is answered, or nobody is there to answer."""
         return not self.is_alive or not (self._moments or self._held)
 
-    def begin(self, tally: Tally, end: Callable[[], None]) -> None:
-        """From now on messages may be due; ``end`` is called when the connection is gone."""
-        self._tally = tally
-        self._end = end
-        tally.clients += self._link is not None
-        tally.connected += 1
-
     def due(self, due_ns: int, now_ns: int) -> None:
         """Open loop: a request is due."""
         if self._held or self._link is None or self._room() < self._task.batch:
@@ -112,6 +120,7 @@ class Producing:
 
     def fill(self, now_ns: int) -> None:
         """Closed loop: send until the window is full."""
+        self._is_filling = True
         batch = min(self._task.batch, self._limit)
         while not self._quota.is_over and self._link is not None and self._room() >= batch:
             self._send(now_ns, now_ns)
@@ -121,7 +130,7 @@ class Producing:
 
     def _send(self, due_ns: int, now_ns: int) -> None:
         task, first = self._task, self._sent
-        batch = min(task.batch, self._limit) if self._is_closed_loop else task.batch
+        batch = min(task.batch, self._limit) if task.window else task.batch
         count = self._quota.take(batch)
         if not count or self._link is None:
             return
@@ -181,7 +190,7 @@ class Producing:
     def _go_on(self, now_ns: int) -> None:
         while self._held and self._link is not None and self._room() >= self._task.batch:
             self._send(self._held.popleft(), now_ns)
-        if self._is_closed_loop:
+        if self._is_filling:
             self.fill(now_ns)
 
     def _confirm(self, numbers: list[int], now_ns: int) -> None:
@@ -236,15 +245,12 @@ class Producing:
         if self._quota.is_over and not self._held:
             return
         try:
-            self._client = self._driver.producer(self._wiring)
+            self._connect()
         except (OSError, Refused):
             self._pause_ns = min(self._pause_ns * 2, _PAUSE_NS_MAX)
             self._loop.at(self._loop.now_ns() + self._pause_ns, self._connect_again)
             return
         self._pause_ns = _PAUSE_NS_FIRST
-        self._link = Link(self._loop, self._client, self)
-        self._base = self._sent
-        self._tally.clients += 1
         self._tally.reconnects += 1
         self._go_on(self._loop.now_ns())
 

@@ -39,16 +39,27 @@ class _Answers:
 
 
 class Echo:
-    """Answers requests: a consumer and a producer, each a connection."""
+    """Answers requests: a consumer and a producer, each a connection.
 
-    def __init__(self, task: Task, place: int, share: int, driver: Driver, loop: Loop) -> None:
+    ``end`` is called when one of them is gone.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        place: int,
+        driver: Driver,
+        loop: Loop,
+        tally: Tally,
+        end: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._wiring = task.wirings[place]
-        self._share = share
         self._names = len(task.replies[place].names)
-        self._tally: Tally
-        self._tracker: Tracker
-        self._end: Callable[[], None] = lambda: None
+        self._tally = tally
+        self._tracker = Tracker(tally.sightings_of(0))
+        tally.trackers.append(self._tracker)
+        self._end = end
         self._receipts: dict[int, Any] = {}  # of requests, by the numbers of their replies
         self._replies = 0
         self._is_over = False
@@ -60,21 +71,23 @@ class Echo:
             raise
         self._out = Link(loop, self._producer, _Answers(self))
         self._in = Link(loop, self._consumer, self)
+        self._in.pause(True)  # until the clock runs
+        tally.clients += 1
+        tally.connected += 2
 
     @property
     def is_alive(self) -> bool:
         """Whether both connections are there."""
         return not self._is_over
 
-    def begin(self, tally: Tally, end: Callable[[], None]) -> None:
-        """Count from now on; ``end`` is called when a connection is gone."""
-        self._tally = tally
-        self._end = end
-        self._tracker = Tracker(tally.sightings_of(self._share))
-        tally.trackers.append(self._tracker)
-        tally.clients += 1
-        tally.connected += 2
-        self.served(self._loop.now_ns())
+    def begin(self) -> None:
+        """Answer what comes when the clock runs, which is known now."""
+        self._loop.at(self._tally.go_ns, self._open)
+
+    def _open(self, now_ns: int) -> None:
+        if not self._is_over:
+            self._in.pause(False)
+            self.served(self._loop.now_ns())
 
     def served(self, now_ns: int) -> None:
         """Answer what came."""

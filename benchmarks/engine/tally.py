@@ -32,18 +32,9 @@ class Tally:
     """
 
     def __init__(self, task: Task, go_ns: int) -> None:
-        begin_ns = go_ns + int(task.warmup_seconds * 1e9)
+        self._task = task
         self.role = task.role
-        self.go_ns = go_ns
         self.main = "delay" if task.role == "consumers" and task.delay_ms else MAIN[task.role]
-        self.begin_ns = begin_ns
-        self.end_ns = begin_ns + int(task.seconds * 1e9)
-        self.timeline = Timeline(begin_ns, task.seconds)
-        self.service = Window(begin_ns, task.seconds)
-        self.lag = Window(begin_ns, task.seconds)
-        self.response: Timeline | Window = self.timeline
-        if task.role != "producers":
-            self.response = Window(begin_ns, task.seconds)
         self.sightings: dict[int, Sightings] = {}
         self.trackers: list[Tracker] = []
         self.clients = 0
@@ -59,6 +50,22 @@ class Tally:
         self.first_ns = 0
         self.last_ns = 0
         self.problems: list[str] = []
+        self.go(go_ns)
+
+    def go(self, go_ns: int) -> None:
+        """Count from then on."""
+        task = self._task
+        begin_ns = go_ns + int(task.warmup_seconds * 1e9)
+        self.go_ns = go_ns
+        self.begin_ns = begin_ns
+        self.end_ns = begin_ns + int(task.seconds * 1e9)
+        self.timeline = Timeline(begin_ns, task.seconds)
+        self.timeline.turn(go_ns)
+        self.service = Window(begin_ns, task.seconds)
+        self.lag = Window(begin_ns, task.seconds)
+        self.response: Timeline | Window = self.timeline
+        if task.role != "producers":
+            self.response = Window(begin_ns, task.seconds)
         self._lag_now = Histogram()  # of this second
         self._lag_before = Histogram()  # of the last whole one
         self._cpu_begin = time.process_time()

@@ -11,12 +11,12 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from ..drivers.driver import Driver, Refused
+from ..drivers.driver import Driver, Refused, Wiring
 from ..drivers.registry import driver_for
 from .connecting import Dialing
 from .consuming import Consuming
@@ -37,17 +37,6 @@ _CONTROL_BYTES: Final = 65_536
 _ORPHANED: Final = 3  # exit status
 
 
-class _Client(Protocol):
-    """What all kinds of clients have in common."""
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it is connected, or will be again."""
-
-    def begin(self, tally: Tally, end: Callable[[], None]) -> None:
-        """Count from now on."""
-
-
 class Worker:
     """Does what a task says. ``say`` gets the lines for the coordinator."""
 
@@ -59,7 +48,8 @@ class Worker:
         self._producers: list[Producing] = []
         self._receivers: list[Consuming | Echo] = []
         self._dialing: Dialing | None = None
-        self._tally: Tally | None = None
+        self._tally = Tally(task, loop.now_ns())
+        self._is_begun = False
         self._arrivals: Iterator[Arrival] = iter(())
         self._arrival: Arrival | None = None  # the next one
         self._go_ns = 0
@@ -71,44 +61,38 @@ class Worker:
             case "producers":
                 self._make_producers(driver)
             case "consumers":
-                self._make_consumers(driver)
+                self._make_consumers(driver, task.wirings)
             case "requesters":
-                self._make_requesters(driver)
+                self._make_consumers(driver, task.replies)
+                self._make_producers(driver)
             case "echo":
-                self._make_echo(driver)
+                self._make_echoes(driver)
             case "connections":
-                self._dialing = Dialing(task, driver, loop)
+                self._dialing = Dialing(task, driver, loop, self._tally)
 
     def _make_producers(self, driver: Driver) -> None:
-        task = self._task
+        task, around = self._task, (self._loop, self._tally, self._lost)
         contents = filling(max(task.sizes), task.seed)
         for place in range(len(task.wirings)):
-            client = Producing(task, place, driver, self._loop, self._quota, contents)
+            client = Producing(task, place, driver, *around, self._quota, contents)
             self._producers.append(client)
 
-    def _make_consumers(self, driver: Driver) -> None:
-        shares = self._task.share or (0,) * len(self._task.wirings)
-        for wiring, share in zip(self._task.wirings, shares, strict=True):
-            self._receivers.append(Consuming(self._task, wiring, share, driver, self._loop))
+    def _make_consumers(self, driver: Driver, wirings: Sequence[Wiring]) -> None:
+        task, around = self._task, (self._loop, self._tally, self._lost)
+        shares = task.share or (0,) * len(wirings)
+        for wiring, share in zip(wirings, shares, strict=True):
+            self._receivers.append(Consuming(task, wiring, share, driver, *around))
 
-    def _make_requesters(self, driver: Driver) -> None:
-        for wiring in self._task.replies:
-            self._receivers.append(Consuming(self._task, wiring, 0, driver, self._loop))
-        self._make_producers(driver)
-
-    def _make_echo(self, driver: Driver) -> None:
-        for place in range(len(self._task.wirings)):
-            self._receivers.append(Echo(self._task, place, 0, driver, self._loop))
-
-    @property
-    def _clients(self) -> list[_Client]:
-        return [*self._producers, *self._receivers]
+    def _make_echoes(self, driver: Driver) -> None:
+        task, around = self._task, (self._loop, self._tally, self._lost)
+        for place in range(len(task.wirings)):
+            self._receivers.append(Echo(task, place, driver, *around))
 
     def take(self, order: Order) -> None:
         """What the coordinator says."""
-        if order.go is not None and self._tally is None:
+        if order.go is not None and not self._is_begun:
             self._go(order.go)
-        if order.poll and self._tally is not None:
+        if order.poll and self._is_begun:
             self._say(Line(progress=self._tally.progress(self._tally.timeline.second - 1)))
         if order.finish is not None:
             self._finish = order.finish
@@ -122,12 +106,11 @@ class Worker:
         gc.freeze()
         gc.disable()
         self._go_ns = go_ns
-        self._tally = tally = Tally(task, go_ns)
-        tally.timeline.turn(go_ns)
-        for client in self._clients:
-            client.begin(tally, self._lost)
-        if self._dialing is not None:
-            self._dialing.begin(tally)
+        self._is_begun = True
+        tally = self._tally
+        tally.go(go_ns)
+        for receiver in self._receivers:
+            receiver.begin()
         if task.steps:
             self._arrivals = self._schedule()
             self._arrival = next(self._arrivals, None)
@@ -152,7 +135,6 @@ class Worker:
     def _pace(self, now_ns: int) -> None:
         """Send all that is due."""
         tally = self._tally
-        assert tally is not None
         since_ns = now_ns - self._go_ns
         arrival, arrivals = self._arrival, self._arrivals
         while arrival is not None and arrival[0] <= since_ns and not self._quota.is_over:
@@ -183,7 +165,6 @@ class Worker:
     def _tick(self, now_ns: int) -> None:
         """A second is over."""
         tally = self._tally
-        assert tally is not None
         before = tally.timeline.second
         tally.turn(now_ns)
         self._say(Line(progress=tally.progress(before)))
@@ -191,7 +172,7 @@ class Worker:
 
     def _lost(self) -> None:
         """A client is gone for good."""
-        if not any(client.is_alive for client in self._clients):
+        if not any(client.is_alive for client in (*self._producers, *self._receivers)):
             self._finish = 0
 
     def _look(self, now_ns: int) -> None:
@@ -204,7 +185,6 @@ class Worker:
 
     def _is_over(self, now_ns: int) -> bool:
         tally = self._tally
-        assert tally is not None
         if self._finish == 0:
             return True
         patience_ns = int(self._task.patience_seconds * 1e9)
@@ -226,20 +206,19 @@ class Worker:
 
     def _report(self, now_ns: int) -> Any:
         tally = self._tally
-        assert tally is not None
         accounts = [producer.finish(now_ns) for producer in self._producers]
         for receiver in self._receivers:
             receiver.finish()
         if self._dialing is not None:
             self._dialing.finish()
-        report = tally.report(len(self._clients) or tally.clients)
+        report = tally.report(self.clients or tally.clients)
         report.accounts = accounts
         return report
 
     @property
     def clients(self) -> int:
         """How many are connected before it begins."""
-        return len(self._clients)
+        return len(self._producers) + len(self._receivers)
 
 
 class _Control:

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from braidmq.benchmarks.drivers.driver import Wiring
 from braidmq.benchmarks.engine.loop import Loop
-from braidmq.benchmarks.engine.tally import Tally
 from braidmq.benchmarks.engine.task import (
     Line,
     Order,
@@ -206,12 +205,6 @@ def a_task(**changes: Any) -> Task:
     wiring = Wiring(url="fake://127.0.0.1:1", names=("a",))
     plain: dict[str, Any] = {"role": "producers", "wirings": (wiring,), "warmup_seconds": 0}
     return Task(**{**plain, **changes})
-
-
-def a_tally(task: Task) -> Tally:
-    tally = Tally(task, GO)
-    tally.timeline.turn(GO)
-    return tally
 
 
 def body(sequence: int, producer: int = 0, size: int = 100, due_ns: int = GO) -> bytes:

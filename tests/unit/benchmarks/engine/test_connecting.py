@@ -26,9 +26,7 @@ class Scene:
         self.task = a_task(role="connections", wirings=(wiring,), **changes)
         self.loop = Loop()
         self.tally = Tally(self.task, self.loop.now_ns())
-        self.tally.timeline.turn(self.loop.now_ns())
-        self.dialing = Dialing(self.task, FakeDriver(), self.loop)
-        self.dialing.begin(self.tally)
+        self.dialing = Dialing(self.task, FakeDriver(), self.loop, self.tally)
 
     def dial(self, count: int) -> None:
         """Begin with so many, and wait until they are settled."""

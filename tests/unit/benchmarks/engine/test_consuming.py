@@ -6,12 +6,12 @@ import pytest
 
 from braidmq.benchmarks.drivers.driver import Wiring
 from braidmq.benchmarks.engine.consuming import Consuming
+from braidmq.benchmarks.engine.tally import Tally
 from tests.unit.benchmarks.engine.load_support import (
     GO,
     SECOND,
     FakeDriver,
     VirtualLoop,
-    a_tally,
     a_task,
     body,
 )
@@ -26,11 +26,12 @@ class Scene:
         self.task = a_task(role="consumers", **changes)
         self.driver = FakeDriver()
         self.loop = VirtualLoop()
-        self.tally = a_tally(self.task)
+        self.tally = Tally(self.task, GO)
         self.ends = 0
         wiring = wiring or self.task.wirings[0]
-        self.consumer = Consuming(self.task, wiring, 3, self.driver, self.loop)
-        self.consumer.begin(self.tally, self._end)
+        around = self.loop, self.tally, self._end
+        self.consumer = Consuming(self.task, wiring, 3, self.driver, *around)
+        self.consumer.begin()
 
     def _end(self) -> None:
         self.ends += 1

@@ -13,7 +13,6 @@ from tests.unit.benchmarks.engine.load_support import (
     GO,
     FakeDriver,
     VirtualLoop,
-    a_tally,
     a_task,
 )
 
@@ -28,11 +27,11 @@ class Scene:
         self.driver = FakeDriver()
         self.loop = VirtualLoop()
         self.quota = Quota(messages)
-        contents = filling(4_000, 1)
-        self.producer = Producing(task, 0, self.driver, self.loop, self.quota, contents)
-        self.tally: Tally = a_tally(task)
+        self.tally: Tally = Tally(task, GO)
         self.ends = 0
-        self.producer.begin(self.tally, self._end)
+        around = self.loop, self.tally, self._end
+        contents = filling(4_000, 1)
+        self.producer = Producing(task, 0, self.driver, *around, self.quota, contents)
 
     def _end(self) -> None:
         self.ends += 1
@@ -168,6 +167,16 @@ def test_broken_connection_ends_a_producer() -> None:
     scene.producer.due(GO + 6, GO + 6)
     assert scene.producer.is_settled
     assert scene.producer.finish(GO + 7).unsure == [(0, 1)]
+
+
+def test_nothing_is_sent_before_it_begins() -> None:
+    scene = Scene(window=2)
+    scene.producer.served(GO)  # a broker may ask whether anybody is there
+    assert scene.sent == []
+    scene.producer.broken("gone", GO)
+    scene.tally.go(GO + 5)
+    assert scene.tally.problems == ["a producer was disconnected: gone"]
+    assert scene.ends == 1
 
 
 def test_producer_comes_back_and_goes_on() -> None:

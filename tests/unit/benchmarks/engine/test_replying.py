@@ -4,12 +4,12 @@ from typing import Any
 
 from braidmq.benchmarks.drivers.driver import Wiring
 from braidmq.benchmarks.engine.replying import Echo
+from braidmq.benchmarks.engine.tally import Tally
 from tests.unit.benchmarks.engine.load_support import (
     GO,
     FakeClient,
     FakeDriver,
     VirtualLoop,
-    a_tally,
     a_task,
     body,
 )
@@ -22,10 +22,12 @@ class Scene:
         replies = (Wiring(url="fake://x:1", names=("r0", "r1")),)
         self.task = a_task(role="echo", replies=replies, **changes)
         self.driver = FakeDriver()
-        self.tally = a_tally(self.task)
+        self.tally = Tally(self.task, GO)
         self.ends = 0
-        self.echo = Echo(self.task, 0, 0, self.driver, VirtualLoop())
-        self.echo.begin(self.tally, self._end)
+        loop = VirtualLoop()
+        self.echo = Echo(self.task, 0, self.driver, loop, self.tally, self._end)
+        self.echo.begin()
+        loop.pass_time(0)
 
     def _end(self) -> None:
         self.ends += 1

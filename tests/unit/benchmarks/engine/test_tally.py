@@ -1,12 +1,13 @@
 """What a load process says of what it counted."""
 
+from braidmq.benchmarks.engine.tally import Tally
 from braidmq.benchmarks.engine.task import decode_line, encode_line
 from braidmq.benchmarks.histogram import Histogram
-from tests.unit.benchmarks.engine.load_support import GO, SECOND, a_tally, a_task
+from tests.unit.benchmarks.engine.load_support import GO, SECOND, a_task
 
 
 def test_progress_is_of_a_second_and_since_the_begin() -> None:
-    tally = a_tally(a_task())
+    tally = Tally(a_task(), GO)
     tally.timeline.current.published += 3
     tally.sent = 3
     tally.late(GO, GO + 2_000_000)
@@ -28,7 +29,7 @@ def test_report_names_its_metrics() -> None:
         "requesters": {"reply", "response", "service", "lag"},
         "connections": {"connect", "lag"},
     }.items():
-        tally = a_tally(a_task(role=role))
+        tally = Tally(a_task(role=role), GO)
         tally.timeline.record(GO, GO + 1)
         if "response" in names:
             tally.response.record(GO, GO + 2)
@@ -42,12 +43,12 @@ def test_report_names_its_metrics() -> None:
 
 
 def test_delayed_messages_have_a_metric_of_their_own() -> None:
-    assert a_tally(a_task(role="consumers", delay_ms=5)).main == "delay"
-    assert a_tally(a_task(role="producers", delay_ms=5)).main == "response"
+    assert Tally(a_task(role="consumers", delay_ms=5), GO).main == "delay"
+    assert Tally(a_task(role="producers", delay_ms=5), GO).main == "response"
 
 
 def test_only_the_window_counts() -> None:
-    tally = a_tally(a_task(warmup_seconds=1, seconds=1))
+    tally = Tally(a_task(warmup_seconds=1, seconds=1), GO)
     for second in range(3):
         now_ns = GO + second * SECOND
         tally.timeline.turn(now_ns)
@@ -62,9 +63,18 @@ def test_only_the_window_counts() -> None:
 
 
 def test_first_problems_are_enough_and_all_count_as_errors() -> None:
-    tally = a_tally(a_task())
+    tally = Tally(a_task(), GO)
     for number in range(30):
         tally.problem(f"problem {number // 2}")
     assert len(tally.problems) == 10
     assert tally.timeline.window()[0].errors == 30
     assert decode_line(encode_line({"report": tally.report(0)})).report is not None
+
+
+def test_what_goes_wrong_before_it_begins_is_not_forgotten() -> None:
+    tally = Tally(a_task(warmup_seconds=1, seconds=2), GO - SECOND)
+    tally.problem("gone")
+    tally.go(GO)
+    assert (tally.begin_ns, tally.end_ns) == (GO + SECOND, GO + 3 * SECOND)
+    assert tally.timeline.second == -1
+    assert tally.report(0).problems == ["gone"]
