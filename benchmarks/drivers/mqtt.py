@@ -53,8 +53,8 @@ _PUBACK_BITS: Final = 0x40020000  # a PUBACK as a number, but for the identifier
 _PUBREC_BITS: Final = 0x50020000
 _PUBREL_BITS: Final = 0x62020000
 _PUBCOMP_BITS: Final = 0x70020000
-_SENT: Final = 1  # states of an identifier of a producer; 0: free
-_RECEIVED: Final = 2
+_SENT: Final = 1  # a message that was published, and is on its way
+_RECEIVED: Final = 2  # one of QoS 2 that the broker has, and has not completed
 _FAILURE: Final = 0x80
 
 _Client = TypeVar("_Client", bound="MqttClient")
@@ -158,9 +158,8 @@ class MqttProducer(MqttClient):
         self._topics: dict[tuple[int, int], bytes] = {}  # by number and delay, encoded
         self._starts: dict[int, bytes] = {}  # by what is behind them, in bytes
         self._waiting: deque[tuple[bytes, bytes]] = deque()  # topics and bodies
-        self._state = bytearray(_IDENTIFIERS + 1)  # by identifier
+        self._in_flight: dict[int, int] = {}  # by identifier, how far they are
         self._sent = 0  # messages; their numbers choose their identifiers
-        self._in_flight = 0
 
     def publish(
         self, bodies: Sequence[bytes], to: int = 0, keys: Sequence[str] = (), delay_ms: int = 0
@@ -187,17 +186,17 @@ class MqttProducer(MqttClient):
         """Send of what waits as much as the broker takes."""
         room = len(self._waiting)
         if self.confirms:
-            room = min(room, self.receive_maximum - self._in_flight)
+            room = min(room, self.receive_maximum - len(self._in_flight))
         middle_bytes, shift = self._middle_bytes, self._middle_shift
-        state, starts, sent = self._state, self._starts, self._sent
+        in_flight, starts, sent = self._in_flight, self._starts, self._sent
         parts: list[bytes] = []
         for _ in range(room):
             packet_id = 0
             if self.confirms:
                 packet_id = sent % _IDENTIFIERS + 1
-                if state[packet_id]:
-                    break  # answered out of order: the first of all is still in flight
-                state[packet_id] = _SENT
+                if packet_id in in_flight:
+                    break  # answered out of order: the first of all is still on its way
+                in_flight[packet_id] = _SENT
             topic, body = self._waiting.popleft()
             size = len(topic) + middle_bytes + len(body)
             start = starts.get(size)
@@ -205,8 +204,6 @@ class MqttProducer(MqttClient):
                 start = starts[size] = bytes([self._first]) + variable_integer(size)
             parts += (start, topic, (packet_id << shift).to_bytes(middle_bytes, "big"), body)
             sent += 1
-        if self.confirms:
-            self._in_flight += sent - self._sent
         self._sent = sent
         self.out += b"".join(parts)
 
@@ -217,18 +214,16 @@ class MqttProducer(MqttClient):
             return
         packet_id = buffer[begin] << 8 | buffer[begin + 1]
         reason = buffer[begin + 2] if end - begin > 2 else 0
-        state = self._state[packet_id]
-        if state != (_RECEIVED if kind == PUBCOMP else _SENT):
+        if self._in_flight.get(packet_id) != (_RECEIVED if kind == PUBCOMP else _SENT):
             raise Refused(f"{buffer[begin - 2 : end]!r} answers what is not in flight")
         if kind == PUBREC and reason < _FAILURE:
-            self._state[packet_id] = _RECEIVED
+            self._in_flight[packet_id] = _RECEIVED
             self.out += (_PUBREL_BITS | packet_id).to_bytes(4, "big")
             return
         last = self._sent - 1
         number = last - (last - packet_id + 1) % _IDENTIFIERS
         (self.confirmed if reason < _FAILURE else self.refused).append(number)
-        self._state[packet_id] = 0
-        self._in_flight -= 1
+        del self._in_flight[packet_id]
         if self._waiting:
             self._flush()
 

@@ -19,6 +19,7 @@ from tests.bench_clients import bodies_for, carry, connected, publish_all, recei
 
 MQTT, STOMP = MqttDriver(), StompDriver()
 BODIES = bodies_for(1_000)
+TICK_SECONDS = 0.01  # brokers count milliseconds
 
 
 class Brokers:
@@ -157,7 +158,7 @@ def test_a_delayed_message_comes_when_it_is_due(brokers, name, scheme):
         producer.publish([b"late"], 0, (), 1_000)
         publish_all(producer, [])
         carry([producer, consumer], lambda: bool(consumer.bodies))
-        assert take(consumer)[0] == [b"late"] and time.monotonic() - begun >= 1
+        assert take(consumer)[0] == [b"late"] and time.monotonic() - begun > 1 - TICK_SECONDS
 
 
 @pytest.mark.parametrize("scheme", ["mqtt", "stomp"])
@@ -305,7 +306,7 @@ def test_a_delayed_message_is_not_early(brokers, name, scheme):
         carry([producer], lambda: len(producer.confirmed) == 2)
         assert receive([consumer], 1)[0] == [b"soon"]
         assert receive([consumer], 1)[0] == [b"late"]
-        assert time.monotonic() - begun >= 0.2
+        assert time.monotonic() - begun > 0.2 - TICK_SECONDS
 
 
 @of_stomp()
