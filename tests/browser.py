@@ -61,6 +61,7 @@ class Browser:
     def __init__(self, socket: Connection) -> None:
         self._socket = socket
         self._number = 0
+        self._is_loaded = False
         self.requests: list[str] = []
         self.complaints: list[str] = []
         for domain in ("Page", "Network", "Log", "Runtime"):
@@ -71,17 +72,23 @@ class Browser:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(GUARD_SECONDS))
+            message = self._receive()
             if message.get("id") == self._number:
                 assert "error" not in message, message["error"]
                 return message["result"]
-            self._notice(message)
+
+    def _receive(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self._socket.recv(GUARD_SECONDS))
+        self._notice(message)
+        return message
 
     def _notice(self, message: dict[str, Any]) -> None:
         parameters = message.get("params", {})
         match message.get("method"):
             case "Network.requestWillBeSent":
                 self.requests.append(parameters["request"]["url"])
+            case "Page.loadEventFired":
+                self._is_loaded = True
             case "Log.entryAdded":
                 self.complaints.append(parameters["entry"]["text"])
             case "Runtime.exceptionThrown":
@@ -104,11 +111,10 @@ class Browser:
         )
         self.requests.clear()
         self.complaints.clear()
+        self._is_loaded = False
         self.ask("Page.navigate", url=url)
-        end = time.monotonic() + GUARD_SECONDS
-        while self.run("[location.href, document.readyState] + ''") != f"{url},complete":
-            assert time.monotonic() < end, f"{url} did not load"
-            time.sleep(0.02)
+        while not self._is_loaded:
+            self._receive()
 
     def run(self, script: str) -> Any:
         """What an expression in JavaScript gives, or what it promises."""
