@@ -51,7 +51,7 @@ __all__ = [
 
 WRITTEN, DURABLE, FAILED = 1, 2, 3  # what is reported of a batch
 ROOM_BYTES_MAX = 256 * 1024  # of zeros behind the last frame
-_BATCH_WITH_ROOM_BYTES_MAX = 32 * 1024  # a larger one takes long to write, not to sync
+_BATCH_WITH_ROOM_BYTES_MAX = 16 * 1024  # what is larger had better not be written twice
 
 T = TypeVar("T")
 clock = time.perf_counter  # for durations in reports; nothing is decided by it

@@ -211,16 +211,16 @@ def test_a_small_batch_brings_room_for_as_much_as_there_is():
     assert grown == [1600, 0, 3200, 0, 0, 0, 6400, 0, 0, 0, 0, 0]
     assert bench.content(0)[9600:] == bytes(1600)
     while len(bench.content(0)) - bench.commit.durable_lsn < ROOM_BYTES_MAX:
-        bench.put(32_000)
-    grown = [bench.put(32_000) for _ in range(30)]
-    assert max(grown) <= ROOM_BYTES_MAX + 32_000 and grown.count(0) > 20
+        bench.put(16_000)
+    grown = [bench.put(16_000) for _ in range(40)]
+    assert max(grown) <= ROOM_BYTES_MAX + 16_000 and grown.count(0) > 30
 
 
 def test_what_needs_no_room_brings_none():
     bench = Wide(SimDisk())
-    assert bench.put(32 * 1024 + 8) == 32 * 1024 + 8  # too large to gain by it
+    assert bench.put(16 * 1024 + 8) == 16 * 1024 + 8  # too large
     assert bench.put(800, Durability.OS) == 800  # not synced
-    assert bench.put(800) == 800 + 34_376 and bench.calls == ["pwrite", "fdatasync"]
+    assert bench.put(800) == 800 + 17_992 and bench.calls == ["pwrite", "fdatasync"]
     assert bench.put(800, Durability.OS) == 0
     assert bench.put(800) == 0  # what is synced later than written finds room as well
 
