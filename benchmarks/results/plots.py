@@ -34,8 +34,8 @@ def over_time(
 ) -> Points:
     """The median of the repeats second by second, and how far they were apart.
 
-    ``together`` makes one figure of the seconds that share a point; a chart of latency takes the
-    highest. Seconds in which nothing was found (0) are left out where ``together`` is max.
+    ``together`` makes one figure of the seconds that share a point; charts of latency and memory
+    take the highest. Where it is max, seconds in which nothing was found (0) are left out.
     """
     measured = [(run, _measured(run)) for run in runs]
     seconds = [second.second for _, series in measured for second in series]

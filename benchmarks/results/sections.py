@@ -241,7 +241,7 @@ def _memory_course(figures: _Toned) -> Markup | None:
     if max(run.seconds for each, _ in figures for run in each.runs) < _SECONDS_TO_GROW:
         return None
     lines = [
-        Line(each.label, tone, *over_time(each.runs, lambda _: _second_mebibytes, mean))
+        Line(each.label, tone, *over_time(each.runs, lambda _: _second_mebibytes, max))
         for each, tone in figures
     ]
     tops = [y for line in lines for _, y in line.points]
