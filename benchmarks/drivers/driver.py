@@ -42,6 +42,7 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()  # of queues, topics or streams
     client_id: str = ""
     group: str = ""  # of consumers that share: a stream's or a topic's; "": everyone gets all
+    groups: tuple[str, ...] = ()  # all of those, when what they read is declared
     qos: int = 1  # of MQTT
     durable: bool = True  # messages survive a restart, and a confirmation says so
     prefetch: int = 1_000  # messages that a consumer may have unacknowledged, or asks for at once

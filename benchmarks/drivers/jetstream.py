@@ -267,8 +267,8 @@ class JetStreamDriver:
             for stream, name in zip(streams, wiring.names, strict=True)
         ]
         _refuse_errors(request(wiring, made))
-        group = wiring.group or (GROUP if wiring.kind == "queue" else "")
-        if group:
+        own = wiring.group or (GROUP if wiring.kind == "queue" else "")
+        for group in dict.fromkeys(filter(None, (own, *wiring.groups))):
             consumer = {
                 "durable_name": group,
                 "ack_policy": "explicit",

@@ -329,11 +329,12 @@ class RedisDriver:
 
     def declare(self, wiring: Wiring) -> None:
         """Unlink the streams, and make the groups, which makes them anew."""
-        group = _group_of(wiring)
+        own = _group_of(wiring)
+        groups = dict.fromkeys(filter(None, (own, *map(str.encode, wiring.groups))))
         requests = []
         for name in wiring.names:
             requests.append(command(b"UNLINK", name.encode()))
-            if group:
+            for group in groups:
                 arguments = (name.encode(), group, b"0", b"MKSTREAM")
                 requests.append(command(b"XGROUP", b"CREATE", *arguments))
         with _open(wiring) as sock:

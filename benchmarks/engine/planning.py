@@ -128,8 +128,8 @@ class _Planner:
 
     def _declared(self) -> Wiring:
         """Everything that has to be there, and empty."""
-        group = self._group(0) if self._knobs.groups else ""
-        return msgspec.structs.replace(self._wiring(self._names, "declare"), group=group)
+        groups = tuple(self._group(number) for number in range(self._knobs.groups))
+        return msgspec.structs.replace(self._wiring(self._names, "declare"), groups=groups)
 
     def _dealt(self, client: int, clients: int) -> Sequence[str]:
         """The names of a client (rule 1)."""

@@ -99,7 +99,7 @@ def test_groups_are_sets_that_read_every_name():
     assert task.share == (0, 1, 0, 1)
     assert found.sets == (0, 1)
     assert all(len(wiring.names) == 3 and wiring.group for wiring in task.wirings)
-    assert found.declared[0].group
+    assert found.declared[0].groups == tuple(w.group for w in task.wirings[:2])
 
 
 def test_of_filters_only_as_many_match_as_asked():
