@@ -423,22 +423,17 @@ class Access:
         InvalidArgument: two users have one name, or there are too many.
     """
 
-    __slots__ = ("_principals", "_shared", "_users", "_version", "_watchers")
+    __slots__ = ("_principals", "_shared", "_users", "_watchers", "version")
 
     def __init__(self, users: Iterable[User] = ()) -> None:
         self._users = _by_name(users)
-        self._version = 1
+        self.version = 1  # rises with every replace; whoever remembers an answer compares it
         self._watchers: dict[Callable[[], None], None] = {}
         # By user; without those whose rules depend on the client id.
         self._shared: dict[str, _Rights] = {}
         # By user, client id and expiry. Weak: client ids come and go without end.
         self._principals: WeakValueDictionary[tuple[str, str, int], Principal]
         self._principals = WeakValueDictionary()
-
-    @property
-    def version(self) -> int:
-        """Rises with every :meth:`replace`; whoever remembers an answer compares it."""
-        return self._version
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called after every :meth:`replace`, until :meth:`unwatch`.
@@ -550,7 +545,7 @@ class Access:
             elif principal.name != ANONYMOUS_NAME or users_new:
                 principal._revoke()
                 del self._principals[principal.name, principal.client_id, principal.expires_ms]
-        self._version += 1
+        self.version += 1
         for callback in list(self._watchers):
             callback()
 

@@ -127,6 +127,7 @@ class Fanout:
     """The bindings of a broker, at work. See the module.
 
     Attributes:
+        filters: those that are bound; their version says whether something may have changed.
         dropped, dead_lettered: messages that targets refused, since the broker started.
     """
 
@@ -134,16 +135,12 @@ class Fanout:
         self._engine = engine
         self._access = engine.access
         self._bindings = engine.bindings
+        self.filters = engine.bindings.router
         self.dropped = self.dead_lettered = 0
-
-    @property
-    def version(self) -> int:
-        """Changes when a topic may be bound to something that it was not bound to, or no more."""
-        return self._bindings.router.version
 
     def bundles(self, topic: str) -> tuple[Bundle, ...]:
         """The bindings of a topic whose makers may have what is published to it."""
-        found = self._bindings.router.match(topic) if self._bindings.by_id else ()
+        found = self.filters.match(topic) if self._bindings.by_id else ()
         return tuple(each for each in found if self.may(each.user, "topic:Subscribe", topic))
 
     def may(self, user: str, action: str, name: str) -> bool:

@@ -268,7 +268,7 @@ class Topics:
     @property
     def stamp(self) -> int:
         """Changes when a subscription, the bound filters, or the users change."""
-        filters = self.router.version + self._fanout.version
+        filters = self.router.version + self._fanout.filters.version
         return filters + (self._access.version << _ACCESS_SHIFT)
 
     def distribute(

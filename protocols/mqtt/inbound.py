@@ -341,10 +341,10 @@ class Inbound:
             self._sync, self._sync_count = b"", 0
             self._synced += answer[1]
             core.when_kept(_SYNC, self._on_synced, answer)
-        most = core.limits.pending_bytes_max // 2
-        if self._keeps and not self.is_held and core.log.pending_bytes > most:
-            self.is_held = True
-            core.when_kept(_SYNC, self._on_drained, None)
+        if self._keeps and not self.is_held:
+            if core.log.pending_bytes > core.limits.pending_bytes_max // 2:
+                self.is_held = True
+                core.when_kept(_SYNC, self._on_drained, None)
 
     def _on_drained(self, argument: object, error: BraidError | None) -> None:
         self.is_held = False
