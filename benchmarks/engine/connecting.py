@@ -42,13 +42,13 @@ class _Dial:
         self._is_greeted = False
         self.socket = new_socket(wiring)
         self.socket.setblocking(False)
-        self._host = address(wiring.url)[0]
         self._shake: Callable[[], None] | None = None
         if wiring.tls_ca:
             # The handshake is made step by step, as the socket becomes ready.
             context = dialing.tls_of(wiring.tls_ca)
+            host = address(wiring.url)[0]
             tls = context.wrap_socket(
-                self.socket, server_hostname=self._host, do_handshake_on_connect=False
+                self.socket, server_hostname=host, do_handshake_on_connect=False
             )
             self.socket, self._shake = tls, tls.do_handshake
         code = self.socket.connect_ex(address(wiring.url))

@@ -10,6 +10,7 @@ Rules:
    fits into memory.
 """
 
+from array import array
 from math import ceil
 from typing import Final
 
@@ -49,7 +50,7 @@ class Timeline:
         self._last = ceil(seconds) - 1  # second of the window
         self._counts: dict[int, Counts] = {}
         self._open: dict[int, Histogram] = {}
-        self._sealed: dict[int, list[list[int]]] = {}
+        self._sealed: dict[int, list[array[int]]] = {}
         # The second whose histogram was asked for last: most ask for the same again.
         self._low_ns = self._high_ns = 0
         self._histogram = Histogram()
@@ -94,7 +95,8 @@ class Timeline:
         if histogram is None:
             while len(self._open) >= _OPEN_MAX:
                 oldest = min(self._open)
-                self._sealed.setdefault(oldest, []).append(self._open.pop(oldest).dump())
+                dump = array("Q", self._open.pop(oldest).dump())
+                self._sealed.setdefault(oldest, []).append(dump)
             histogram = self._open[second] = Histogram()
         return histogram
 

@@ -9,6 +9,7 @@ Rules:
 
 import gc
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -268,6 +269,9 @@ def _more_files() -> None:
 
 def main() -> None:
     """Be a load process."""
+    if not hasattr(select, "epoll"):
+        _say(Line(failed="load processes need epoll, which only Linux has"))
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the coordinator's to end
     loop = Loop()
     control = _Control()

@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from braidmq.benchmarks.drivers.driver import Wiring
 from braidmq.benchmarks.drivers.native import NativeDriver
-from braidmq.benchmarks.engine.task import Order, Report, Step, Task
+from braidmq.benchmarks.engine.task import Order, Report, Step, Task, decode_line
 from braidmq.benchmarks.histogram import Histogram
 from braidmq.benchmarks.systems.braidmq import BraidMQSystem
 from braidmq.benchmarks.systems.system import Running
@@ -231,9 +233,13 @@ def test_requests_get_their_replies(wiring: Wiring) -> None:
     assert answered.received_all == 120
 
 
-@pytest.mark.parametrize("held", [0, 30])
-def test_connections(broker: Running, held: int) -> None:
+@pytest.mark.parametrize(("held", "is_tls"), [(0, False), (30, False), (0, True), (30, True)])
+def test_connections(broker: Running, held: int, is_tls: bool) -> None:
     wiring = Wiring(url=broker.urls["braid"])
+    if is_tls:
+        if not broker.tls_urls:
+            pytest.skip("no certificate could be made")
+        wiring = Wiring(url=broker.tls_urls["braid"], tls_ca=broker.tls_ca)
     times: dict[str, Any] = {"warmup_seconds": 0, "seconds": 0.3}
     task = Task(
         role="connections", wirings=(wiring,), steps=(Step(0.3, 200),), connections=held, **times
@@ -379,3 +385,11 @@ def test_process_that_cannot_begin_says_why(
 def test_task_that_is_none() -> None:
     with LoadProcess(Order(go=1)) as process:  # type: ignore[arg-type]
         assert "unknown field" in process.hear().failed
+
+
+def test_system_without_epoll_is_named() -> None:
+    code = (
+        "import select; del select.epoll;from braidmq.benchmarks.engine.worker import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "only Linux has" in decode_line(done.stdout.encode()).failed
