@@ -79,6 +79,8 @@ def compare(first: str, second: str, conditions: tuple[str, ...], despite_knobs:
     except KnobsDiffer as error:
         words = f"the knobs differ (--despite-knobs compares nevertheless):\n{error}"
         raise click.UsageError(words) from error
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(comparison_text(found))
     if not found.changes:
         raise click.UsageError("the files have nothing in common")

@@ -53,6 +53,19 @@ def test_what_is_no_result(tmp_path):
     assert invoke(show).exit_code == 2
 
 
+def test_histograms_that_are_none(tmp_path):
+    path = tmp_path / "x.json"
+    write_result(a_result(a_run(latency={"delivery": [1, 2, -3, 4]})), path)
+    for command in (
+        [show, path],
+        [compare, path, path],
+        [hgrm, path, "-o", tmp_path],
+        [report, path, "-o", tmp_path / "x.html"],
+    ):
+        done = invoke(*command)
+        assert done.exit_code == 1 and "not a dumped histogram" in done.output
+
+
 def test_compare(files):
     done = invoke(compare, *files)
     assert done.exit_code == 0 and "-50.0 %" in done.output
