@@ -28,7 +28,7 @@ from .driver import Kind, Refused, Wiring
 from .incoming import Incoming
 from .pulling import Pulling
 
-__all__ = ["GROUP", "RedisConsumer", "RedisDriver", "RedisProducer", "command"]
+__all__ = ["GROUP", "RedisClient", "RedisConsumer", "RedisDriver", "RedisProducer", "command"]
 
 GROUP: Final = "workers"  # who share a queue
 
@@ -100,7 +100,7 @@ def _open(wiring: Wiring) -> socket.socket:
         raise
 
 
-class _Client:
+class RedisClient:
     """A connection, and nothing else."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -117,7 +117,7 @@ class _Client:
         hang_up(self.socket, bytes(self.out))
 
 
-class RedisProducer(_Client):
+class RedisProducer(RedisClient):
     """See ``driver.Producer``. Every XADD is answered by two lines: how long the id is, the id."""
 
     confirms = True
@@ -156,7 +156,7 @@ class RedisProducer(_Client):
         self._answered += count
 
 
-class RedisConsumer(_Client):
+class RedisConsumer(RedisClient):
     """See ``driver.Consumer``.
 
     Answers are taken entry by entry: ``_streams`` and ``_entries`` say what is still to come of
@@ -342,9 +342,9 @@ class RedisDriver:
                 if line.startswith(b"-"):
                     raise _refuse(line)
 
-    def connect(self, wiring: Wiring) -> _Client:
+    def connect(self, wiring: Wiring) -> RedisClient:
         """See ``driver.Driver``."""
-        return _Client(_open(wiring))
+        return RedisClient(_open(wiring))
 
     def greeting(self, wiring: Wiring) -> bytes:
         """AUTH where the URL has a password, and PING."""
