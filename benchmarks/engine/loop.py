@@ -196,6 +196,8 @@ class Loop:
             while timers and timers[0][0] <= now_ns:
                 heapq.heappop(timers)[2](now_ns)
             self._flush()
+            if self.is_over:
+                return
             for descriptor, events in self._ready():
                 callback = self._callbacks.get(descriptor)
                 if callback is not None:
@@ -211,7 +213,7 @@ class Loop:
     def _ready(self) -> list[tuple[int, int]]:
         """What happened; waits for it until the next time comes."""
         ready = self._epoll.poll(0, _EVENTS_MAX)
-        if ready or self.is_over:
+        if ready:
             return ready
         seconds = 0.0 if self.touched else _SLEEP_SECONDS_MAX
         if self._timers:

@@ -155,3 +155,10 @@ def test_who_writes_whenever_all_is_written_does_not_stop_the_clock(loop: Loop, 
     run(loop, 5)
     assert time.monotonic_ns() - written_first >= 5 * MS
     assert not both.words
+
+
+def test_nothing_is_read_when_it_is_over(loop: Loop, pair: Any) -> None:
+    both, _, theirs = pair
+    theirs.send(b"too late")
+    run(loop, 0)
+    assert both.came == b""

@@ -244,13 +244,15 @@ def test_connections(broker: Running, held: int, is_tls: bool) -> None:
     task = Task(
         role="connections", wirings=(wiring,), steps=(Step(0.3, 200),), connections=held, **times
     )
-    with LoadProcess(task) as process:
+    process = LoadProcess(task)
+    with process:
         process.go()
         if held:
             while process.hear().progress is None:
                 pass
             process.say(Order(finish=0))
         report = process.report()
+        assert process.end() == 0
     assert report.connected == (held or 60)
     assert report.clients == held
     assert Histogram.load(report.latency["connect"]).count == report.connected
