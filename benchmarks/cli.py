@@ -16,7 +16,15 @@ from .engine.cli import COMMANDS as ENGINE_COMMANDS
 from .results.cli import COMMANDS as RESULT_COMMANDS
 
 __all__ = [
-    *("backlog", "baseline", "bench", "cost", "fanout", "mqtt", "queue", "stomp", "stream"),
+    "backlog",
+    "baseline",
+    "bench",
+    "cost",
+    "fanout",
+    "mqtt",
+    "queue",
+    "stomp",
+    "stream",
     "table",
 ]
 
