@@ -15,14 +15,13 @@ from typing import Any, Final
 
 from ..drivers.driver import Consumer, Driver, Refused, Wiring
 from .loop import Link, Loop
+from .returning import Returning
 from .tally import Tally
 from .task import Task
 from .tracking import Tracker, is_poisoned
 
 __all__ = ["Consuming"]
 
-_PAUSE_NS_FIRST: Final = 20_000_000
-_PAUSE_NS_MAX: Final = 500_000_000
 _CLOCK_NS: Final = 1_000_000  # delays are asked for in whole milliseconds, by clocks that count so
 _REST_NS: Final = 10_000_000  # acknowledgements that do not fill a request wait so long
 
@@ -52,12 +51,12 @@ class Consuming:
         self._at_work: deque[Any] = deque()  # receipts of what it has to deal with
         self._done: list[Any] = []  # receipts that are to be acknowledged
         self._is_resting = False  # they wait for more
-        self._pause_ns = _PAUSE_NS_FIRST
         self._epoch = 0  # goes up with each connection: receipts of an older one mean nothing
         self._tally = tally
         self._tracker = Tracker(tally.sightings_of(share), task.keys)
         tally.trackers.append(self._tracker)
         self._end = end
+        self._returning = Returning(loop, tally, self._connect, self.served)
         self._client: Consumer
         self._link: Link | None = None
         if not task.connects_at_go:
@@ -209,21 +208,10 @@ class Consuming:
         self._done.clear()
         self._tally.clients -= 1
         if self._task.reconnects:
-            self._loop.at(now_ns + self._pause_ns, self._connect_again)
+            self._returning.begin()
             return
         self._tally.problem(f"a consumer was disconnected: {words}")
         self._end()
-
-    def _connect_again(self, now_ns: int) -> None:
-        try:
-            self._connect()
-        except (OSError, Refused):
-            self._pause_ns = min(self._pause_ns * 2, _PAUSE_NS_MAX)
-            self._loop.at(self._loop.now_ns() + self._pause_ns, self._connect_again)
-            return
-        self._pause_ns = _PAUSE_NS_FIRST
-        self._tally.reconnects += 1
-        self.served(self._loop.now_ns())
 
     def finish(self) -> None:
         """Hang up."""

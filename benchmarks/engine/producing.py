@@ -15,16 +15,15 @@ from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
-from ..drivers.driver import Driver, Producer, Refused, Wiring
+from ..drivers.driver import Driver, Producer, Wiring
 from ..integrity import HEAD, STAMP_BYTES
 from .loop import Link, Loop
+from .returning import Returning
 from .tally import Tally
 from .task import AccountReport, Task, turn
 
 __all__ = ["Producing", "Quota", "ranges"]
 
-_PAUSE_NS_FIRST: Final = 20_000_000  # before a connection is made again; then twice as long, ...
-_PAUSE_NS_MAX: Final = 500_000_000
 _CONFIRMED_BY: Final = "the broker confirmed a message that was not sent"
 
 _head = HEAD.pack
@@ -87,8 +86,8 @@ class Producing:
         self._sent = 0
         self._confirmed = 0
         self._unsure: list[int] = []
-        self._pause_ns = _PAUSE_NS_FIRST
         self._end = end
+        self._returning = Returning(loop, tally, self._connect, self._go_on)
         self._client: Producer
         self._link: Link | None = None
         self._connect()
@@ -236,23 +235,10 @@ class Producing:
         self._tally.clients -= 1
         self._give_up(now_ns)
         if self._task.reconnects:
-            self._loop.at(now_ns + self._pause_ns, self._connect_again)
+            self._returning.begin()
             return
         self._tally.problem(f"a producer was disconnected: {words}")
         self._end()
-
-    def _connect_again(self, now_ns: int) -> None:
-        if self._quota.is_over and not self._held:
-            return
-        try:
-            self._connect()
-        except (OSError, Refused):
-            self._pause_ns = min(self._pause_ns * 2, _PAUSE_NS_MAX)
-            self._loop.at(self._loop.now_ns() + self._pause_ns, self._connect_again)
-            return
-        self._pause_ns = _PAUSE_NS_FIRST
-        self._tally.reconnects += 1
-        self._go_on(self._loop.now_ns())
 
     def _give_up(self, now_ns: int) -> None:
         """What is unanswered took at least until now."""
