@@ -17,7 +17,8 @@ import msgspec
 
 if TYPE_CHECKING:  # every call of the command imports this module
     from ..results.result import Result, Second
-    from .measuring import Choice, Watcher
+    from .choosing import Choice
+    from .measuring import Watcher
     from .scenario import Scenario
 
 __all__ = ["COMMANDS", "knobs", "peers", "run", "scenarios", "sweep"]
@@ -127,7 +128,11 @@ def sweep(
 
 @click.command("peers")
 @click.option("--only", metavar="TEXT", default="", help="Scenarios whose name contains TEXT.")
-@click.option("--quick", is_flag=True, help="A second each, twice: to see whether all works.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="A second each, twice, each broker started once: to see whether all works.",
+)
 @click.option("--list", "as_list", is_flag=True, help="Say what would be run, run none.")
 @_with(_SET, _SYSTEMS[0], *_OUTPUT)
 def peers(
@@ -153,7 +158,8 @@ def peers(
         _scenario(each, {**base, **_settings(settings, repeats or (2 if quick else 3))})
         for each in chosen
     ]
-    _run(found, systems=systems, url="", server_pid=0, is_all=True, as_list=as_list, **options)
+    options |= {"is_all": True, "are_kept": quick, "as_list": as_list}
+    _run(found, systems=systems, url="", server_pid=0, **options)
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -194,6 +200,7 @@ def _run(
     pin: bool,
     directory: str | None,
     is_all: bool = False,
+    are_kept: bool = False,
     as_list: bool = False,
 ) -> None:
     """Measure, write, show; exit with 1 when there are problems."""
@@ -202,7 +209,8 @@ def _run(
     from ..results.report import write_report
     from ..results.result import write_result
     from ..results.table import summary_table
-    from .measuring import OURS, Settings, measure
+    from .choosing import OURS
+    from .measuring import Settings, measure
 
     if (hgrm or html) and not out:
         raise click.UsageError("--hgrm and --html need --out")
@@ -214,7 +222,8 @@ def _run(
         return
     settings = Settings(
         directory=directory or tempfile.gettempdir(),
-        pin=pin,
+        are_pinned=pin,
+        are_kept=are_kept,
         server_pid=server_pid,
         command=tuple(sys.argv[1:]),
     )
@@ -252,7 +261,7 @@ def _chosen(
     found: Sequence["Scenario"], systems: Sequence[str], url: str, is_every_protocol: bool
 ) -> tuple[Runs, dict[str, str]]:
     """What each scenario is run on; who can take no part in any of them is missing."""
-    from .measuring import choices
+    from .choosing import choices
 
     runs: Runs = []
     missing: dict[str, str] = {}

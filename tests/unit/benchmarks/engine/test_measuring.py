@@ -1,50 +1,21 @@
-"""Which systems a scenario is run on, in which order, and what is kept of runs that fail."""
+"""In which order scenarios are run, and what is kept of runs that fail."""
 
 import pytest
 
 from braidmq.benchmarks.engine import measuring
+from braidmq.benchmarks.engine.choosing import Choice
 from braidmq.benchmarks.engine.crew import LoadFailed
-from braidmq.benchmarks.engine.measuring import Choice, Settings, choices, measure
+from braidmq.benchmarks.engine.measuring import Settings, measure
 from braidmq.benchmarks.engine.scenario import read_scenario
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.results.result import Generator
 from braidmq.benchmarks.systems.registry import SYSTEMS
-from braidmq.benchmarks.systems.system import Running
+from tests.unit.benchmarks.engine.fake_systems import Present
 from tests.unit.benchmarks.engine.run_support import a_run
-
-
-class Absent:
-    """A system that nobody installed."""
-
-    name = "absent"
-    schemes = frozenset({"mqtt"})
-
-    def why_not(self):
-        return "absent is not installed (apt install absent)"
-
-
-class Present:
-    """A system that is there, and serves nothing."""
-
-    name = "present"
-    schemes = frozenset({"braid", "mqtt"})
-
-    def why_not(self):
-        return ""
-
-    def start(self, stack, directory, durable):
-        return Running(
-            name=self.name,
-            version="1",
-            urls={"braid": "braid://127.0.0.1:1", "mqtt": "mqtt://127.0.0.1:1"},
-            pid=0,
-            settings={"durable": str(durable)},
-        )
 
 
 @pytest.fixture(autouse=True)
 def systems(monkeypatch):
-    monkeypatch.setitem(SYSTEMS, "absent", Absent())
     monkeypatch.setitem(SYSTEMS, "present", Present())
 
 
@@ -60,43 +31,6 @@ class Silent:
 
     def end(self):
         pass
-
-
-def test_a_system_is_spoken_with_by_the_first_protocol_it_has():
-    found, missing = choices(read_scenario("retained"), ["present"])
-    assert (found, missing) == ([Choice("present", "mqtt")], {})
-    found, _ = choices(read_scenario("retained"), ["present/braid"])
-    assert found == [Choice("present", "braid")]
-
-
-def test_what_cannot_take_part_is_named_with_the_reason():
-    _, missing = choices(read_scenario("fanin"), ["absent"])
-    assert missing == {"absent": "absent is not installed (apt install absent)"}
-    _, missing = choices(read_scenario("stream-tail"), ["present/mqtt"])
-    assert missing == {"present/mqtt": "has no stream"}
-
-
-def test_without_names_it_is_everybody_by_every_protocol():
-    found, missing = choices(read_scenario("fanin"), is_every_protocol=True)
-    assert Choice("present", "braid") in found and Choice("present", "mqtt") in found
-    assert "absent" in missing and "present" not in missing
-    found, _ = choices(read_scenario("fanin"), ["present"], is_every_protocol=True)
-    assert [choice.scheme for choice in found] == ["braid", "mqtt"]
-
-
-@pytest.mark.parametrize("name", ["kafka", "present/amqp"])
-def test_who_is_unknown_is_refused(name):
-    with pytest.raises(ValueError, match=r"no system kafka|serves braid, mqtt, not amqp"):
-        choices(read_scenario("e2e"), [name])
-
-
-def test_a_url_is_a_system_of_its_own():
-    found, _ = choices(read_scenario("e2e"), url="braid://localhost:7450")
-    assert found == [Choice("localhost:7450", "braid", "braid://localhost:7450")]
-    found, missing = choices(read_scenario("stream-tail"), url="mqtt://localhost:1883")
-    assert (found, missing) == ([], {"mqtt://localhost:1883": "has no stream"})
-    with pytest.raises(ValueError, match="no driver speaks"):
-        choices(read_scenario("e2e"), url="gopher://localhost")
 
 
 def test_the_order_changes_with_each_repeat(monkeypatch):
@@ -123,7 +57,7 @@ def test_systems_are_noted_once_with_their_settings(monkeypatch):
     )
     scenario = read_scenario("e2e", {"repeats": 2})
     some = [Choice("present", "braid")]
-    result = measure([(scenario, some)], Settings(pin=False), {}, Silent())
+    result = measure([(scenario, some)], Settings(are_pinned=False), {}, Silent())
     [info] = result.systems
     assert info.settings == {"durable": "True", "runs on": "any core"}
 

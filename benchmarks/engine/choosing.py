@@ -1,0 +1,81 @@
+"""Which systems can do a scenario, by which protocols; and what is missing, with the reason."""
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ..drivers.registry import DRIVERS, driver_for
+from ..systems.registry import LACKS, SYSTEMS
+from .scenario import Scenario, without
+
+__all__ = ["OURS", "Choice", "choices"]
+
+OURS: Final = "braidmq"
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A system, and the protocol it is spoken with by; or a URL."""
+
+    system: str
+    scheme: str
+    url: str = ""  # of a broker that runs already
+
+
+def choices(
+    scenario: Scenario, systems: Sequence[str] = (), url: str = "", is_every_protocol: bool = False
+) -> tuple[list[Choice], dict[str, str]]:
+    """What a scenario can be run on, and what is missing: not installed, or asked for in vain.
+
+    Args:
+        systems: names, with a protocol (``braidmq/mqtt``) or without; none: all of them.
+        url: of a broker that runs; then nothing is started.
+        is_every_protocol: without a protocol it is every one that can do it, else the first that
+            the scenario names.
+
+    Raises:
+        ValueError: a system or a protocol that nobody knows.
+    """
+    if url:
+        driver = driver_for(url)
+        if lacking := without(scenario, driver):
+            return [], {url: _lacks_words(lacking)}
+        parts = urlsplit(url)
+        return [Choice(f"{parts.hostname}:{parts.port}", parts.scheme, url)], {}
+    found: list[Choice] = []
+    missing: dict[str, str] = {}
+    for text in systems or SYSTEMS:
+        name, _, wanted = text.partition("/")
+        if name not in SYSTEMS:
+            raise ValueError(f"there is no system {name}; there are {', '.join(SYSTEMS)}")
+        if why := SYSTEMS[name].why_not():
+            missing[name] = why
+            continue
+        able, lacking = _schemes(scenario, name, wanted)
+        if systems and not able:
+            missing[text] = _lacks_words(lacking)
+        found += [Choice(name, scheme) for scheme in (able if is_every_protocol else able[:1])]
+    return found, missing
+
+
+def _lacks_words(lacking: set[str]) -> str:
+    return f"has no {', '.join(sorted(lacking))}" if lacking else "speaks none of the protocols"
+
+
+def _schemes(scenario: Scenario, name: str, wanted: str) -> tuple[list[str], set[str]]:
+    """The protocols by which a system can do it; else what it lacks by the last one looked at."""
+    able: list[str] = []
+    lacking: set[str] = set()
+    known = {scheme: driver for driver in DRIVERS for scheme in driver.schemes}
+    if wanted and wanted not in SYSTEMS[name].schemes:
+        raise ValueError(f"{name} serves {', '.join(sorted(SYSTEMS[name].schemes))}, not {wanted}")
+    for scheme in (wanted,) if wanted else scenario.protocols:
+        if scheme not in SYSTEMS[name].schemes or scheme not in known:
+            continue
+        lacks = without(scenario, known[scheme], LACKS.get((name, scheme), frozenset()))
+        if lacks:
+            lacking = lacks
+        else:
+            able.append(scheme)
+    return able, lacking
