@@ -14,6 +14,7 @@ from typing import Final
 
 from ..peer import PeerProcess, ServerFailed, find_program, free_port
 from .activemq import HEAP_MIB
+from .certificates import Certificate, issue
 from .system import Running
 
 __all__ = [
@@ -43,19 +44,26 @@ def why_not() -> str:
     return "rabbitmq is not installed (apt install --no-install-recommends rabbitmq-server)"
 
 
-def configuration(ports: Sequence[int]) -> str:
-    """Its configuration file; the ports are for STOMP and MQTT."""
-    stomp, mqtt = ports
+def configuration(ports: Sequence[int], certificate: Certificate | None = None) -> str:
+    """Its configuration file; the ports are for STOMP and MQTT, then for both with TLS."""
     lines = [
         "listeners.tcp = none",  # of AMQP
-        f"stomp.listeners.tcp.1 = 127.0.0.1:{stomp}",
-        f"mqtt.listeners.tcp.1 = 127.0.0.1:{mqtt}",
+        f"stomp.listeners.tcp.1 = 127.0.0.1:{ports[0]}",
+        f"mqtt.listeners.tcp.1 = 127.0.0.1:{ports[1]}",
         "mqtt.allow_anonymous = true",
         f"mqtt.prefetch = {_MQTT_PREFETCH}",
         f"vm_memory_high_watermark.absolute = {HEAP_MIB}MiB",
         "log.console = false",
         "log.file.level = warning",
     ]
+    if certificate is not None:
+        lines += [
+            f"stomp.listeners.ssl.1 = 127.0.0.1:{ports[2]}",
+            f"mqtt.listeners.ssl.1 = 127.0.0.1:{ports[3]}",
+            f"ssl_options.cacertfile = {certificate.authority}",
+            f"ssl_options.certfile = {certificate.certificate}",
+            f"ssl_options.keyfile = {certificate.key}",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -73,10 +81,11 @@ class RabbitMQProcess(PeerProcess):
 
     name = "rabbitmq"
     start_seconds_max = 60.0  # it takes 12 on an idle machine
-    listeners = 2  # for STOMP and MQTT
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, certificate: Certificate | None = None) -> None:
         super().__init__(directory)
+        self.listeners = 2 if certificate is None else 4
+        self._certificate = certificate
         self.mapper = PortMapperProcess(directory)
 
     def start(self) -> None:
@@ -106,7 +115,7 @@ class RabbitMQProcess(PeerProcess):
         if reason := why_not():
             raise ServerFailed(reason)
         base = Path(self.directory)
-        (base / "rabbitmq.conf").write_text(configuration(self.ports))
+        (base / "rabbitmq.conf").write_text(configuration(self.ports, self._certificate))
         (base / "enabled_plugins").write_text("[rabbitmq_mqtt,rabbitmq_stomp].\n")
         self.mapper.start()  # the one before has ended, with its node
 
@@ -142,8 +151,13 @@ class RabbitMQSystem:
 
     def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
         """See ``system.System``."""
-        broker = stack.enter_context(RabbitMQProcess(directory))
-        stomp, mqtt = (f"{broker.host}:{port}" for port in broker.ports)
+        certificate = issue(directory)
+        broker = stack.enter_context(RabbitMQProcess(directory, certificate))
+        schemes = ("stomp", "mqtt")
+        urls = [
+            f"{scheme}://{broker.host}:{port}"
+            for scheme, port in zip(schemes * 2, broker.ports, strict=False)
+        ]
         meaning = (
             "durable classic queues, persistent messages: a confirmation is the publisher confirm"
             if durable
@@ -152,7 +166,7 @@ class RabbitMQSystem:
         return Running(
             name=self.name,
             version=version(),
-            urls={"mqtt": f"mqtt://{mqtt}", "stomp": f"stomp://{stomp}"},
+            urls=dict(zip(schemes, urls, strict=False)),
             pid=broker.pid,
             settings={
                 "vm_memory_high_watermark.absolute": f"{HEAP_MIB} MiB",
@@ -160,5 +174,7 @@ class RabbitMQSystem:
                 "durability": meaning,
             },
             directory=directory,
+            tls_urls=dict(zip(schemes, urls[2:], strict=False)),
+            tls_ca=certificate.authority if certificate else "",
             restart=broker.restart,
         )

@@ -33,8 +33,8 @@ LACKS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("amqtt", "mqtt"): frozenset({"delay", "groups", "queue", "retain", "tls"}),
     ("mosquitto", "mqtt"): frozenset({"delay"}),
     ("mosquitto", "mqtt5"): frozenset({"delay"}),
-    ("rabbitmq", "mqtt"): frozenset({"delay", "groups", "qos2", "queue", "tls"}),
-    ("rabbitmq", "stomp"): frozenset({"delay", "fifo", "keys", "tls"}),
+    ("rabbitmq", "mqtt"): frozenset({"delay", "groups", "qos2", "queue"}),
+    ("rabbitmq", "stomp"): frozenset({"delay", "fifo", "keys"}),
 }
 
 # Load that a system has to have carried before its figures are its own: a virtual machine compiles

@@ -185,10 +185,12 @@ def test_ours_says_why_not(brokers):
         ("braidmq", MQTT, "mqtt5"),
         ("braidmq", STOMP, "stomp"),
         ("mosquitto", MQTT, "mqtt"),
+        ("rabbitmq", MQTT, "mqtt"),
+        ("rabbitmq", STOMP, "stomp"),
     ],
 )
 def test_all_of_it_by_tls(brokers, name, driver, scheme):
-    wiring = brokers.tls(name, scheme, names=("secret",))
+    wiring = brokers.tls(name, scheme, kind="topic", names=("secret",))
     with connected(driver.consumer(wiring), driver.producer(wiring)) as (consumer, producer):
         producer.publish(BODIES[:100])
         converse(producer, lambda: len(producer.confirmed) == 100)

@@ -69,7 +69,7 @@ def test_each_attempt_has_a_port_mapper(monkeypatch, tmp_path):
 
 @installed
 def test_a_node_that_does_not_start_leaves_no_port_mapper(monkeypatch, tmp_path):
-    monkeypatch.setattr(rabbitmq, "configuration", lambda ports: "nonsense\n")
+    monkeypatch.setattr(rabbitmq, "configuration", lambda *_: "nonsense\n")
     broker = RabbitMQProcess(str(tmp_path))
     with pytest.raises(ServerFailed, match="rabbitmq did not start"):
         broker.start()
