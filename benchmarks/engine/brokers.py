@@ -4,9 +4,9 @@ Rules:
 
 1. A URL says which broker to use; then nothing is started.
 2. Brokers that are *kept* are started once for all runs of a call: that saves their starts, and the
-   load that some need before their figures are their own. Names are new in each run, so runs do not
-   meet; but memory is that of all runs so far, and the others are idle beside: good for an overview.
-   What weighs its broker or kills it gets one of its own all the same.
+   load that some need before their figures are their own. Names are new in each run, so runs do
+   not meet; but memory is that of all runs so far, and the others are idle beside: that is for an
+   overview. What weighs its broker or kills it gets one of its own all the same.
 3. A run that failed ends the broker it had, kept or not.
 4. With two cores or more the broker has the first one, and the load and this process the others.
 """
