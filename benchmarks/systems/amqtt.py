@@ -1,8 +1,8 @@
 """aMQTT as a peer: a broker in pure Python, as ours is; QoS 1 and 2, nothing on disk.
 
 There are sessions, but who comes back to one gets nothing of what was published meanwhile (0.12.1).
-What it has confirmed and not delivered is lost when the publisher hangs up. What is retained is sent
-to new clients that have not subscribed to it, so it is not measured.
+What it has confirmed and not delivered is lost when the publisher hangs up. What is retained is
+sent to new clients that have not subscribed to it, so it is not measured.
 """
 
 import contextlib
