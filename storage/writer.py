@@ -199,6 +199,7 @@ class LogWriter:
             batch.sync_seconds += clock() - started
 
     def _put(self, batch: Batch, start: int, buffers: list[bytes], room: int, write: Write) -> None:
+        """Have ``write`` do it, with zeros behind it if these fit on the disk."""
         offset = start - self._segment_base
         if room:
             try:
