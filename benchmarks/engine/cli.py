@@ -47,6 +47,7 @@ _OUTPUT: Final = (
         help="Where data goes, and is removed again. Default: the system's temporary directory.",
     ),
 )
+_QUICK: Final = {"seconds": "1", "warmup_seconds": "0.3"}
 _SET: Final = click.option(
     "--set", "settings", multiple=True, metavar="KNOB=VALUE", help="See bench knobs."
 )
@@ -153,11 +154,12 @@ def peers(
     chosen = [each for each in NAMES if only in each and (each != "soak" or only)]
     if not chosen:
         raise click.UsageError(f"no scenario has {only!r} in its name")
-    base = {"seconds": "1", "warmup_seconds": "0.3"} if quick else {}
-    found = [
-        _scenario(each, {**base, **_settings(settings, repeats or (2 if quick else 3))})
-        for each in chosen
-    ]
+    changes = _settings(settings, repeats or (2 if quick else 3))
+    found = []
+    for each in chosen:
+        is_killed = _scenario(each, {}).knobs.kill_after_seconds > 0  # and needs its time
+        base = _QUICK if quick and not is_killed else {}
+        found.append(_scenario(each, {**base, **changes}))
     options |= {"is_all": True, "are_kept": quick, "as_list": as_list}
     _run(found, systems=systems, url="", server_pid=0, **options)
 

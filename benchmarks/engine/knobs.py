@@ -243,6 +243,9 @@ def _contradictions(knobs: Knobs) -> list[str]:
         wrong.append("consumers is a multiple of destinations, or at most as many")
     if knobs.retain and knobs.kind != "topic":
         wrong.append("only topics retain messages")
+    measured = sum(step.seconds for step in steps_of(knobs)) or knobs.seconds
+    if knobs.kill_after_seconds >= measured:
+        wrong.append("kill_after_seconds is less than what is measured")
     if knobs.slow_consumers > knobs.consumers:
         wrong.append("slow_consumers are some of the consumers, not more")
     if knobs.reject_percent and knobs.kind not in ("queue", "fifo"):

@@ -76,6 +76,7 @@ def test_all_problems_are_told_at_once():
         ({"kind": "topic", "consumers": 5, "destinations": 3}, "a multiple of destinations"),
         ({"retain": True}, "only topics retain"),
         ({"kind": "stream", "reject_percent": 5}, "can be rejected"),
+        ({"kill_after_seconds": 5, "rate": "1k:3s,2k:2s"}, "less than what is measured"),
         ({"slow_consumers": 2}, "some of the consumers"),
         ({"kind": "stream", "groups": 3}, "each group needs a consumer"),
         ({"groups": 1}, "always share"),
