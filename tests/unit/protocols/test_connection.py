@@ -178,6 +178,9 @@ class Socket:
     def setsockopt(self, *option):
         self.options.append(option)
 
+    def detach(self):
+        """See a socket."""
+
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
 async def test_what_is_not_answered_at_once_is_acknowledged_at_once(make):
@@ -192,6 +195,23 @@ async def test_what_is_not_answered_at_once_is_acknowledged_at_once(make):
     await pair.write(b"three")
     await pair.until(lambda: pair.session.got == b"onetwothree")
     assert len(seen.options) == 2
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
+async def test_the_socket_that_says_so_is_never_closed_by_it(make):
+    pair = await make()
+    assert pair.connection._socket is None, "most connections do without"
+    await pair.write(b"one")
+    await pair.until(lambda: pair.connection._socket is not None)
+    own = pair.connection._socket
+    assert own.fileno() == pair.connection._transport.get_extra_info("socket").fileno()
+    pair.session.out += b"bye"
+    pair.session.finished = True
+    pair.connection.wake()
+    assert await pair.read() == b"bye"
+    pair.connection.abort()
+    await pair.until(lambda: pair.connection._socket is None)
+    assert own.fileno() == -1
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
