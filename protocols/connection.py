@@ -15,7 +15,7 @@ Rules:
 7. What was read and will not be answered is acknowledged to the peer's kernel at once. Many
    clients (all that are built on paho) leave Nagle's algorithm on: what they write next waits for
    that acknowledgement, which the kernel here would hold back for 40 ms in the hope of an answer.
-   An answer that waits for the log acknowledges in time: to be quicker costs a third of a request.
+   An answer that waits for the log acknowledges in time: to be quicker costs a call and a packet.
 """
 
 import asyncio

@@ -141,7 +141,7 @@ class NativeSession(
 
     @property
     def answering(self) -> bool:
-        """Whether answers wait for the log."""
+        """Whether answers are due, most of which wait for the log."""
         return self._unanswered > 0
 
     def receive_data(self, data: bytes, now_ms: int) -> None:
