@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from ..drivers.driver import Consumer, Driver, Refused, Wiring
 from .loop import Link, Loop
 from .returning import Returning
@@ -208,6 +210,9 @@ class Consuming:
         self._done.clear()
         self._tally.clients -= 1
         if self._task.reconnects:
+            if self._wiring.kind == "stream" and not self._wiring.group:
+                # Nobody else knows where it was: all comes again, but nothing is passed over.
+                self._wiring = msgspec.structs.replace(self._wiring, from_start=True)
             self._returning.begin()
             return
         self._tally.problem(f"a consumer was disconnected: {words}")

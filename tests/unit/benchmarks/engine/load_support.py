@@ -143,23 +143,25 @@ class FakeDriver:
 
     def __init__(self) -> None:
         self.clients: list[FakeClient] = []
+        self.wirings: list[Wiring] = []  # as many
         self.failures = 0
 
     @property
     def client(self) -> FakeClient:
         return self.clients[-1]
 
-    def _client(self) -> Any:
+    def _client(self, wiring: Wiring) -> Any:
         if self.failures:
             self.failures -= 1
             raise ConnectionRefusedError("nobody is there")
         self.clients.append(FakeClient())
+        self.wirings.append(wiring)
         return self.clients[-1]
 
     def declare(self, wiring: Wiring) -> None: ...
 
     def connect(self, wiring: Wiring) -> Any:
-        return self._client()
+        return self._client(wiring)
 
     def greeting(self, wiring: Wiring) -> bytes:
         return b"hello\n"
@@ -168,10 +170,10 @@ class FakeDriver:
         return data.endswith(b"\n")
 
     def producer(self, wiring: Wiring) -> Any:
-        return self._client()
+        return self._client(wiring)
 
     def consumer(self, wiring: Wiring) -> Any:
-        return self._client()
+        return self._client(wiring)
 
 
 class VirtualLoop(Loop):

@@ -186,3 +186,12 @@ def test_consumer_that_cannot_connect_then_is_a_problem() -> None:
     scene.loop.pass_time(0)
     assert scene.tally.problems == ["a consumer could not connect: nobody is there"]
     assert scene.ends == 1
+
+
+@pytest.mark.parametrize(("group", "from_start"), [("", True), ("g", False)])
+def test_reader_of_a_stream_passes_nothing_over(group: str, from_start: bool) -> None:
+    wiring = Wiring(url="fake://x:1", kind="stream", group=group)
+    scene = Scene(wiring, reconnects=True)
+    scene.consumer.broken("killed", GO)
+    scene.loop.pass_time(SECOND)
+    assert [each.from_start for each in scene.driver.wirings] == [False, from_start]
