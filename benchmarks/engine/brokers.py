@@ -50,17 +50,24 @@ class Brokers:
         are_pinned: whether to keep them on a core of their own.
         are_kept: whether one is enough for all runs.
         server_pid: of the broker behind a URL; 0: unknown.
+        tls_ca: the file that vouches for that broker's certificate.
 
     Attributes:
         infos: what was started, each way of setting it once.
     """
 
     def __init__(
-        self, directory: str, are_pinned: bool, are_kept: bool = False, server_pid: int = 0
+        self,
+        directory: str,
+        are_pinned: bool,
+        are_kept: bool = False,
+        server_pid: int = 0,
+        tls_ca: str = "",
     ) -> None:
         self._directory = directory
         self._are_kept = are_kept
         self._server_pid = server_pid
+        self._tls_ca = tls_ca
         self._core, self._load_cores = _cores() if are_pinned else (-1, ())
         self._kept: dict[tuple[str, bool], _Started] = {}
         self.infos: list[SystemInfo] = []
@@ -76,7 +83,7 @@ class Brokers:
         token = secrets.token_hex(4)
         if choice.url:
             self._note(SystemInfo(name=choice.system, version="", settings={"url": choice.url}))
-            place = Place(url=choice.url, token=token)
+            place = Place(url=choice.url, token=token, tls_ca=self._tls_ca)
             yield Target(system=choice.system, place=place, pid=self._server_pid)
             return
         with self._started(scenario, choice.system) as started:

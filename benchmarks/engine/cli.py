@@ -61,6 +61,13 @@ _SYSTEMS: Final = (
     ),
     click.option("--url", default="", help="A broker that runs already, instead of systems."),
     click.option("--server-pid", default=0, help="Its process, to see what it uses."),
+    click.option(
+        "--tls-ca",
+        default="",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        help="The authority behind its certificate, for --set tls=true.",
+    ),
 )
 
 
@@ -161,7 +168,7 @@ def peers(
         base = _QUICK if quick and not is_killed else {}
         found.append(_scenario(each, {**base, **changes}))
     options |= {"is_all": True, "are_kept": quick, "as_list": as_list}
-    _run(found, systems=systems, url="", server_pid=0, **options)
+    _run(found, systems=systems, url="", server_pid=0, tls_ca="", **options)
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -194,6 +201,7 @@ def _run(
     systems: tuple[str, ...],
     url: str,
     server_pid: int,
+    tls_ca: str,
     json_file: str | None,
     out: str | None,
     hgrm: bool,
@@ -227,6 +235,7 @@ def _run(
         are_pinned=pin,
         are_kept=are_kept,
         server_pid=server_pid,
+        tls_ca=tls_ca,
         command=tuple(sys.argv[1:]),
     )
 

@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     are_pinned: bool = True
     are_kept: bool = False  # brokers: one of a kind for all runs
     server_pid: int = 0  # of the broker behind a URL
+    tls_ca: str = ""  # of that broker, too
     command: tuple[str, ...] = ()
 
 
@@ -78,7 +79,11 @@ def measure(
         missing=missing,
     )
     with Brokers(
-        settings.directory, settings.are_pinned, settings.are_kept, settings.server_pid
+        settings.directory,
+        settings.are_pinned,
+        settings.are_kept,
+        settings.server_pid,
+        settings.tls_ca,
     ) as brokers:
         result.systems = brokers.infos
         for scenario, some in runs:

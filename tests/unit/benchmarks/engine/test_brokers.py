@@ -104,9 +104,10 @@ def test_what_is_hot_is_not_warmed_up_again(system, scenario, monkeypatch):
 
 def test_a_broker_that_is_running_is_only_named():
     choice = Choice("localhost:1", "braid", "braid://localhost:1")
-    with Brokers("", are_pinned=True, server_pid=7) as brokers:
+    with Brokers("", are_pinned=True, server_pid=7, tls_ca="ca.pem") as brokers:
         with brokers.target(read_scenario("e2e"), choice) as target:
             assert (target.place.url, target.pid, target.core) == (choice.url, 7, -1)
+            assert target.place.tls_ca == "ca.pem"
     assert brokers.infos[0].settings == {"url": "braid://localhost:1"}
 
 
