@@ -63,7 +63,6 @@ _SYSTEMS: Final = (
     click.option("--server-pid", default=0, help="Its process, to see what it uses."),
     click.option(
         "--tls-ca",
-        default="",
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False),
         help="The authority behind its certificate, for --set tls=true.",
@@ -168,7 +167,7 @@ def peers(
         base = _QUICK if quick and not is_killed else {}
         found.append(_scenario(each, {**base, **changes}))
     options |= {"is_all": True, "are_kept": quick, "as_list": as_list}
-    _run(found, systems=systems, url="", server_pid=0, tls_ca="", **options)
+    _run(found, systems=systems, url="", server_pid=0, tls_ca=None, **options)
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -201,7 +200,7 @@ def _run(
     systems: tuple[str, ...],
     url: str,
     server_pid: int,
-    tls_ca: str,
+    tls_ca: str | None,
     json_file: str | None,
     out: str | None,
     hgrm: bool,
@@ -235,7 +234,7 @@ def _run(
         are_pinned=pin,
         are_kept=are_kept,
         server_pid=server_pid,
-        tls_ca=tls_ca,
+        tls_ca=tls_ca or "",
         command=tuple(sys.argv[1:]),
     )
 
