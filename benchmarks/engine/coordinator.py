@@ -236,6 +236,7 @@ class _Measured:
         """How busy the broker's core was."""
         return Cores(
             is_pinned=self._target.core >= 0,
+            load_cores=len(self._target.place.cores),
             is_known=bool(self._target.pid),
             broker_core_seconds=self._busy[-1] - self._busy[0] if self._busy else 0.0,
         )
@@ -387,14 +388,10 @@ class _Measured:
 
     def _say(self, worker: Worker, progress: Progress) -> None:
         """Tell whoever watches, when a second is over for all."""
-        said: list[tuple[str, Progress]] = [
-            (worker.task.role, worker.progress)
-            for flow in self._flows
-            for worker in flow.workers()
-            if worker.progress is not None
-        ]
+        workers = [each for flow in self._flows for each in flow.workers()]
+        said = [(each.task.role, each.progress) for each in workers if each.progress is not None]
         second = min((each.second for _, each in said), default=0)
-        if not said or (self._said is not None and second <= self._said):
+        if len(said) < len(workers) or (self._said is not None and second <= self._said):
             return
         self._said = second
         cpu = 0.0

@@ -29,6 +29,7 @@ class Cores(msgspec.Struct, kw_only=True):
     """Who was kept where, and how busy the broker's core was."""
 
     is_pinned: bool = False
+    load_cores: int = 0  # that all load processes share; 0: nobody knows
     broker_core_seconds: float = 0.0  # that it ran anybody
     is_known: bool = False  # whether the broker's CPU could be read
 
@@ -71,7 +72,9 @@ def _doubts(run: Run, cores: Cores) -> list[str]:
         return doubts
     server = run.server.cpu_seconds / run.seconds
     loads = [each.cpu_seconds / run.seconds for each in run.generators]
-    load = sum(loads) if cores.is_pinned else max(loads, default=0.0)
+    load = max(loads, default=0.0)  # a process is one thread ...
+    if cores.load_cores:  # ... and may share its core
+        load = max(load, sum(loads) / cores.load_cores)
     if load > BUSY and load > server:
         doubts.append(f"the load used {load:.0%} of a core, the broker {server:.0%}")
     others = cores.broker_core_seconds / run.seconds - server

@@ -22,9 +22,14 @@ def run_of(server=0.5, loads=(0.3,), lag=0.1, loop="open", **changes):
     )
 
 
-def doubts(run, is_pinned=True, busy=None, is_known=True):
+def doubts(run, is_pinned=True, busy=None, is_known=True, load_cores=1):
     seconds = 10 * (busy if busy is not None else run.server.cpu_seconds / 10)
-    cores = Cores(is_pinned=is_pinned, broker_core_seconds=seconds, is_known=is_known)
+    cores = Cores(
+        is_pinned=is_pinned,
+        load_cores=load_cores if is_pinned else 0,
+        broker_core_seconds=seconds,
+        is_known=is_known,
+    )
     judge(run, [], "at-least-once", cores)
     return run.invalid
 
@@ -42,6 +47,9 @@ def test_a_load_that_is_busier_than_the_broker_is_not():
     [words] = doubts(run_of(server=0.6, loads=(0.5, 0.45)))
     assert words == "the load used 95% of a core, the broker 60%"
     assert doubts(run_of(server=0.97, loads=(0.5, 0.45))) == []
+    assert doubts(run_of(server=0.6, loads=(0.5, 0.45)), load_cores=3) == []
+    [words] = doubts(run_of(server=0.6, loads=(0.95, 0.1)), load_cores=3)
+    assert words == "the load used 95% of a core, the broker 60%"
     assert doubts(run_of(server=0.6, loads=(0.5, 0.45)), is_pinned=False) == []
 
 
