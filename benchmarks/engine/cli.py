@@ -47,7 +47,7 @@ _OUTPUT: Final = (
         help="Where data goes, and is removed again. Default: the system's temporary directory.",
     ),
 )
-_QUICK: Final = {"seconds": "1", "warmup_seconds": "0.3"}
+_QUICK_BACKLOG: Final = 10_000
 _SET: Final = click.option(
     "--set", "settings", multiple=True, metavar="KNOB=VALUE", help="See bench knobs."
 )
@@ -163,11 +163,19 @@ def peers(
     changes = _settings(settings, repeats or (2 if quick else 3))
     found = []
     for each in chosen:
-        is_killed = _scenario(each, {}).knobs.kill_after_seconds > 0  # and needs its time
-        base = _QUICK if quick and not is_killed else {}
+        base = _quick(_scenario(each, {})) if quick else {}
         found.append(_scenario(each, {**base, **changes}))
     options |= {"is_all": True, "are_kept": quick, "as_list": as_list}
     _run(found, systems=systems, url="", server_pid=0, tls_ca=None, **options)
+
+
+def _quick(scenario: "Scenario") -> dict[str, str]:
+    """What makes a run short."""
+    knobs = scenario.knobs
+    if knobs.kill_after_seconds:  # it needs its time
+        return {}
+    backlog = min(knobs.backlog, _QUICK_BACKLOG)
+    return {"seconds": "1", "warmup_seconds": "0.3", "backlog": str(backlog)}
 
 
 def _setting(text: str) -> tuple[str, str]:

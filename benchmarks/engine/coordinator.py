@@ -391,7 +391,8 @@ class _Measured:
         workers = [each for flow in self._flows for each in flow.workers()]
         said = [(each.task.role, each.progress) for each in workers if each.progress is not None]
         second = min((each.second for _, each in said), default=0)
-        if len(said) < len(workers) or (self._said is not None and second <= self._said):
+        is_new = self._said is None or second > self._said
+        if not workers or len(said) < len(workers) or not is_new:
             return
         self._said = second
         cpu = 0.0
