@@ -57,7 +57,7 @@ _SYSTEMS: Final = (
         "systems",
         multiple=True,
         metavar="NAME[/PROTOCOL]",
-        help="What to measure, may be given several times. Default: braidmq.",
+        help="What to measure, may be given several times. Default: braidmq; of peers: all.",
     ),
     click.option("--url", default="", help="A broker that runs already, instead of systems."),
     click.option("--server-pid", default=0, help="Its process, to see what it uses."),
