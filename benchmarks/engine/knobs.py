@@ -26,6 +26,7 @@ __all__ = [
     "KnobsWrong",
     "knob_problems",
     "knobs_from",
+    "measured_seconds",
     "parse_setting",
     "steps_of",
     "unknown_names",
@@ -191,6 +192,11 @@ def steps_of(knobs: Knobs) -> list[Step]:
     return parse_rate(knobs.rate, knobs.seconds)
 
 
+def measured_seconds(knobs: Knobs) -> float:
+    """How long the measurement lasts: a ramp brings its own time."""
+    return sum(step.seconds for step in steps_of(knobs)) or knobs.seconds
+
+
 def unknown_names(names: Iterable[str], known: Iterable[str], what: str) -> list[str]:
     """A line for each name that nobody knows, with the one that was probably meant."""
     wrong = []
@@ -243,8 +249,7 @@ def _contradictions(knobs: Knobs) -> list[str]:
         wrong.append("consumers is a multiple of destinations, or at most as many")
     if knobs.retain and knobs.kind != "topic":
         wrong.append("only topics retain messages")
-    measured = sum(step.seconds for step in steps_of(knobs)) or knobs.seconds
-    if knobs.kill_after_seconds >= measured:
+    if knobs.kill_after_seconds >= measured_seconds(knobs):
         wrong.append("kill_after_seconds is less than what is measured")
     if knobs.slow_consumers > knobs.consumers:
         wrong.append("slow_consumers are some of the consumers, not more")

@@ -24,6 +24,7 @@ from .brokers import Brokers
 from .choosing import Choice
 from .coordinator import Target, carry_out
 from .crew import LoadFailed
+from .knobs import measured_seconds
 from .rates import parse_objective
 from .saturation import Search, why_not_carried
 from .scenario import Scenario, is_search, with_settings
@@ -89,7 +90,8 @@ def measure(
         for scenario, some in runs:
             for repeat in range(scenario.knobs.repeats):
                 for choice in _turned(some, repeat):
-                    watcher.begin(_title(scenario, choice, repeat), scenario.knobs.seconds)
+                    title = _title(scenario, choice, repeat)
+                    watcher.begin(title, measured_seconds(scenario.knobs))
                     found = _attempt(scenario, choice, brokers, watcher)
                     watcher.end()
                     for run in found:

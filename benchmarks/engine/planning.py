@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from ..drivers.driver import Kind, Wiring
-from .knobs import steps_of
+from .knobs import measured_seconds, steps_of
 from .scenario import Scenario
 from .sizes import draw_keys, draw_sizes
 from .task import Step, Task
@@ -80,7 +80,7 @@ class _Planner:
         keys = draw_keys(knobs.keys, knobs.key_distribution, knobs.seed)
         self._keys = tuple(f"key-{key}" for key in keys)
         steps = steps_of(knobs)
-        self._seconds = sum(step.seconds for step in steps) or knobs.seconds
+        self._seconds = measured_seconds(knobs)
         self._steps = tuple(steps)
         # A run that ends with its messages is measured from the first of them on.
         self._is_open_end = self._shape == "drain" or knobs.messages > 0

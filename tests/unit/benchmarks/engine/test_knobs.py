@@ -12,6 +12,7 @@ from braidmq.benchmarks.engine.knobs import (
     KnobsWrong,
     knob_problems,
     knobs_from,
+    measured_seconds,
     parse_setting,
     steps_of,
 )
@@ -102,6 +103,8 @@ def test_a_setting_is_a_name_and_a_value(text):
 def test_the_steps_are_those_of_the_rate():
     assert steps_of(Knobs(rate="1k", seconds=2)) == [Step(2, 1000)]
     assert steps_of(Knobs()) == []
+    assert measured_seconds(Knobs(seconds=2)) == 2
+    assert measured_seconds(Knobs(rate="1k:3s,2k:4s")) == 7
 
 
 def test_the_documentation_has_every_knob_with_its_default():
