@@ -15,7 +15,7 @@ import contextlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -104,7 +104,7 @@ class Brokers:
                     place=place,
                     pid=running.pid,
                     core=started.core,
-                    restart=running.restart,
+                    restart=_on_core(running.restart, started.core),
                 )
 
     @contextlib.contextmanager
@@ -157,6 +157,18 @@ class Brokers:
             for started in self._kept.values():
                 stack.push(started.stack)
         self._kept = {}
+
+
+def _on_core(restart: Callable[[], int] | None, core: int) -> Callable[[], int] | None:
+    """What is started again belongs where it was, and not where this process is now."""
+    if restart is None:
+        return None
+
+    def restart_there() -> int:
+        with pinned(core):
+            return restart()
+
+    return restart_there
 
 
 def _cores() -> tuple[int, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from braidmq.benchmarks.engine.brokers import Brokers
@@ -26,7 +27,8 @@ class Counted(Present):
     def start(self, stack, directory, durable):
         self.directories.append(directory)
         stack.callback(self._end)
-        return super().start(stack, directory, durable)
+        running = super().start(stack, directory, durable)
+        return msgspec.structs.replace(running, restart=lambda: min(os.sched_getaffinity(0)))
 
     def _end(self):
         self.ended += 1
@@ -111,6 +113,13 @@ def test_a_broker_that_is_running_is_only_named():
     assert brokers.infos[0].settings == {"url": "braid://localhost:1"}
 
 
+def test_a_broker_that_nobody_can_start_again_stays_so(monkeypatch, scenario):
+    monkeypatch.setitem(SYSTEMS, "present", Present())
+    with Brokers("", are_pinned=True) as brokers:
+        with brokers.target(scenario, CHOICE) as target:
+            assert target.restart is None
+
+
 def test_a_protocol_that_is_not_served_is_refused(system):
     scenario = read_scenario("e2e", {"tls": True})
     with Brokers("", are_pinned=False) as brokers:
@@ -131,4 +140,6 @@ def test_the_broker_has_the_first_core_and_everybody_else_the_others(system, sce
                 assert target.core == usable[0]
                 assert target.place.cores == tuple(usable[1:])
                 assert usable[0] not in os.sched_getaffinity(0)
+                assert target.restart is not None
+                assert target.restart() == usable[0]
     assert sorted(os.sched_getaffinity(0)) == usable
