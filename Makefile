@@ -48,7 +48,7 @@ conformance: export BRAIDMQ_CONFORMANCE_TABLE := 1
 conformance: $(VENV)/.installed-dev ## hold MQTT to every normative statement and list the tests of each
 	$(BIN)/pytest tests/conformance $(ARGS)
 
-bench: $(VENV)/.installed ## run the load tool (ARGS="--help" lists its scenarios)
+bench: $(VENV)/.installed ## every scenario on ours and its peers (ARGS="--help": more)
 	$(BIN)/python -m braidmq.benchmarks $(ARGS)
 
 fuzz: export BRAIDMQ_FUZZ_SECONDS := $(BRAIDMQ_FUZZ_SECONDS)

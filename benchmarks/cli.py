@@ -102,7 +102,7 @@ def table(
     only: str,
     as_list: bool,
 ) -> None:
-    """Run all scenarios beside this machine's own baseline: `make bench`."""
+    """Run all scenarios beside this machine's own baseline."""
     from .queue_scenarios import TABLE, Scenario, Settings
 
     changes = {"size": size, "seconds": seconds, "warmup": warmup, "seed": seed}

@@ -64,7 +64,7 @@ def _with(plan: Plan, **changes: Any) -> Plan:
     return msgspec.structs.replace(plan, **changes)
 
 
-# What `make bench` prints: target, producers, batch, window, consumers.
+# What `bench table` prints: target, producers, batch, window, consumers.
 _ONE_EACH = _plan("native", 100, 1, 1, 10)
 _WINDOWS = _plan("native", 50, 1, 20, 10)
 _BATCHES = _plan("native", 50, 20, 1, 10)

@@ -109,8 +109,8 @@ def test_a_small_backlog(tmp_path):
 
 
 def test_without_a_command_it_is_the_table():
-    assert __main__._arguments([]) == ["table"]
-    assert __main__._arguments(["--only", "x"]) == ["table", "--only", "x"]
+    assert __main__._arguments([]) == ["peers", "--quick"]
+    assert __main__._arguments(["--only", "x"]) == ["peers", "--quick", "--only", "x"]
     assert __main__._arguments(["queue"]) == ["queue"]
     assert __main__._arguments(["--help"]) == ["--help"]
 
