@@ -36,7 +36,7 @@ BUGS = {
         "        on_transact(self, request, now_ms)\n"
         "    finally:\n"
         "        del self._answers\n"
-        "session._HANDLERS[operations.Transact] = hasty\n",
+        "session._HANDLERS[operations.Transact] = (hasty, 0)\n",
         {"lost"},
     ),
     "does what it refuses": (
