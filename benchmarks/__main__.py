@@ -1,4 +1,4 @@
-"""``python -m braidmq.benchmarks``: the commands of ``braidmq bench``; without one, a look at all."""
+"""``python -m braidmq.benchmarks``: the commands of ``braidmq bench``; without one, all."""
 
 import sys
 

@@ -169,6 +169,11 @@ async def make():
                 await pair.keeper.left.wait()
 
 
+def borrowed(pair):
+    """The socket of the transport, where the connection has needed it."""
+    return pair.connection._socket
+
+
 class Socket:
     """A socket that remembers which options were set."""
 
@@ -200,17 +205,17 @@ async def test_what_is_not_answered_at_once_is_acknowledged_at_once(make):
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="an option of Linux")
 async def test_the_socket_that_says_so_is_never_closed_by_it(make):
     pair = await make()
-    assert pair.connection._socket is None, "most connections do without"
+    assert borrowed(pair) is None, "most connections do without"
     await pair.write(b"one")
-    await pair.until(lambda: pair.connection._socket is not None)
-    own = pair.connection._socket
+    await pair.until(lambda: borrowed(pair) is not None)
+    own = borrowed(pair)
     assert own.fileno() == pair.connection._transport.get_extra_info("socket").fileno()
     pair.session.out += b"bye"
     pair.session.finished = True
     pair.connection.wake()
     assert await pair.read() == b"bye"
     pair.connection.abort()
-    await pair.until(lambda: pair.connection._socket is None)
+    await pair.until(lambda: borrowed(pair) is None)
     assert own.fileno() == -1
 
 
