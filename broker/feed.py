@@ -29,7 +29,7 @@ from .publishing import LivePublished, Published, live_messages
 from .queue import Queue
 from .retained import RetainedSearch
 from .session import Session
-from .topic import matches
+from .topic import has_wildcards, matches
 
 if TYPE_CHECKING:
     from .core import Core
@@ -70,6 +70,9 @@ class Feed:
         "_live",
         "_live_bytes",
         "_owner",
+        "_search",
+        "_searched",
+        "_searched_wide",
         "_searches",
         "credit",
         "dropped",
@@ -93,7 +96,10 @@ class Feed:
         self._leased: list[Published] = []
         self._live: deque[LivePublished] = deque()
         self._live_bytes = 0
-        self._searches: list[tuple[RetainedSearch, tuple[str, ...]]] = []
+        self._searches: deque[str] = deque()  # filters, one after the other
+        self._search: RetainedSearch | None = None  # of the first of them
+        self._searched: set[str] = set()  # those that are done: without wildcards
+        self._searched_wide: list[str] = []  # ... and with
         self._ended = False
 
     # What the core calls ----------------------------------------------------------------------
@@ -170,10 +176,9 @@ class Feed:
 
     # What the owner calls ---------------------------------------------------------------------
 
-    def search(self, filter: str, before: tuple[str, ...]) -> None:
-        """Look for retained messages that match ``filter`` and none of the filters before it."""
-        found = self._core.topics.search_retained(self.session, filter, self._more)
-        self._searches.append((found, before))
+    def search(self, filter: str) -> None:
+        """Look for retained messages that match ``filter``, and none that was searched before."""
+        self._searches.append(filter)
         self._more()
 
     def grant(self, count: int) -> None:
@@ -204,21 +209,38 @@ class Feed:
 
     def _take_retained(self, found: list[Published], now_ms: int) -> None:
         while self._searches and self.credit:
-            search, before = self._searches[0]
+            search = self._search
+            if search is None:
+                topics, filter = self._core.topics, self._searches[0]
+                search = self._search = topics.search_retained(self.session, filter, self._more)
             most = min(self.credit, _SEARCH_MESSAGES)
             for topic, _, m in search.take(most, now_ms):
-                if m.id >= self._begun_lsn or any(matches(filter, topic) for filter in before):
+                if m.id >= self._begun_lsn or self._was_searched(topic):
                     continue
                 found.append(
                     Published(0, 0, 1, m.id, m.time_ms, m.attributes, m.body, m.expire_ms, "", True)
                 )
                 self.credit -= 1
             if search.done:
-                del self._searches[0]
+                self._end_search()
                 continue
             if not search.loading:
                 self._core.later(self._more)
             return
+
+    def _was_searched(self, topic: str) -> bool:
+        """Whether a filter before this one has found the topic."""
+        return topic in self._searched or any(
+            matches(filter, topic) for filter in self._searched_wide
+        )
+
+    def _end_search(self) -> None:
+        filter = self._searches.popleft()
+        self._search = None
+        if has_wildcards(filter):
+            self._searched_wide.append(filter)
+        else:
+            self._searched.add(filter)
 
     def close(self, now_ms: int, unprocessed: Sequence[Receipt] = ()) -> None:
         """Stop. What is leased goes back; ``unprocessed``, and what was not taken, uncounted."""
@@ -232,6 +254,7 @@ class Feed:
         self._leased.clear()
         self._live.clear()
         self._searches.clear()
+        self._search = None
         self._live_bytes = 0
         if self._core.failed is None:
             self._core.clients.close(self.session, self, now_ms)

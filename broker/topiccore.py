@@ -135,18 +135,17 @@ class TopicCore(Engine):
     def _settle_filters(
         self, feed: Feed, session: Session, filters: list[str], interest: Interest, now_ms: int
     ) -> None:
-        for filter in [each for each in session.subscriptions if filters and each not in filters]:
+        wanted = frozenset(filters)
+        for filter in [each for each in session.subscriptions if wanted and each not in wanted]:
             self.clients.unsubscribe(session, filter)
         for queue, _ in self.clients.sources(session):
             feed.attach(queue, None)
-        searched: list[str] = []
         for filter in filters:
             if filter in session.subscriptions:
                 continue
             self.clients.subscribe(session, Subscription(filter, _QOS), now_ms)
             if interest.retained and parse_shared(filter) is None:
-                feed.search(filter, tuple(searched))
-                searched.append(filter)
+                feed.search(filter)
 
     def unsubscribe(self, who: Principal, name: str, now_ms: int) -> None:
         """End a durable subscription of one's own: its session and what waits there."""

@@ -123,6 +123,23 @@ def test_retained_messages_are_searched_as_they_are_paid_for(broker):
     assert reader.feed.credit == 500 - 197
 
 
+def test_a_topic_that_several_filters_find_comes_once(broker):
+    for topic in ("r/1", "r/2", "r/3", "q"):
+        publish(broker, topic, topic.encode(), retain=True)
+    reader = Reader(broker, "r/2", "r/+", "q", "#", "r/1")
+    came = [message.body for _ in range(10) for message in reader.take(1)]
+    assert came == [b"r/2", b"r/1", b"r/3", b"q"]
+
+
+def test_many_filters_without_wildcards_are_not_compared_with_each_topic(broker, monkeypatch):
+    topics = [f"r/{number}" for number in range(500)]
+    for topic in topics:
+        publish(broker, topic, topic.encode(), retain=True)
+    reader = Reader(broker, *topics)
+    monkeypatch.delattr("braidmq.broker.feed.matches")
+    assert [message.body.decode() for message in reader.take(1_000)] == topics
+
+
 def test_live_messages_do_not_wait_and_nothing_comes_twice(broker):
     publish(broker, "a", b"old", retain=True)
     publish(broker, "b", b"old", retain=True)
