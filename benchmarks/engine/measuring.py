@@ -119,14 +119,17 @@ def _turned(some: Sequence[Choice], repeat: int) -> list[Choice]:
 def _attempt(scenario: Scenario, choice: Choice, brokers: Brokers, watcher: Watcher) -> list[Run]:
     """Run it; a run with a problem when it cannot be carried out."""
     begun = time.monotonic()
-    heat = brokers.heat_seconds(choice.system)
-    if heat > scenario.knobs.warmup_seconds:
-        scenario = with_settings(scenario, {"warmup_seconds": heat})
+    heat, usual = brokers.heat_seconds(choice.system), scenario.knobs.warmup_seconds
+    hot = with_settings(scenario, {"warmup_seconds": heat}) if heat > usual else scenario
     try:
         with brokers.target(scenario, choice) as target:
             if is_search(scenario):
-                return [_search(scenario, target, watcher)]
-            return carry_out(scenario, target, watcher.second)
+                runs = [_search(hot, target, watcher)]
+            else:
+                runs = carry_out(hot, target, watcher.second)
+        for run in runs if hot is not scenario else ():
+            run.knobs["warmup_seconds"] = usual  # what a system needs makes it no other case
+        return runs
     except (LoadFailed, ServerFailed) as error:
         run = Run(
             scenario=scenario.name,

@@ -1,5 +1,6 @@
 """In which order scenarios are run, and what is kept of runs that fail."""
 
+import msgspec
 import pytest
 
 from braidmq.benchmarks.engine import measuring
@@ -9,7 +10,7 @@ from braidmq.benchmarks.engine.measuring import Settings, measure
 from braidmq.benchmarks.engine.scenario import read_scenario
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.results.result import Generator
-from braidmq.benchmarks.systems.registry import SYSTEMS
+from braidmq.benchmarks.systems.registry import HEAT_SECONDS, SYSTEMS
 from tests.unit.benchmarks.engine.fake_systems import Present
 from tests.unit.benchmarks.engine.run_support import a_run
 
@@ -60,6 +61,24 @@ def test_systems_are_noted_once_with_their_settings(monkeypatch):
     result = measure([(scenario, some)], Settings(are_pinned=False), {}, Silent())
     [info] = result.systems
     assert info.settings == {"durable": "True", "runs on": "any core"}
+
+
+def test_what_a_system_needs_to_be_hot_makes_it_no_other_case(monkeypatch):
+    carried_out = []
+
+    def carry_out(scenario, target, hear):
+        carried_out.append(scenario.knobs.warmup_seconds)
+        run = a_run(scenario=scenario.name)
+        run.knobs = msgspec.to_builtins(scenario.knobs)
+        return [run]
+
+    monkeypatch.setattr(measuring, "carry_out", carry_out)
+    monkeypatch.setitem(HEAT_SECONDS, "present", 8.0)
+    scenario = read_scenario("e2e", {"repeats": 2})
+    kept = Settings(are_kept=True)
+    result = measure([(scenario, [Choice("present", "braid")])], kept, {}, Silent())
+    assert carried_out == [8.0, 1.0]
+    assert [run.knobs["warmup_seconds"] for run in result.runs] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("error", [LoadFailed("nobody listens"), ServerFailed("nobody listens")])
