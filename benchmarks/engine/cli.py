@@ -48,6 +48,7 @@ _OUTPUT: Final = (
     ),
 )
 _QUICK_BACKLOG: Final = 10_000
+_QUICK_CONNECTIONS: Final = 1_000
 _SET: Final = click.option(
     "--set", "settings", multiple=True, metavar="KNOB=VALUE", help="See bench knobs."
 )
@@ -172,10 +173,12 @@ def peers(
 def _quick(scenario: "Scenario") -> dict[str, str]:
     """What makes a run short."""
     knobs = scenario.knobs
-    if knobs.kill_after_seconds:  # it needs its time
-        return {}
+    if knobs.kill_after_seconds:  # it has to come back
+        return {"seconds": "4", "kill_after_seconds": "1"}
     backlog = min(knobs.backlog, _QUICK_BACKLOG)
-    return {"seconds": "1", "warmup_seconds": "0.3", "backlog": str(backlog)}
+    connections = min(knobs.connections, _QUICK_CONNECTIONS)
+    sizes = {"backlog": str(backlog), "connections": str(connections)}
+    return {"seconds": "1", "warmup_seconds": "0.3", **sizes}
 
 
 def _setting(text: str) -> tuple[str, str]:
