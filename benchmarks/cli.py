@@ -306,10 +306,11 @@ def mqtt(
 ) -> None:
     """Compare MQTT throughput, latency and memory with mosquitto's."""
     from .environment import describe
+    from .machine import cores
     from .mqtt_brokers import OURS, version_of
     from .mqtt_plan import problems_of
     from .mqtt_report import MqttReport, row, text
-    from .mqtt_scenarios import TABLE, Scenario, cores, run_rounds
+    from .mqtt_scenarios import TABLE, Scenario, run_rounds
     from .peer import ServerFailed
 
     changes = {"seconds": seconds, "warmup": warmup, "seed": seed, "connections": connections}

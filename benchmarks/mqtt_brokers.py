@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from .mqtt_load import pinned
+from .machine import pinned
 from .mqtt_plan import Plan
 from .mqtt_relay import RelayProcess
 from .peer import ServerFailed

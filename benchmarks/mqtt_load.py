@@ -12,56 +12,24 @@ interpreter lock, and both are kept on one core while the broker has another.
 import contextlib
 import gc
 import os
-import resource
 import selectors
 import subprocess
 import sys
-from collections.abc import Iterator
 from types import TracebackType
 
 import msgspec
 
 from .drivers.driver import Refused
 from .drivers.mqtt_packets import Malformed
+from .machine import more_files, pin
 from .mqtt_plan import Plan, Side
 from .mqtt_publisher import publish
 from .mqtt_subscriber import hold_idle, subscribe
 
-__all__ = ["LoadProcess", "LoadProcessFailed", "more_files", "pin", "pinned"]
+__all__ = ["LoadProcess", "LoadProcessFailed"]
 
 _READY = b"ready\n"
 _SPARE_SECONDS = 300.0
-
-
-def pin(core: int) -> bool:
-    """Keep this process on one core; whether the system allows it."""
-    if core < 0 or not hasattr(os, "sched_setaffinity"):
-        return False
-    try:
-        os.sched_setaffinity(0, {core})
-    except OSError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def pinned(core: int) -> Iterator[bool]:
-    """What is started inside runs on one core; this process does so only meanwhile."""
-    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    done = pin(core)
-    try:
-        yield done
-    finally:
-        if done:
-            os.sched_setaffinity(0, before)
-
-
-def more_files() -> int:
-    """Allow as many open files as the system lets us, here and in children; how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 class LoadProcessFailed(Exception):

@@ -6,18 +6,17 @@ of the same round. The broker has the first core that this process may use, the 
 the second; with one core, or where the system refuses, nothing is kept anywhere, and that is said.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from .histogram import Histogram
+from .machine import busy_seconds, cores, more_files
 from .mqtt_brokers import started
-from .mqtt_load import LoadProcess, LoadProcessFailed, more_files
+from .mqtt_load import LoadProcess, LoadProcessFailed
 from .mqtt_plan import Plan, Side
 from .peer import cpu_seconds, memory_bytes
 
@@ -27,8 +26,6 @@ __all__ = [
     "TABLE",
     "Outcome",
     "Scenario",
-    "busy_seconds",
-    "cores",
     "run_once",
     "run_rounds",
 ]
@@ -94,12 +91,6 @@ TABLE: Final = (
 )
 
 
-def cores() -> tuple[int, int]:
-    """The core of the broker and that of the load; -1 when there is nothing to choose."""
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return (usable[0], usable[1]) if len(usable) > 1 else (-1, -1)
-
-
 def run_rounds(
     scenarios: Sequence[Scenario],
     brokers: Sequence[str],
@@ -146,19 +137,6 @@ def run_once(plan: Plan, broker: str, directory: str = "") -> Outcome:
                 outcome.problems.append(str(error))
     _judge(plan, outcome)
     return outcome
-
-
-def busy_seconds(core: int) -> float:
-    """How long a core ran processes, or was taken by the host; 0 when nobody knows."""
-    try:
-        lines = Path("/proc/stat").read_text().splitlines()
-    except OSError:
-        return 0.0
-    for name, *ticks in map(str.split, lines):
-        if name == f"cpu{core}":
-            user, nice, system, _, _, _, _, steal = map(int, ticks[:8])
-            return (user + nice + system + steal) / os.sysconf("SC_CLK_TCK")
-    return 0.0
 
 
 def _run(plan: Plan, pid: int, outcome: Outcome) -> None:

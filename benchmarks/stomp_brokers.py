@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from .mqtt_load import pinned
+from .machine import pinned
 from .peer import PeerProcess, ServerFailed
 from .server import ServerProcess
 from .stomp_plan import OURS

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from .drivers.driver import Refused
-from .mqtt_load import more_files, pin
+from .machine import more_files, pin
 from .stomp_plan import StompPlan, StompSide
 from .stomp_run import carry_out
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from .environment import describe
-from .mqtt_scenarios import cores
+from .machine import cores
 from .peer_report import (
     PeerFigures,
     PeerReport,

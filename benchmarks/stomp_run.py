@@ -13,7 +13,7 @@ from collections import Counter
 from typing import Final, cast
 
 from .histogram import Histogram
-from .mqtt_scenarios import busy_seconds
+from .machine import busy_seconds
 from .peer import cpu_seconds, memory_bytes
 from .stomp_client import (
     Consuming,

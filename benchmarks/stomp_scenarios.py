@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from .histogram import Histogram
-from .mqtt_scenarios import BUSY, LATE_MS, cores
+from .machine import cores
+from .mqtt_scenarios import BUSY, LATE_MS
 from .stomp_brokers import Running, started
 from .stomp_load import StompLoadFailed, start
 from .stomp_plan import StompPlan, StompSide

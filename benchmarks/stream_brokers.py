@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from .mqtt_load import pinned
+from .machine import pinned
 from .peer import BrokerProcess, PeerProcess
 from .server import ServerProcess
 from .stream_plan import HOT_BYTES, IN_PROCESS, OURS, StreamPlan

@@ -16,7 +16,7 @@ import msgspec
 
 from .drivers.driver import Refused
 from .jetstream import JetStreamDriver
-from .mqtt_load import more_files, pin
+from .machine import more_files, pin
 from .redis_stream import RedisDriver
 from .stream_cycle import StreamCycle
 from .stream_exchange import Driver

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from .environment import describe
-from .mqtt_scenarios import cores
+from .machine import cores
 from .peer_report import (
     PeerFigures,
     PeerReport,

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from .histogram import Histogram
-from .mqtt_scenarios import busy_seconds
+from .machine import busy_seconds
 from .peer import cpu_seconds, memory_bytes
 from .stream_exchange import Driver, Link, Loop
 from .stream_plan import StreamPlan, StreamSide

@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from .histogram import Histogram
-from .mqtt_scenarios import BUSY, LATE_MS, cores
+from .machine import cores
+from .mqtt_scenarios import BUSY, LATE_MS
 from .stream_brokers import Running, missing, started
 from .stream_load import StreamLoadFailed, start
 from .stream_plan import IN_PROCESS, StreamPlan, StreamSide

@@ -12,7 +12,6 @@ Rules:
 """
 
 import contextlib
-import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from typing import Self
 
 import msgspec
 
-from ..mqtt_load import pinned
+from ..machine import pinned, usable_cores
 from ..peer import ServerFailed
 from ..results.result import SystemInfo
 from ..systems.registry import HEAT_SECONDS, SYSTEMS
@@ -173,5 +172,5 @@ def _on_core(restart: Callable[[], int] | None, core: int) -> Callable[[], int] 
 
 def _cores() -> tuple[int, tuple[int, ...]]:
     """The core of the broker, and those of the load; -1 and none where there is no choice."""
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    usable = usable_cores()
     return (usable[0], tuple(usable[1:])) if len(usable) > 1 else (-1, ())

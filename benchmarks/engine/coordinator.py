@@ -24,7 +24,7 @@ import msgspec
 
 from ..drivers.driver import Refused
 from ..drivers.registry import driver_for
-from ..mqtt_scenarios import busy_seconds
+from ..machine import busy_seconds
 from ..peer import ServerFailed
 from ..results.result import Run, Second
 from . import merging

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ..environment import describe
-from ..mqtt_load import more_files
+from ..machine import more_files
 from ..peer import ServerFailed
 from ..results.result import Result, Run, Second
 from .brokers import Brokers

@@ -19,6 +19,7 @@ import msgspec
 
 from ..drivers.driver import Driver, Refused, Wiring
 from ..drivers.registry import driver_for
+from ..machine import more_files
 from .connecting import Dialing
 from .consuming import Consuming
 from .loop import Loop
@@ -258,15 +259,6 @@ def _say(message: Any) -> None:
         os._exit(_ORPHANED)
 
 
-def _more_files() -> None:
-    """As many open files as the system allows."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def main() -> None:
     """Be a load process."""
     if not hasattr(select, "epoll"):
@@ -277,7 +269,7 @@ def main() -> None:
     control = _Control()
     try:
         task = control.task()
-        _more_files()
+        more_files()
         if task.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, task.cores)
         control.worker = worker = Worker(task, loop, _say)

@@ -5,7 +5,7 @@ import msgspec
 from braidmq.benchmarks import peer_report
 from braidmq.benchmarks import stomp_report as module
 from braidmq.benchmarks.histogram import Histogram
-from braidmq.benchmarks.mqtt_scenarios import cores
+from braidmq.benchmarks.machine import cores
 from braidmq.benchmarks.stomp_plan import OURS, StompPlan, StompSide
 from braidmq.benchmarks.stomp_report import FORMAT, stomp_report, stomp_row, text
 from braidmq.benchmarks.stomp_scenarios import StompOutcome, StompScenario
