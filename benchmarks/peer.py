@@ -10,6 +10,7 @@ Rules:
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -29,6 +30,7 @@ __all__ = [
     "find_program",
     "free_port",
     "memory_bytes",
+    "program_version",
 ]
 
 _PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")  # not in every PATH
@@ -65,6 +67,15 @@ def find_program(name: str) -> str:
     """Where a program is, "" when it is not installed."""
     path = os.pathsep.join((os.environ.get("PATH", ""), *_PLACES))
     return shutil.which(name, path=path) or ""
+
+
+def program_version(program: str, option: str) -> str:
+    """The first ``1.2`` or ``1.2.3`` that a program says of itself; "" when it says none."""
+    if not program:
+        return ""
+    done = subprocess.run([program, option], capture_output=True, text=True, timeout=20)
+    found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout or done.stderr)
+    return found[0] if found else ""
 
 
 def _end_with_parent() -> None:

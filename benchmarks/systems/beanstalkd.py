@@ -1,12 +1,10 @@
 """beanstalkd: the server, with its binlog for all that has to last."""
 
 import contextlib
-import re
-import subprocess
 from collections.abc import Sequence
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program
+from ..peer import PeerProcess, ServerFailed, find_program, program_version
 from .system import Running
 
 __all__ = ["JOB_BYTES_MAX", "BeanstalkdProcess", "BeanstalkdSystem", "find", "version"]
@@ -23,11 +21,7 @@ def find() -> str:
 
 def version() -> str:
     """Its version, "" when it is not installed."""
-    if not (program := find()):
-        return ""
-    done = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=20)
-    found = re.search(r"beanstalkd (\S+)", done.stdout)
-    return found[1] if found else ""
+    return program_version(find(), "-v")
 
 
 class BeanstalkdProcess(PeerProcess):

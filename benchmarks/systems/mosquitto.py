@@ -7,12 +7,11 @@ cannot sync: what it is to keep, it writes to a file once a second, as a whole.
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program
+from ..peer import PeerProcess, ServerFailed, find_program, program_version
 from .certificates import Certificate, issue
 from .system import Running
 
@@ -29,11 +28,7 @@ def find() -> str:
 
 def version() -> str:
     """Its version, "" when it is not installed."""
-    if not (program := find()):
-        return ""
-    done = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=20)
-    first = (done.stdout or done.stderr).partition("\n")[0]
-    return first.rpartition(" ")[2]
+    return program_version(find(), "-h")
 
 
 def configuration(

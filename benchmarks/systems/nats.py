@@ -6,14 +6,12 @@
 
 import contextlib
 import os
-import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program
+from ..peer import PeerProcess, ServerFailed, find_program, program_version
 from .system import Running
 
 __all__ = ["NatsProcess", "NatsSystem", "configuration", "find", "version", "why_not"]
@@ -31,13 +29,12 @@ def find() -> str:
 
 def version() -> str:
     """Its version, "" when it is not installed."""
-    return ".".join(map(str, _version_of(program))) if (program := find()) else ""
+    return program_version(find(), "--version")
 
 
 def _version_of(program: str) -> tuple[int, ...]:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20)
-    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", done.stdout)
-    return tuple(map(int, found.groups())) if found else (0,)
+    """In an order: 2.9 comes before 2.15."""
+    return tuple(map(int, (program_version(program, "--version") or "0").split(".")))
 
 
 def why_not(durability: str) -> str:

@@ -2,13 +2,11 @@
 
 import contextlib
 import os
-import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program
+from ..peer import PeerProcess, ServerFailed, find_program, program_version
 from .certificates import Certificate, issue
 from .system import Running
 
@@ -34,11 +32,7 @@ def find() -> str:
 
 def version() -> str:
     """Its version, "" when it is not installed."""
-    if not (program := find()):
-        return ""
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20)
-    found = re.search(r"v=(\S+)", done.stdout)
-    return found[1] if found else ""
+    return program_version(find(), "--version")
 
 
 def configuration(

@@ -14,6 +14,7 @@ from braidmq.benchmarks.peer import (
     cpu_seconds,
     find_program,
     memory_bytes,
+    program_version,
 )
 
 SERVES = "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1])));"
@@ -132,3 +133,16 @@ def test_programs_are_found_in_more_places_than_the_path(tmp_path, monkeypatch):
 def test_nobody_knows_a_process_that_is_not_there():
     assert (cpu_seconds(0), cpu_seconds(2**22 + 1), memory_bytes(2**22 + 1)) == (0, 0, 0)
     assert cpu_seconds(os.getpid()) > 0
+
+
+def test_the_version_that_a_program_says(tmp_path):
+    program = tmp_path / "program"
+    for command, version in (
+        ("echo program v=7.0.15 bits=64", "7.0.15"),
+        ("echo program 1.12 >&2; exit 1", "1.12"),
+        ("echo usage: program", ""),
+    ):
+        program.write_text(f"#!/bin/sh\n{command}\n")
+        program.chmod(0o755)
+        assert program_version(str(program), "-v") == version
+    assert program_version("", "-v") == ""
