@@ -28,7 +28,7 @@ def test_durability_is_in_the_configuration():
 
 def test_what_cannot_be_durable_says_why(monkeypatch, tmp_path):
     monkeypatch.setattr(nats, "find", lambda: "x")
-    monkeypatch.setattr(nats, "_version_of", lambda program: (2, 9, 10))
+    monkeypatch.setattr(nats, "program_version", lambda program, option: "2.9.10")
     assert version() == "2.9.10"
     assert why_not("os") == SYSTEM.why_not() == ""
     with pytest.raises(ServerFailed, match=r"2\.9\.10 cannot sync"):
@@ -41,7 +41,7 @@ def test_what_cannot_be_durable_says_why(monkeypatch, tmp_path):
 def test_one_that_cannot_sync_is_started_and_says_so(monkeypatch, tmp_path):
     older = find()
     monkeypatch.setattr(nats, "find", lambda: older)
-    monkeypatch.setattr(nats, "_version_of", lambda program: (2, 9, 10))
+    monkeypatch.setattr(nats, "program_version", lambda program, option: "2.9.10")
     with contextlib.ExitStack() as stack:
         running = SYSTEM.start(stack, str(tmp_path), True)
         assert "says less than ours" in running.settings["durability"]
