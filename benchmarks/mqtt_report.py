@@ -183,7 +183,7 @@ def _idle_lines(rows: Sequence[Row]) -> list[str]:
             lines.append(
                 (
                     "" if at else f"{row.plan.connections:,} connections",
-                    each.broker + (" !" if each.problems else ""),
+                    each.broker + (" !" if each.problems or each.invalid else ""),
                     f"{each.memory_bytes:,}",
                     *_ratio(row, at),
                     f"{each.per_second.median:,.0f}",

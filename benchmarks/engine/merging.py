@@ -6,16 +6,13 @@ metric of the series is the one that the scenario is about, whichever processes 
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Final
 
 from ..histogram import Histogram
-from ..results.result import Generator, Run, Second
+from ..results.result import MAIN_METRICS, Generator, Run, Second
 from .server_use import ServerSample
 from .task import Progress, Report
 
 __all__ = ["add_samples", "forget_latencies", "live_second", "merge_into"]
-
-_MAIN: Final = ("reply", "connect", "delay", "delivery", "response")  # the first that is there
 
 
 def merge_into(run: Run, senders: Sequence[Report], receivers: Sequence[Report]) -> None:
@@ -68,7 +65,7 @@ def _generators(reports: Iterable[Report]) -> list[Generator]:
 def _series(reports: Sequence[Report]) -> list[Second]:
     """Second by second, over all processes."""
     measured = {report.main for report in reports}
-    main = next((metric for metric in _MAIN if metric in measured), "")
+    main = next((metric for metric in MAIN_METRICS if metric in measured), "")
     asked = any(report.role == "requesters" for report in reports)
     seconds: dict[int, Second] = {}
     latencies: dict[int, list[list[int]]] = {}

@@ -3,7 +3,8 @@
 Rules:
 
 1. A ratio is between two runs of one repeat, one of them ours, and above 1 when ours is better:
-   rates, or where the rate is given (open loop) median latencies. Of repeats that are valid and
+   rates, where the rate is given (open loop) median latencies, or before both the figure that the
+   scenario is about. Of repeats that are valid and
    kept their promises, if there are any, else of all.
 2. Rivals speak the same protocol. Where ours speaks one that no peer does, and a peer one that ours
    does not, these two are rivals as well: each by the protocol that was made for it.
@@ -18,7 +19,7 @@ import msgspec
 from ..histogram import Histogram
 from ..integrity import Integrity
 from ..summary import Latency, Spread, latency, of_valid, spread, unique
-from .result import Result, Run
+from .result import MAIN_METRICS, Result, Run
 
 __all__ = [
     "OURS",
@@ -37,8 +38,6 @@ __all__ = [
 
 OURS: Final = "braidmq"
 
-# Which latency a scenario is about: the first of these that was measured.
-_METRICS_BY_WEIGHT: Final = ("reply", "connect", "delay", "delivery", "response", "service")
 # What a scenario is about where it is neither its rate nor its latency: figures of its own.
 _FIGURES_THAT_COUNT: Final = (
     "highest_rate_per_second",
@@ -87,14 +86,17 @@ def quantile_ms(run: Run, metric: str, share: float) -> float:
 def main_metric(runs: Iterable[Run]) -> str:
     """The latency these runs are about, one that all those that went well have; "" without any."""
     by_run = [
-        ({name for name, dump in run.latency.items() if len(dump) > 2}, not run.problems)
+        (
+            {name for name in MAIN_METRICS if len(run.latency.get(name, ())) > 2},
+            not run.problems,
+        )
         for run in runs
     ]
     measured = [names for names, is_well in by_run if names and is_well]
     measured = measured or [names for names, _ in by_run if names]
     common = set.intersection(*measured) if measured else set()
     some = common or set().union(*measured)
-    return next((name for name in _METRICS_BY_WEIGHT if name in some), "")
+    return next((name for name in MAIN_METRICS if name in some), "")
 
 
 class Measure(msgspec.Struct, frozen=True):

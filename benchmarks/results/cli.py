@@ -6,6 +6,7 @@ and for runs that cannot be compared.
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -134,14 +135,14 @@ def write_histograms(results: dict[str, "Result"], directory: Path) -> list[Path
     from .hdr import log_text, percentile_text
 
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
     for case in cases(results):
         for each in case.figures:
             for metric in dict.fromkeys(name for run in each.runs for name in run.latency):
                 dumps = [(run.seconds, run.latency.get(metric) or [0, 0]) for run in each.runs]
                 merged = Histogram.merged(Histogram.load(dump) for _, dump in dumps)
                 title = f"{case.title} {each.label} {metric}"
-                path = directory / _file_name(title)
+                path = _free(directory / _file_name(title), written)
                 for suffix, text in (
                     (".hgrm", percentile_text(merged.dump())),
                     (".hlog", log_text(dumps, title)),
@@ -149,6 +150,13 @@ def write_histograms(results: dict[str, "Result"], directory: Path) -> list[Path
                     written.append(path.with_name(path.name + suffix))
                     written[-1].write_text(text, encoding="ascii", errors="replace")
     return written
+
+
+def _free(path: Path, written: list[Path]) -> Path:
+    """The path, or with a number behind it when there is such a file already: names are cut."""
+    taken = {each.with_suffix("") for each in written}
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(each for each in chain([path], numbered) if each not in taken)
 
 
 def _file_name(text: str) -> str:

@@ -88,27 +88,20 @@ def percentiles(dump: Sequence[int]) -> list[tuple[float, int, int]]:
 
 def percentile_text(dump: Sequence[int]) -> str:
     """A dumped histogram of nanoseconds as percentiles in milliseconds (``.hgrm``)."""
-    steps = cumulated(dump)
-    total = steps[-1][1] if steps else 0
+    *rows, (_, largest, total) = percentiles(dump)
     lines = ["       Value     Percentile TotalCount 1/(1-Percentile)", ""]
-    at = 0
-    for share in _shares():
-        while at < len(steps) and steps[at][1] < share * total:
-            at += 1
-        if at >= len(steps) or steps[at][1] >= total:
-            break
-        value, count = steps[at]
-        lines.append(
-            f"{value / _NS_PER_MS:12.3f} {share:2.12f} {count:10d} {1 / (1 - share):14.2f}"
-        )
-    largest = steps[-1][0] / _NS_PER_MS if steps else 0.0
-    lines.append(f"{largest:12.3f} {1.0:2.12f} {total:10d}")
+    lines += [
+        f"{value / _NS_PER_MS:12.3f} {share:2.12f} {count:10d} {1 / (1 - share):14.2f}"
+        for share, value, count in rows
+    ]
+    most = largest / _NS_PER_MS
+    lines.append(f"{most:12.3f} {1.0:2.12f} {total:10d}")
     mean, deviation = _moments(dump)
     return "\n".join(
         [
             *lines,
             f"#[Mean    = {mean:12.3f}, StdDeviation   = {deviation:12.3f}]",
-            f"#[Max     = {largest:12.3f}, Total count    = {total:12d}]",
+            f"#[Max     = {most:12.3f}, Total count    = {total:12d}]",
             f"#[Buckets = {_buckets():12d}, SubBuckets     = {_SUB_BUCKETS:12d}]",
             "",
         ]

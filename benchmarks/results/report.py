@@ -178,7 +178,8 @@ def _summary(found: Sequence[Case]) -> Markup:
     )
     notes = (
         "x braidmq: how many times as good ours was as this peer, ours itself as the best peer,"
-        " repeat by repeat; of rates, in open loops of p50. CPU: of the broker, for a message."
+        " repeat by repeat; of rates, in open loops of p50, or of the figure that the scenario is"
+        " about. CPU: of the broker, for a message."
         " Medians, in small print from the lowest to the highest repeat."
     )
     return element(
@@ -287,7 +288,7 @@ def _environment(file: str, result: Result) -> Markup:
 
 
 def _generators(result: Result) -> Markup:
-    """The busiest process of each role, and how late it was: whether the load was the limit."""
+    """Each process that made load, and how late it was: whether the load was the limit."""
     rows = []
     for run in result.runs:
         for each in run.generators:

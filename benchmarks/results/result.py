@@ -19,6 +19,7 @@ from ..integrity import Integrity
 
 __all__ = [
     "FORMAT",
+    "MAIN_METRICS",
     "METRICS",
     "Generator",
     "Result",
@@ -43,6 +44,9 @@ METRICS: Final = {
     "lag": "how much later than due the load itself was",
 }
 
+# Which latency a run is about: the first of these that was measured.
+MAIN_METRICS: Final = ("reply", "connect", "delay", "delivery", "response", "service")
+
 Loop = Literal["open", "closed", "saturation"]
 
 
@@ -54,7 +58,7 @@ class Second(msgspec.Struct, kw_only=True):
     confirmed: int = 0
     received: int = 0
     errors: int = 0
-    p50_ms: float = 0.0  # of delivery where there is one, else of response
+    p50_ms: float = 0.0  # of the first of MAIN_METRICS that was measured, as are the next two
     p99_ms: float = 0.0
     max_ms: float = 0.0
     lag_p99_ms: float = 0.0  # how much later than due the load itself was

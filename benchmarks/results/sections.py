@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from statistics import median
 from typing import Any, Final
 
+from ..engine.quantities import parse_number
 from ..summary import Spread, times
 from .axes import (
     Axis,
@@ -30,8 +31,8 @@ from .result import METRICS, Run, Second
 __all__ = ["case_section", "doubt_list", "numbers_of", "ratio_section", "sweep_section", "tones"]
 
 _QUANTILES: Final = (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
-_SUFFIXES: Final = {"k": 1e3, "M": 1e6, "G": 1e9}
 _AHEAD, _BEHIND = 0, 1  # tones
+_MARKS: Final = ("", " ⚠", " ✖")  # of Figures.mark, the worst last
 _SECONDS_TO_GROW: Final = 30
 
 
@@ -109,14 +110,16 @@ def _chips(case: Case, varied: Collection[str] = ()) -> Markup:
     return element("ul", [element("li", text) for text in shown], class_="chips")
 
 
-def _knobs(case: Case) -> Markup:
-    """Every knob; systems with knobs of their own have them apart."""
+def _knobs(case: Case, varied: Collection[str] = ()) -> Markup:
+    """Every knob that is not varied; systems with knobs of their own have them apart."""
     knobs: dict[str, dict[str, Any]] = {}
     for each in case.figures:
         for name, value in each.runs[0].knobs.items():
             knobs.setdefault(name, {})[each.label] = value
     rows = []
     for name, by_label in knobs.items():
+        if name in varied:
+            continue
         values = {repr(value) for value in by_label.values()}
         text = (
             str(next(iter(by_label.values())))
@@ -341,10 +344,8 @@ def numbers_of(cases: Sequence[Case]) -> tuple[str, list[float]] | None:
 
 def _number(value: object) -> float | None:
     """A knob's number, which may be spelled 10k."""
-    text = str(value)
-    factor = _SUFFIXES.get(text[-1:], 1.0)
     try:
-        return float(text[:-1] if factor != 1.0 else text) * factor
+        return parse_number(str(value))
     except ValueError:
         return None
 
@@ -412,7 +413,7 @@ def sweep_section(
             if doubt
         ],
         element("div", charts, class_="charts"),
-        _knobs(cases[0]),
+        _knobs(cases[0], {name}),
         id=anchor,
     )
 
@@ -446,6 +447,7 @@ def ratio_section(cases: Sequence[Case]) -> Markup | None:
         for each in case.figures:
             if each.is_ours and each.ratio is not None:
                 label = case.title if each.label == each.system else f"{case.title}, {each.label}"
+                label += max((other.mark for other in case.figures), key=_MARKS.index)
                 rows.append((label, case.measure.name, each.ratio))
     if not rows:
         return None

@@ -18,7 +18,8 @@ _HEAD: Final = (
 )
 _NOTES: Final = (
     "x braidmq: how many times as good as this peer ours was, repeat by repeat: median (min-max);",
-    "  best: as the best of them. Of rates; in open loops of p50. Above 1 is for ours.",
+    "  best: as the best of them. Of rates, in open loops of p50, or of the figure that the",
+    "  scenario is about. Above 1 is for ours.",
     "latency: {}",
     "cpu us: of the broker for a message; RSS: the most it had.",
     "lost dup order bad: messages lost, received twice, out of order, changed, of all repeats.",

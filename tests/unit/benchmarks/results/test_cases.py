@@ -46,11 +46,13 @@ def test_what_a_message_costs_the_broker():
 
 def test_the_latency_a_scenario_is_about_is_one_that_all_measured():
     both = a_run(latency={"response": histogram(1), "delivery": histogram(2), "lag": histogram(3)})
-    one = a_run(latency={"response": histogram(4), "delivery": []})
+    one = a_run(latency={"response": histogram(4), "delivery": [], "lag": histogram(1)})
     assert main_metric([both]) == "delivery"
     assert main_metric([both, one]) == "response"
     assert main_metric([both, one, a_run(latency={})]) == "response"
-    assert main_metric([one, a_run(latency={"reply": histogram(1)})]) == "reply"
+    assert (
+        main_metric([one, a_run(latency={"reply": histogram(1), "lag": histogram(1)})]) == "reply"
+    )
     assert main_metric([a_run(latency={"lag": histogram(1)})]) == ""
     one.problems.append("all were lost")
     assert main_metric([both, one]) == "delivery"

@@ -106,6 +106,12 @@ def test_hgrm(files, tmp_path):
     assert invoke(hgrm, files[0], "-o", blocked / "x").exit_code == 1
 
 
+def test_files_whose_names_had_to_be_cut_are_kept_apart(tmp_path):
+    results = {"x" * 130 + end: a_result(a_run(), a_run("redis")) for end in "ab"}
+    paths = write_histograms(results, tmp_path)
+    assert len(paths) == len(set(paths)) == len(list(tmp_path.iterdir())) == 16
+
+
 def test_names_of_files_are_tame(tmp_path):
     runs = [a_run(scenario="../../<x> ü", latency={"delivery": []}), a_run("redis", latency={})]
     paths = write_histograms({"file": a_result(*runs)}, tmp_path)

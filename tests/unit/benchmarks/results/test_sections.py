@@ -114,6 +114,7 @@ def test_a_system_keeps_its_tone_as_far_as_that_is_possible():
     ("values", "numbers"),
     [
         (("10", "1k", "1M"), [10, 1e3, 1e6]),
+        (("1Ki", "4Ki"), [1024, 4096]),
         ((1, 2.5), [1, 2.5]),
         (("10", "big"), None),
         ((0, 1), None),
@@ -150,6 +151,7 @@ def test_a_sweep():
     assert "cost as size grows" in section and "e2e size=10" in section and "robbed" in section
     # From the smallest value to the largest, whatever ran first.
     assert section.index('data-tip="10&#10;') < section.index('data-tip="1k&#10;')
+    assert '<th scope="row">size</th>' not in section, "it is no knob that all have"
 
 
 def test_ratios():
@@ -164,3 +166,8 @@ def test_ratios():
     assert "e2e" in section and "4.00 (4.00-4.00)" in section and "alone" not in section
     assert 'class="range tone-0"' in section and 'class="range tone-1"' in section
     assert ratio_section(found(a_run())) is None
+
+
+def test_a_ratio_that_is_not_to_be_believed_says_so():
+    some = found(a_run(invalid=["late"]), a_run("mosquitto", problems=["lost"]))
+    assert "e2e ✖" in str(ratio_section(some))
