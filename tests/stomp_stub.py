@@ -42,10 +42,10 @@ class StompStub:
                 threading.Thread(target=_Client(self, sock).serve, daemon=True).start()
 
     def send(self, queue, body):
-        """Add a message; the fault strikes the hundredth."""
+        """Add a message; the fault strikes the thirtieth."""
         self.count += 1
         names = [b"%d" % self.count]
-        if self.count == 100:
+        if self.count == 30:
             if self.fault == "changes":
                 body = body[:-1] + b"\n"
             names = {"loses": [], "repeats": [*names, b"again"]}.get(self.fault, names)
@@ -111,7 +111,7 @@ class _Client:
             assert headers[b"persistent"] == b"true"
             self.broker.send(headers[b"destination"], body)
         elif command == b"ACK":
-            if fault == "forgets ack" and headers[b"id"] == b"100":
+            if fault == "forgets ack" and headers[b"id"] == b"30":
                 self.broker.fault = ""
             else:
                 del self.held[headers[b"id"]]

@@ -102,14 +102,12 @@ class BeanstalkProducer(BeanstalkClient):
         """Count what was inserted. Raises Refused."""
         lines = (self._rest + data).split(_LINE)
         self._rest = lines.pop()
-        count = 0
         for line in lines:
             if line.startswith(b"INSERTED "):
-                count += 1
+                self.confirmed.append(self._answered)
+                self._answered += 1
             elif not line.startswith(b"USING "):
                 raise _refusal(line)
-        self.confirmed += range(self._answered, self._answered + count)
-        self._answered += count
 
 
 class BeanstalkConsumer(BeanstalkClient):

@@ -126,7 +126,7 @@ class MqttClient:
 
     def close(self) -> None:
         """Say goodbye; a session that outlives its connection stays."""
-        hang_up(self.socket, DISCONNECT)
+        hang_up(self.socket, bytes(self.out) + DISCONNECT)
 
     def _take(self, first: int, buffer: bytes, begin: int, end: int) -> None:
         """A whole packet, from its first byte to what is in it."""

@@ -176,7 +176,7 @@ class _Connection:
 
     def close(self) -> None:
         """Hang up."""
-        hang_up(self.socket)
+        hang_up(self.socket, bytes(self.out))
 
 
 def _request_of(payload: memoryview) -> int:
@@ -459,7 +459,7 @@ class _GroupMember(_NativeConsumer):
 class NativeDriver:
     """See ``driver.Driver``."""
 
-    schemes = frozenset({"braid", "braids"})
+    schemes = frozenset({"braid"})
     kinds: frozenset[Kind] = frozenset({"queue", "fifo", "topic", "stream"})
     features = frozenset(
         {

@@ -95,7 +95,7 @@ class StompClient:
 
     def close(self) -> None:
         """Say goodbye."""
-        hang_up(self.socket, _GOODBYE)
+        hang_up(self.socket, bytes(self.out) + _GOODBYE)
 
     def _take(self, buffer: bytes, at: int, begin: int, end: int) -> None:
         """A whole frame at ``at``, its body from ``begin`` to ``end``."""
@@ -192,7 +192,7 @@ class StompConsumer(StompClient):
 
     def close(self) -> None:
         """Say goodbye, when the broker has dealt with all that was said before."""
-        hang_up(self.socket, _GOODBYE, b"receipt-id:goodbye")
+        hang_up(self.socket, bytes(self.out) + _GOODBYE, b"receipt-id:goodbye")
 
     def _take(self, buffer: bytes, at: int, begin: int, end: int) -> None:
         if not buffer.startswith(b"MESSAGE\n", at):

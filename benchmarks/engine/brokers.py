@@ -71,9 +71,9 @@ class Brokers:
         self._kept: dict[tuple[str, bool], _Started] = {}
         self.infos: list[SystemInfo] = []
 
-    def heat_seconds(self, system: str) -> float:
+    def heat_seconds(self, scenario: Scenario, system: str) -> float:
         """How long it has to be warmed up before a run; not at all when it carried one before."""
-        is_hot = any(name == system for name, _ in self._kept)
+        is_hot = (system, scenario.knobs.durable) in self._kept and not _is_alone(scenario)
         return 0.0 if is_hot else HEAT_SECONDS.get(system, 0.0)
 
     @contextlib.contextmanager
@@ -109,9 +109,8 @@ class Brokers:
     @contextlib.contextmanager
     def _started(self, scenario: Scenario, system: str) -> Iterator[_Started]:
         """Raises ServerFailed."""
-        is_alone = scenario.shape == "idle" or scenario.knobs.kill_after_seconds > 0
         key = system, scenario.knobs.durable
-        if not self._are_kept or is_alone:
+        if not self._are_kept or _is_alone(scenario):
             started = self._start(*key)
             with started.stack:
                 yield started
@@ -156,6 +155,11 @@ class Brokers:
             for started in self._kept.values():
                 stack.push(started.stack)
         self._kept = {}
+
+
+def _is_alone(scenario: Scenario) -> bool:
+    """Whether it needs a broker that nobody had before, and that nobody gets after it."""
+    return scenario.shape == "idle" or scenario.knobs.kill_after_seconds > 0
 
 
 def _on_core(restart: Callable[[], int] | None, core: int) -> Callable[[], int] | None:

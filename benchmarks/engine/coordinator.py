@@ -18,6 +18,7 @@ Rules:
 
 import time
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Final
 
 import msgspec
@@ -71,7 +72,8 @@ def carry_out(scenario: Scenario, target: Target, hear: Hear = lambda second: No
         measured = _Measured(target, crew, flows, hear)
         measured.prepare()
         measured.carry_out()
-    runs = [flow.run(target, measured.samples, measured.cores()) for flow in flows]
+    cores = measured.cores()
+    runs = [flow.run(target, measured.samples, measured.begin, cores) for flow in flows]
     if scenario.parts:
         for run in runs:
             run.scenario = f"{scenario.name}: {run.scenario}"
@@ -152,7 +154,9 @@ class _Flow:
         is_open = any(account.unsure for each in self._sent_by() for account in each.accounts)
         return bool(is_open or knobs.kill_after_seconds or knobs.reject_percent)
 
-    def run(self, target: Target, samples: Sequence[ServerSample], cores: Cores) -> Run:
+    def run(
+        self, target: Target, samples: Sequence[ServerSample], begin: float, cores: Cores
+    ) -> Run:
         """What came of it."""
         scenario, knobs = self.scenario, self.scenario.knobs
         senders = [w.report for w in self.senders if w.report is not None]
@@ -175,7 +179,7 @@ class _Flow:
         merging.merge_into(run, senders, [] if self.begins_unread else receivers)
         if self.is_idle:  # what was counted were connections, before they were held
             run.published = run.confirmed = 0
-        merging.add_samples(run, samples)
+        merging.add_samples(run, samples, begin)
         got = senders if scenario.shape == "reply" else receivers
         run.integrity = settle(got, self._sent_by(), self.plan.sets)
         judge(run, [*senders, *receivers], knobs.expect, cores)
@@ -192,6 +196,7 @@ class _Measured:
         self._flows = flows
         self._hear = hear
         self.samples: list[ServerSample] = []
+        self.begin = 0.0  # of what is measured, as of the samples
         self._busy: list[float] = []
         self._go_ns = 0
         self._said: int | None = None  # the last second that was told
@@ -264,16 +269,16 @@ class _Measured:
         """From the begin of the window until the senders are done; the broker is looked at."""
         warmup = max(flow.plan.warmup_seconds for flow in self._flows)
         patience = max(flow.scenario.knobs.patience_seconds for flow in self._flows)
-        begin = self._go_ns / 1e9 + warmup
+        begin = self.begin = self._go_ns / 1e9 + warmup
         end = begin + self._seconds()
         restarts = self._restarts(begin)
-        looks = [begin + n for n in range(int(self._seconds()))] + [end]
+        looks = [begin + n for n in range(ceil(self._seconds()))] + [end]
         for moment in sorted({*looks, *restarts}):
             self._serve(lambda: False, moment - time.monotonic())
             if moment in restarts:
-                self._restart()
-            else:
                 self._sample()
+                self._restart()
+            self._sample()
         self._serve(lambda: all(f.is_sent() for f in self._flows), patience + _SPARE_SECONDS)
 
     def _restarts(self, begin: float) -> set[float]:
@@ -295,7 +300,7 @@ class _Measured:
 
     def _drain(self) -> None:
         """Until consumers have read everything that was there, and that came meanwhile."""
-        begun = self._go_ns / 1e9
+        begun = self.begin = self._go_ns / 1e9
         self._serve(lambda: False, begun - time.monotonic())
         self._sample()
         limit = max(
@@ -321,7 +326,7 @@ class _Measured:
         """Wait for all connections, then hold them. Raises LoadFailed."""
         flow = self._flows[0]
         wanted = flow.scenario.knobs.connections
-        begun = self._go_ns / 1e9
+        begun = self.begin = self._go_ns / 1e9
         limit = _SPARE_SECONDS + sum(s.seconds for s in flow.senders[0].task.steps)
 
         def connected() -> int:

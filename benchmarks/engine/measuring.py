@@ -119,7 +119,7 @@ def _turned(some: Sequence[Choice], repeat: int) -> list[Choice]:
 def _attempt(scenario: Scenario, choice: Choice, brokers: Brokers, watcher: Watcher) -> list[Run]:
     """Run it; a run with a problem when it cannot be carried out."""
     begun = time.monotonic()
-    heat, usual = brokers.heat_seconds(choice.system), scenario.knobs.warmup_seconds
+    heat, usual = brokers.heat_seconds(scenario, choice.system), scenario.knobs.warmup_seconds
     hot = with_settings(scenario, {"warmup_seconds": heat}) if heat > usual else scenario
     try:
         with brokers.target(scenario, choice) as target:

@@ -6,10 +6,11 @@ metric of the series is the one that the scenario is about, whichever processes 
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from math import floor
 
 from ..histogram import Histogram
 from ..results.result import MAIN_METRICS, Generator, Run, Second
-from .server_use import ServerSample
+from .server_use import ServerSample, risen
 from .task import Progress, Report
 
 __all__ = ["add_samples", "forget_latencies", "live_second", "merge_into"]
@@ -87,14 +88,19 @@ def _series(reports: Sequence[Report]) -> list[Second]:
     return [seconds[number] for number in sorted(seconds)]
 
 
-def add_samples(run: Run, samples: Sequence[ServerSample]) -> None:
-    """Put what the broker used into the seconds: a sample was taken at the begin of each."""
-    for number, (begin, end) in enumerate(pairwise(samples)):
-        for second in run.series:
-            if second.second == number and end.at_seconds > begin.at_seconds:
-                elapsed = end.at_seconds - begin.at_seconds
-                second.server_cpu = max(0.0, end.cpu_seconds - begin.cpu_seconds) / elapsed
-                second.server_bytes = end.memory_bytes
+def add_samples(run: Run, samples: Sequence[ServerSample], begin: float) -> None:
+    """Put what the broker used into the seconds from ``begin`` on, a moment as of the samples."""
+    seconds = {second.second: second for second in run.series}
+    pairs: dict[int, list[tuple[ServerSample, ServerSample]]] = {}
+    for before, now in pairwise(samples):
+        middle = (before.at_seconds + now.at_seconds) / 2
+        pairs.setdefault(floor(middle - begin), []).append((before, now))
+    for number, some in pairs.items():
+        elapsed = sum(now.at_seconds - before.at_seconds for before, now in some)
+        if number in seconds and elapsed > 0:
+            used = sum(risen(before.cpu_seconds, now.cpu_seconds) for before, now in some)
+            seconds[number].server_cpu = used / elapsed
+            seconds[number].server_bytes = some[-1][1].memory_bytes
 
 
 def live_second(said: Iterable[tuple[str, Progress]], server_cpu: float) -> Second:

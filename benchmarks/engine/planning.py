@@ -316,15 +316,16 @@ class _Planner:
         knobs = self._knobs
         is_idle = self._shape == "idle"
         processes = min(knobs.processes, knobs.connections) if is_idle else knobs.processes
-        edges = _spread(knobs.connections if is_idle else processes, processes)
         tasks = []
-        for place, (_, count) in enumerate(edges):
+        for place in range(processes):
+            count = len(range(place, knobs.connections, processes))  # as their schedule has it
             task = self._task("connections", [self._wiring((), "idle")], place)
             tasks.append(
                 msgspec.structs.replace(
                     task,
                     steps=self._idle_steps() if is_idle else self._steps,
                     share_clients=processes,
+                    arrivals="uniform" if is_idle else task.arrivals,
                     connections=count if is_idle else 0,
                     warmup_seconds=0.0 if is_idle else knobs.warmup_seconds,
                     seconds=OPEN_END_SECONDS if is_idle else self._seconds,

@@ -166,6 +166,10 @@ class Producing:
 
     def served(self, now_ns: int) -> None:
         """Take confirmations, and go on."""
+        self._take(now_ns)
+        self._go_on(now_ns)
+
+    def _take(self, now_ns: int) -> None:
         client = self._client
         if client.confirmed:
             self._confirm(client.confirmed, now_ns)
@@ -178,7 +182,6 @@ class Producing:
             self._tally.refused += len(client.refused)
             self._tally.problem("the broker refused messages")
             client.refused.clear()
-        self._go_on(now_ns)
 
     def written(self, now_ns: int) -> None:
         """All is written."""
@@ -231,6 +234,7 @@ class Producing:
 
     def broken(self, words: str, now_ns: int) -> None:
         """What is unanswered stays so; perhaps connect again."""
+        self._take(now_ns)  # what was confirmed before it broke
         self._link = None
         self._tally.clients -= 1
         self._give_up(now_ns)

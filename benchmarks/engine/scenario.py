@@ -208,6 +208,8 @@ def _problems(scenario: Scenario) -> list[str]:
         wrong.append("each of those who answer needs a topic: destinations is at least consumers")
     if scenario.shape == "drain" and knobs.producers and knobs.rate == MAX and not knobs.closed:
         wrong.append("producers that go on need a rate, or a closed loop")
+    if is_search(scenario) and knobs.kill_after_seconds:
+        wrong.append("a broker that is killed carries no rate: kill_after_seconds needs a rate")
     if (scenario.shape == "mixed") != bool(scenario.parts):
         wrong.append("a mixed scenario needs parts, and no other has any")
     if any(is_search(part) for part in scenario.parts):

@@ -15,7 +15,7 @@ import msgspec
 
 from ..results.result import ServerUse
 
-__all__ = ["ServerSample", "between", "growth_per_hour", "sample"]
+__all__ = ["ServerSample", "between", "growth_per_hour", "risen", "sample"]
 
 _FAMILY_MAX: Final = 1_000  # processes; a broker with more is counted without the others
 _GROWTH_SECONDS_MIN: Final = 60.0
@@ -67,10 +67,15 @@ def between(samples: Sequence[ServerSample]) -> ServerUse:
     use.memory_max_bytes = max(each.memory_bytes for each in samples)
     use.files = samples[-1].files
     for before, now in pairwise(samples):
-        use.cpu_seconds += max(0.0, now.cpu_seconds - before.cpu_seconds)
-        use.context_switches += max(0, now.context_switches - before.context_switches)
-        use.disk_bytes += max(0, now.disk_bytes - before.disk_bytes)
+        use.cpu_seconds += risen(before.cpu_seconds, now.cpu_seconds)
+        use.context_switches += int(risen(before.context_switches, now.context_switches))
+        use.disk_bytes += int(risen(before.disk_bytes, now.disk_bytes))
     return use
+
+
+def risen(before: float, now: float) -> float:
+    """By how much a count has risen; one that is less than before is a new process's."""
+    return now - before if now >= before else now
 
 
 def growth_per_hour(samples: Sequence[ServerSample]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from braidmq.benchmarks.stream_exchange import Link
 from braidmq.benchmarks.stream_plan import StreamPlan
 from braidmq.benchmarks.stream_run import carry_out, preload
 
-PLAN = StreamPlan(size=32, batch=10, seconds=0.1, warmup=0.02, patience=0.2, records=1_000)
+PLAN = StreamPlan(size=32, batch=10, seconds=0.1, warmup=0.02, patience=30.0, records=1_000)
 CYCLE = StreamCycle(32, 10, 1)
 
 
@@ -127,7 +127,7 @@ class Stuck(Book):
 
 def test_a_group_that_gets_stuck_says_what_is_missing(port):
     driver = Stuck(port=port)
-    assert carry_out(planned(shape="group", members=2), driver).lost == 980
+    assert carry_out(planned(shape="group", members=2, patience=0.2), driver).lost == 980
 
 
 def test_a_tail_is_timed_from_when_a_record_was_due(port):

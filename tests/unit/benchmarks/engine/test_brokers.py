@@ -94,14 +94,14 @@ def test_a_broker_is_not_kept_when_a_run_failed(system, scenario):
 def test_what_is_hot_is_not_warmed_up_again(system, scenario, monkeypatch):
     monkeypatch.setitem(HEAT_SECONDS, "present", 8.0)
     with Brokers("", are_pinned=False, are_kept=True) as brokers:
-        assert brokers.heat_seconds("present") == 8
+        assert brokers.heat_seconds(scenario, "present") == 8
         with brokers.target(scenario, CHOICE):
             pass
-        assert brokers.heat_seconds("present") == 0
+        assert brokers.heat_seconds(scenario, "present") == 0
     with Brokers("", are_pinned=False) as brokers:
         with brokers.target(scenario, CHOICE):
             pass
-        assert brokers.heat_seconds("present") == 8
+        assert brokers.heat_seconds(scenario, "present") == 8
 
 
 def test_a_broker_that_is_running_is_only_named():

@@ -92,8 +92,26 @@ def test_the_broker_is_put_into_its_seconds():
         ServerSample(at_seconds=n, cpu_seconds=cpu, memory_bytes=memory)
         for n, cpu, memory in ((10.0, 1.0, 5), (11.0, 1.25, 6), (12.0, 2.25, 7))
     ]
-    add_samples(run, samples)
+    add_samples(run, samples, 10.0)
     assert [(s.server_cpu, s.server_bytes) for s in run.series] == [(0, 0), (0.25, 6), (1.0, 7)]
+
+
+def test_samples_between_the_seconds_belong_to_the_second_they_are_in():
+    """A broker that was killed in second 1, and came back as another process."""
+    run = a_run()
+    merge_into(run, [], [consumers(series=[SecondReport(second=n) for n in (0, 1, 2)])])
+    samples = [
+        ServerSample(at_seconds=n, cpu_seconds=cpu, memory_bytes=memory)
+        for n, cpu, memory in (
+            (5.0, 1, 5),
+            (6.0, 1.5, 6),
+            (6.5, 1.75, 7),
+            (7.0, 0.5, 2),
+            (8.0, 1, 3),
+        )
+    ]
+    add_samples(run, samples, 5.0)
+    assert [(s.server_cpu, s.server_bytes) for s in run.series] == [(0.5, 6), (0.75, 2), (0.5, 3)]
 
 
 def test_who_watches_sees_sums_and_the_slowest():

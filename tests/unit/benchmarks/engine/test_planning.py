@@ -159,8 +159,11 @@ def test_rejected_messages_have_somewhere_to_go():
 
 def test_connections_are_shared_by_processes():
     tasks = plan("idle", connections=1001, processes=2, rate=500).senders
-    assert [task.connections for task in tasks] == [500, 501]
+    assert [task.connections for task in tasks] == [501, 500], "as many as are due for each"
     assert [(task.share_place, task.share_clients) for task in tasks] == [(0, 2), (1, 2)]
+    idle = plan("idle", connections=5000, processes=3, rate=500, arrivals="poisson").senders
+    assert [task.connections for task in idle] == [1667, 1667, 1666]
+    assert {task.arrivals for task in idle} == {"uniform"}, "at random, some would never be due"
     [storm] = plan("connection-storm").senders
     assert storm.connections == 0
     assert storm.steps

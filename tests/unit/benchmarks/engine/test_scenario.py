@@ -98,6 +98,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     ("name", "settings", "words"),
     [
         ("idle", {"rate": "max"}, "opened at a rate"),
+        ("restart", {"rate": "max"}, "kill_after_seconds needs a rate"),
         ("connection-storm", {"rate": "max"}, "opened at a rate"),
         ("retained", {"backlog": 5}, "one for each topic"),
         (

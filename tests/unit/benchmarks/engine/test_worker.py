@@ -267,6 +267,7 @@ def planted(wiring: Wiring, *bodies: bytes) -> Report:
         producer.publish(bodies)
         producer.socket.setblocking(True)
         producer.socket.sendall(producer.out)
+        producer.out.clear()
         producer.socket.recv(1)
         process.say(Order(finish=99))
         producer.close()
