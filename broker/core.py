@@ -31,7 +31,7 @@ from .registry import QueueDefinition
 from .replaycore import ReplayCore
 from .schedulecore import ScheduleCore
 from .selectors import Selector
-from .sendrun import send_run
+from .sendrun import Taken, send_run
 from .settings import QueueSettings, check_name
 from .stream import Stream
 from .streamview import StreamView
@@ -298,15 +298,15 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
 
     def send_run(
         self, who: Principal, name: str, like: Outgoing, bodies: Sequence[bytes], now_ms: int
-    ) -> Durability | None:
-        """Take messages like ``like`` with these bodies, all of them; None: ask :meth:`send`."""
+    ) -> tuple[Durability, list[Taken]]:
+        """Take messages like ``like`` with these bodies, all; none was: ask :meth:`send`."""
         who.check("queue:Send", name)
         queue = self.queue(name)
         self.admit(not queue.logged)
-        if not send_run(queue, like, bodies, now_ms):
-            return None
-        self.changed(queue)
-        return queue.settings.durability
+        taken = send_run(queue, like, bodies, now_ms)
+        if taken:
+            self.changed(queue)
+        return queue.settings.durability, taken
 
     def receive(
         self,

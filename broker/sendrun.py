@@ -19,14 +19,23 @@ from .state import lane_code
 if TYPE_CHECKING:
     from .queue import Queue
 
-__all__ = ["RUN_MESSAGES_MIN", "send_run"]
+__all__ = ["RUN_MESSAGES_MIN", "Taken", "send_run"]
 
 RUN_MESSAGES_MIN: Final = 3  # fewer are not worth it
 _RECORD_BYTES_MAX: Final = 64  # of a record: what it has besides headers and body, at most
 
 
-def send_run(queue: "Queue", like: Outgoing, bodies: Sequence[bytes], now_ms: int) -> bool:
-    """Take a message that is like ``like`` for each body; False: they go one by one.
+class Taken(msgspec.Struct, gc=False):
+    """Messages that were taken: sequences rise by one, ids (see ``Sent``) by ``step``."""
+
+    seq: int
+    id: int
+    step: int
+    count: int
+
+
+def send_run(queue: "Queue", like: Outgoing, bodies: Sequence[bytes], now_ms: int) -> list[Taken]:
+    """Take a message that is like ``like`` for each body; nothing: they go one by one.
 
     They do when they are of several sizes or too large, when messages are delayed, and where the
     queue has a limit, groups or deduplication.
@@ -42,25 +51,27 @@ def send_run(queue: "Queue", like: Outgoing, bodies: Sequence[bytes], now_ms: in
         or settings.bytes_max
         or len(set(map(len, bodies))) > 1
     ):
-        return False
+        return []
     first = msgspec.structs.replace(like, body=bodies[0])
     try:
         attributes = check_for_standard(first, queue.host.limits, queue.affinity is not None)
     except BraidError:
-        return False  # whoever takes them one by one says so of each
+        return []  # whoever takes them one by one says so of each
     size = body_bytes + len(attributes)
     fits = RUN_BYTES_MAX // (size + _RECORD_BYTES_MAX)
     if fits < RUN_MESSAGES_MIN:
-        return False
+        return []
     ttl_ms = like.ttl_ms or settings.ttl_ms
     expire_ms = now_ms + ttl_ms if ttl_ms else 0
     lane = queue.lane(lane_code(like.priority))
+    taken: list[Taken] = []
     for at in range(0, len(bodies), fits):
         part = bodies[at : at + fits]
         seq = lane.base | lane.next
         records, step = encode_message_run([(queue.id, seq)], now_ms, attributes, part, expire_ms)
         lsn = queue.log.append_run(records, len(part), 1)
         queue.put_run(seq, lsn, step, len(part), size, expire_ms)
+        taken.append(Taken(seq, lsn, step, len(part)))
     queue.counters.sent += len(bodies)
     queue.took(len(bodies), now_ms)
-    return True
+    return taken

@@ -21,6 +21,7 @@ Rules:
 """
 
 from collections.abc import Sequence
+from itertools import count
 from struct import Struct as Layout
 from typing import Annotated, Final
 
@@ -29,8 +30,10 @@ import msgspec
 from ...broker.errors import BraidError, InvalidArgument, TooLarge
 from ...broker.message import Browsed, Delivery, Sent
 from ...broker.publishing import LivePublished, Published
+from ...broker.sendrun import RUN_MESSAGES_MIN, Taken
 from ...broker.streams import Position
 from .operations import OPERATIONS, Hello, Reply, Request, Step
+from .sendruns import SendShape
 
 __all__ = [
     "FRAME_BYTES_SMALL_MAX",
@@ -47,6 +50,7 @@ __all__ = [
     "append_large_frame",
     "append_published",
     "append_sent",
+    "append_sent_run",
     "append_settled",
     "decode_hello",
     "decode_reply",
@@ -144,6 +148,24 @@ class FrameBuffer:
             return None
         self._at = end
         return memoryview(data)[start:end]
+
+    def next_sends(self, length: int, most: int) -> tuple[list[int], list[bytes]] | None:
+        """The requests and bodies of SENDs that are like the last frame, of ``length`` bytes.
+
+        None when those are too few to gain anything by it.
+        """
+        data, at, size = self._data, self._at, LENGTH_BYTES + length
+        last = at + (RUN_MESSAGES_MIN - 1) * size  # of those that there have to be
+        if last + size > len(data) or most < RUN_MESSAGES_MIN:
+            return None
+        if not data.startswith(data[at - size : at - size + SendShape.HEAD_BYTES], last):
+            return None
+        shape = SendShape.of(bytes(data[at - size : at]))
+        if shape is None:
+            return None
+        requests, bodies = shape.cut(data, at, most)
+        self._at += size * len(requests)
+        return (requests, bodies) if requests else None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -252,6 +274,17 @@ def append_sent(out: bytearray, request: int, results: Sequence[Sent | BraidErro
             errors.append((len(items), result.code, str(result)))
             items.append(None)
     append_frame(out, (_SENT, request, items, errors))
+
+
+def append_sent_run(out: bytearray, requests: Sequence[int], sent: Sequence[Taken]) -> None:
+    """Append the SENT for each of as many SENDs of one message, all of which were taken."""
+    numbers = iter(requests)
+    for part in sent:
+        ids = range(part.id, part.id + part.count * part.step, part.step)
+        for seq, id, request in zip(count(part.seq), ids, numbers, strict=False):
+            payload = _encode((_SENT, request, ((id, seq, False),), ()))
+            out += len(payload).to_bytes(LENGTH_BYTES)
+            out += payload
 
 
 def append_settled(out: bytearray, request: int, results: Sequence[BraidError | None]) -> None:

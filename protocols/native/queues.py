@@ -8,6 +8,8 @@ what waits here.
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import replace
+
 from ...broker.errors import BraidError, InvalidArgument, Overloaded
 from ...broker.message import Browsed, Delivery, check_attributes
 from . import operations as op
@@ -16,6 +18,7 @@ from .frames import (
     append_deliveries,
     append_frame,
     append_sent,
+    append_sent_run,
     append_settled,
 )
 
@@ -63,7 +66,7 @@ class QueueRequests:
     _hungry: list[Push]
     _surplus: "list[tuple[Consumer, list[Delivery]]]"
 
-    def _answers(self, level: "Durability") -> bytearray:
+    def _answers(self, level: "Durability", count: int = 1) -> bytearray:
         raise NotImplementedError
 
     def _check_new(self, request: int) -> None:
@@ -158,6 +161,26 @@ class QueueRequests:
         level, results = self._core.send(self._who, request.queue, request.messages, now_ms)
         append_sent(self._answers(level), request.request, results)
         self._sends = True
+
+    def on_sends(
+        self, like: op.Send, requests: list[int], bodies: list[bytes], now_ms: int
+    ) -> None:
+        """SENDs that differ from ``like``, which was taken, in request and body."""
+        [message] = like.messages
+        try:
+            level, taken = self._core.send_run(self._who, like.queue, message, bodies, now_ms)
+            if taken:
+                append_sent_run(self._answers(level, len(requests)), requests, taken)
+                return
+        except BraidError as error:
+            for request in requests:
+                self._error(request, error)
+            return
+        for request, body in zip(requests, bodies, strict=True):
+            try:
+                self.on_send(op.Send(request, like.queue, [replace(message, body=body)]), now_ms)
+            except BraidError as error:
+                self._error(request, error)
 
     def on_receive(self, request: op.Receive, now_ms: int) -> None:
         self._check_new(request.request)

@@ -183,6 +183,10 @@ class NativeSession(
                 handle(self, request, now_ms)
             except BraidError as error:
                 self._error(request.request, error)
+                continue
+            if type(request) is op.Send and (run := frames.next_sends(len(payload), left)):
+                left -= len(run[0])
+                self.on_sends(request, *run, now_ms)
         stopped = left <= 0 or self._pause.until_ms > 0
         self._more = stopped and not self.finished and frames.has_frame()
         if self._state is CHECKING and len(frames) > self._limits.frame_bytes_unauthenticated_max:
@@ -378,13 +382,13 @@ class NativeSession(
 
     # --- small things ---
 
-    def _answers(self, level: Durability) -> bytearray:
-        """The buffer for an answer that is due once ``level`` is reached."""
+    def _answers(self, level: Durability, count: int = 1) -> bytearray:
+        """The buffer for answers that are due once ``level`` is reached."""
         if level is _SYNC:
-            self._asked += 1
+            self._asked += count
             return self._kept_sync
         if level is _OS:
-            self._asked += 1
+            self._asked += count
             return self._kept_os
         return self._out
 

@@ -156,11 +156,12 @@ class Sender:
         session, item = self._session, pattern.item
         assert isinstance(item, Outgoing)
         try:
-            level = session.core.send_run(session.who, pattern.target.name, item, bodies, now_ms)
+            name = pattern.target.name
+            level, taken = session.core.send_run(session.who, name, item, bodies, now_ms)
         except BraidError as error:
             session.fail_with(error, ids[0].decode() if ids else "")
             return True
-        if level is None:
+        if not taken:
             return False
         if ids:
             session.answer_all(level, receipts_for(ids), len(ids))

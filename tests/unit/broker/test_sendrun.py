@@ -8,7 +8,7 @@ from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import NotFound
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import Outgoing, pack_headers
-from braidmq.broker.sendrun import RUN_MESSAGES_MIN
+from braidmq.broker.sendrun import RUN_MESSAGES_MIN, Taken
 from braidmq.storage.log import RUN_BYTES_MAX, Durability
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
@@ -22,15 +22,17 @@ def broker() -> Harness:
     return Harness()
 
 
-def send(broker: Harness, bodies=BODIES, name="q", **fields) -> Durability | None:
+def send(broker: Harness, bodies=BODIES, name="q", **fields) -> list[Taken]:
     like = Outgoing(b"", **fields)
-    return broker.core.send_run(SYSTEM, name, like, bodies, broker.clock.ms)
+    level, taken = broker.core.send_run(SYSTEM, name, like, bodies, broker.clock.ms)
+    assert level is Durability.SYNC
+    return taken
 
 
 def test_a_run_is_what_its_messages_are(broker):
     broker.declare("q")
     broker.declare("r")
-    assert send(broker, attributes=HEADERS, priority=7, ttl_ms=500) is Durability.SYNC
+    [taken] = send(broker, attributes=HEADERS, priority=7, ttl_ms=500)
     broker.send(*BODIES, name="r", attributes=HEADERS, priority=7, ttl_ms=500)
     broker.settle()
     for count in (2, 2):
@@ -38,6 +40,8 @@ def test_a_run_is_what_its_messages_are(broker):
         assert [(m.body, m.attributes, m.expire_ms, m.seq) for m in found] == [
             (m.body, m.attributes, m.expire_ms, m.seq) for m in expected
         ]
+        places = [taken.seq + n for n in range(4)], [taken.id + n * taken.step for n in range(4)]
+        assert {(m.seq, m.id) for m in found} <= set(zip(*places, strict=True))
         assert len({m.id for m in found}) == count
         broker.ack(*found, name="q")
     info = broker.info("q")
@@ -66,7 +70,7 @@ def test_a_long_run_is_several_in_the_log(broker):
     broker.declare("q")
     body = bytes(50_000)
     count = 2 * RUN_BYTES_MAX // len(body)
-    assert send(broker, [body] * count) is Durability.SYNC
+    assert [part.count for part in send(broker, [body] * count)] == [5, 5]
     broker.settle()
     assert broker.info("q").ready == count
 
@@ -82,7 +86,7 @@ def test_a_long_run_is_several_in_the_log(broker):
 )
 def test_where_each_message_has_to_be_looked_at_there_are_no_runs(broker, settings):
     broker.declare("q", **settings)
-    assert send(broker) is None
+    assert not send(broker)
     assert broker.info("q").sent == 0
 
 
@@ -99,15 +103,15 @@ def test_where_each_message_has_to_be_looked_at_there_are_no_runs(broker, settin
 )
 def test_what_is_no_run_goes_one_by_one(broker, bodies, fields):
     broker.declare("q")
-    assert send(broker, bodies, **fields) is None
+    assert not send(broker, bodies, **fields)
     assert broker.info("q").sent == 0
 
 
 def test_bodies_too_large_are_no_run():
     broker = Harness(limits=Limits(body_bytes_max=3))
     broker.declare("q")
-    assert send(broker) is Durability.SYNC
-    assert send(broker, [b"four"] * 4) is None
+    assert send(broker)
+    assert not send(broker, [b"four"] * 4)
 
 
 def test_there_has_to_be_a_queue(broker):
