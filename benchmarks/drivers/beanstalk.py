@@ -118,7 +118,6 @@ class BeanstalkConsumer(BeanstalkClient):
         super().__init__(sock)
         self.bodies: list[bytes] = []
         self.receipts: list[bytes] = []
-        self._acknowledges = wiring.acknowledges
         self._pulling = Pulling(wiring.prefetch, acknowledges=True)
         self._incoming = Incoming()
         self._round = 1  # how many the next round asks for
@@ -144,8 +143,6 @@ class BeanstalkConsumer(BeanstalkClient):
         count = len(self.receipts) - before
         self._brought += count
         self._pulling.came(count)
-        if not self._acknowledges:
-            self._delete(self.receipts[before:])
         if self._pulling.under_way and not self._unanswered:
             grown = 2 * self._round if self._brought == self._round else max(1, self._brought)
             self._round = min(grown, self._pulling.round_max, ROUND_MAX)
@@ -179,20 +176,18 @@ class BeanstalkConsumer(BeanstalkClient):
 
     def acknowledge(self, receipts: Sequence[bytes]) -> None:
         """One delete for each."""
-        if self._acknowledges:
-            self._delete(receipts)
-            self._ask()
+        self.out += b"".join([b"delete %b\r\n" % receipt for receipt in receipts])
+        self._settled(len(receipts))
 
     def reject(self, receipts: Sequence[bytes]) -> None:
         """One release for each: they are ready again."""
         end = b" %d 0\r\n" % PRIORITY
         self.out += b"".join([b"release %b%b" % (receipt, end) for receipt in receipts])
-        self._pulling.unacknowledged -= len(receipts)
-        self._ask()
+        self._settled(len(receipts))
 
-    def _delete(self, receipts: Sequence[bytes]) -> None:
-        self.out += b"".join([b"delete %b\r\n" % receipt for receipt in receipts])
-        self._pulling.unacknowledged -= len(receipts)
+    def _settled(self, count: int) -> None:
+        self._pulling.unacknowledged -= count
+        self._ask()
 
 
 class BeanstalkDriver:

@@ -15,11 +15,13 @@ Rules:
 
 import socket
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-__all__ = ["Client", "Consumer", "Driver", "Kind", "Producer", "Refused", "Wiring"]
+__all__ = ["Client", "Consumer", "Driver", "Kind", "Producer", "Refused", "Wiring", "slashed"]
+
+_QUEUE_GROUP: Final = "workers"
 
 Kind = Literal["queue", "fifo", "topic", "stream"]
 
@@ -46,14 +48,23 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     qos: int = 1  # of MQTT
     durable: bool = True  # messages survive a restart, and a confirmation says so
     prefetch: int = 1_000  # messages that a consumer may have unacknowledged, or asks for at once
-    acknowledges: bool = True  # else what was sent to a consumer counts as dealt with
-    cumulative: bool = False  # of STOMP: an acknowledgement counts for all that came before, too
+    acknowledges: bool = True  # else the engine says nothing of what it dealt with
     retain: bool = False  # a topic keeps the last message for those who come later
     from_start: bool = False  # of a stream: all that is there, else only what comes
     tls_ca: str = ""  # a file with the authority that signed the broker's certificate; "": no TLS
     partitions: int = 1  # of a stream that is declared
     dead_letter: str = ""  # of a queue that is declared: where messages go that ...
     receives_max: int = 0  # ... were rejected so often; 0: never
+
+    @property
+    def sharing(self) -> str:
+        """The group that shares what comes, where it takes one to have a queue; "": nobody does."""
+        return self.group or (_QUEUE_GROUP if self.kind == "queue" else "")
+
+
+def slashed(name: str) -> str:
+    """A name as MQTT spells it, and our own protocol that of a topic."""
+    return name.replace(".", "/").replace("*", "+")
 
 
 class Client(Protocol):
@@ -120,9 +131,9 @@ class Driver(Protocol):
     Attributes:
         schemes: of its URLs.
         kinds: what it has.
-        features: of "confirms", "batches", "keys", "delay", "reject", "retain", "wildcards",
-            "groups", "tls", "qos2", "dead_letters", those that it has. A system may have fewer:
-            ``LACKS`` in ``systems/registry.py``.
+        features: of "confirms", "keys", "delay", "reject", "retain", "wildcards", "groups", "tls",
+            "qos2", "dead_letters", those that it has. A system may have fewer: ``LACKS`` in
+            ``systems/registry.py``.
     """
 
     schemes: frozenset[str]

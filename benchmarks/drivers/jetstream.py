@@ -38,7 +38,6 @@ __all__ = [
     "API",
     "ATOMIC_MIN",
     "BATCH_MAX",
-    "GROUP",
     "JetStreamConsumer",
     "JetStreamDriver",
     "JetStreamProducer",
@@ -48,7 +47,6 @@ __all__ = [
 API: Final = "$JS.API."
 ATOMIC_MIN: Final = 10  # messages; with fewer, an atomic batch takes longer than they do alone
 BATCH_MAX: Final = 1_000  # messages of an atomic batch, by the server's default
-GROUP: Final = "workers"  # who share a queue
 
 _ATOMIC_SINCE: Final = (2, 12)
 _ERROR: Final = b'"error"'
@@ -60,6 +58,11 @@ Request = tuple[str, dict[str, Any]]
 def _stream(name: str) -> str:
     """The stream of a subject; dots may not be in its name."""
     return name.replace(".", "-")
+
+
+def _consumer(wiring: Wiring, name: str) -> str:
+    """Whom those who share a stream pull from."""
+    return f"{_stream(name)}.{wiring.sharing}"
 
 
 def _inbox() -> str:
@@ -155,15 +158,18 @@ class JetStreamProducer(NatsClient):
         self.out += publication(subject, reply, bodies[-1], head)
 
     def feed(self, data: bytes) -> None:
-        """Take answers. Raises Refused."""
-        super().feed(data)
-        if not self.bodies:
-            return
-        for body in self.bodies:
+        """Take answers. Raises Refused, behind what was confirmed before."""
+        try:
+            super().feed(data)
+        finally:
+            self._confirm()
+
+    def _confirm(self) -> None:
+        """Take account of the answers that came. Raises Refused."""
+        skipped = len(self._inbox) + 1
+        for body, subject in zip(self.bodies, self.receipts, strict=True):
             if _ERROR in body:
                 _refuse_errors([json.loads(body)])
-        skipped = len(self._inbox) + 1
-        for subject in self.receipts:
             number, _, count = subject[skipped:].partition(b".")
             if count:
                 self.confirmed += range(int(number), int(number) + int(count))
@@ -180,14 +186,12 @@ class JetStreamConsumer(NatsClient):
         super().__init__(sock)
         count = len(wiring.names)
         inbox = _inbox()
-        group = wiring.group or GROUP
-        self._acknowledges = wiring.acknowledges
         self._share = max(1, wiring.prefetch // count)  # of each name
         self._prefetch = self._share * count
         self._unacknowledged = 0
         self._due = [0] * count  # messages that were asked for, of each name
         self._pulls = [
-            (f"{API}CONSUMER.MSG.NEXT.{_stream(name)}.{group}".encode(), f"{inbox}.{n}".encode())
+            (f"{API}CONSUMER.MSG.NEXT.{_consumer(wiring, name)}".encode(), f"{inbox}.{n}".encode())
             for n, name in enumerate(wiring.names)
         ]
         if count > 1:
@@ -222,15 +226,11 @@ class JetStreamConsumer(NatsClient):
             for _, _, number, _, _ in lines:
                 self._due[int(number)] -= 1
         self._unacknowledged += count
-        if self._acknowledges:
-            self._ask()
-        else:
-            self._answer(self.receipts[before:], b"")
+        self._ask()
 
     def acknowledge(self, receipts: Sequence[bytes]) -> None:
         """One empty publish for each."""
-        if self._acknowledges:
-            self._answer(receipts, b"")
+        self._answer(receipts, b"")
 
     def reject(self, receipts: Sequence[bytes]) -> None:
         """They come again at once."""
@@ -248,7 +248,7 @@ class JetStreamDriver:
 
     schemes = frozenset({"jetstream"})
     kinds: frozenset[Kind] = frozenset({"stream", "queue"})
-    features = frozenset({"confirms", "batches", "reject", "groups"})
+    features = frozenset({"confirms", "reject", "groups"})
 
     def declare(self, wiring: Wiring) -> None:
         """Delete the streams, make them anew, and what their groups pull from."""
@@ -267,8 +267,7 @@ class JetStreamDriver:
             for stream, name in zip(streams, wiring.names, strict=True)
         ]
         _refuse_errors(request(wiring, made))
-        own = wiring.group or (GROUP if wiring.kind == "queue" else "")
-        for group in dict.fromkeys(filter(None, (own, *wiring.groups))):
+        for group in dict.fromkeys(filter(None, (wiring.sharing, *wiring.groups))):
             consumer = {
                 "durable_name": group,
                 "ack_policy": "explicit",
@@ -307,11 +306,11 @@ class JetStreamDriver:
         """A client that pulls, or that is pushed to."""
         sock = open_nats(wiring)[0]
         try:
-            if not (wiring.kind == "queue" or wiring.group):
+            if not wiring.sharing:
                 return _pushed(sock, wiring)
-            group = wiring.group or GROUP  # before 2.10, who pulls from none is not told
+            # Before 2.10, who pulls from what is not there is not told.
             asked: list[Request] = [
-                (f"CONSUMER.INFO.{_stream(name)}.{group}", {}) for name in wiring.names
+                (f"CONSUMER.INFO.{_consumer(wiring, name)}", {}) for name in wiring.names
             ]
             _refuse_errors(request(wiring, asked))
             consumer = JetStreamConsumer(sock, wiring)

@@ -8,10 +8,9 @@ Rules:
 2. ``durable`` consumers above QoS 0 have sessions that outlive their connections, named by
    ``client_id``: a message for them is as safe as the broker can make it. A session that is there
    already is resumed, so runs need client identifiers of their own.
-3. A consumer that does not acknowledge subscribes with QoS 0: MQTT has no other way.
-4. Confirmed is what the broker acknowledged: with PUBACK, or with PUBCOMP for QoS 2. No more is
+3. Confirmed is what the broker acknowledged: with PUBACK, or with PUBCOMP for QoS 2. No more is
    sent than it takes unacknowledged (its Receive Maximum; 65,535 before MQTT 5), the rest waits.
-5. Delays are whole seconds, by ``$delayed/``. MQTT cannot reject a message.
+4. Delays are whole seconds, by ``$delayed/``. MQTT cannot reject a message.
 """
 
 import socket
@@ -25,7 +24,8 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from .connection import converse, hang_up, login, open_socket
-from .driver import Kind, Refused, Wiring
+from .driver import Kind, Refused, Wiring, slashed
+from .incoming import Incoming
 from .mqtt_packets import (
     CONNACK,
     DISCONNECT,
@@ -48,6 +48,7 @@ from .mqtt_packets import (
 __all__ = ["MqttClient", "MqttConsumer", "MqttDriver", "MqttProducer"]
 
 _IDENTIFIERS: Final = 65_535  # of packets: 1 to this
+_HEAD_BYTES_MAX: Final = 5  # of a packet: its first byte, and its length
 _FILTERS_AT_ONCE: Final = 50  # in a SUBSCRIBE; brokers limit that
 _PUBACK_BITS: Final = 0x40020000  # a PUBACK as a number, but for the identifier
 _PUBREC_BITS: Final = 0x50020000
@@ -64,14 +65,9 @@ def _version(wiring: Wiring) -> int:
     return 5 if urlsplit(wiring.url).scheme == "mqtt5" else 4
 
 
-def _topic(name: str) -> str:
-    return name.replace(".", "/").replace("*", "+")
-
-
 def _filters(wiring: Wiring) -> list[str]:
-    group = wiring.group or ("bench" if wiring.kind == "queue" else "")
-    share = f"$share/{group}/" if group else ""
-    return [share + _topic(name) for name in wiring.names]
+    share = f"$share/{wiring.sharing}/" if wiring.sharing else ""
+    return [share + slashed(name) for name in wiring.names]
 
 
 def _connect(wiring: Wiring, clean: bool = True) -> bytes:
@@ -98,31 +94,29 @@ class MqttClient:
         self.greeted = False
         self.subscribed = 0
         self.receive_maximum = _IDENTIFIERS
-        self._rest = b""
+        self._incoming = Incoming()
 
     def feed(self, data: bytes) -> None:
         """Take what was read. Raises Refused."""
-        buffer = self._rest + data if self._rest else data
-        at, size = 0, len(buffer)
+        buffer = self._incoming.add(data)
+        at, size, wanted_bytes = 0, len(buffer), 0
         take = self._take
         try:
             while at + 2 <= size:
-                begin = at + 2
-                length = buffer[at + 1]
-                if length < 0x80:
-                    end = begin + length
-                    if end > size:
+                begin, length = at + 2, buffer[at + 1]
+                if length > 0x7F:
+                    if at + _HEAD_BYTES_MAX > size:
                         break
-                else:
-                    found = next_packet(memoryview(buffer), at)
-                    if found is None:
-                        break
-                    _, begin, end = found
+                    length, begin = read_integer(buffer, at + 1)
+                end = begin + length
+                if end > size:
+                    wanted_bytes = end - at
+                    break
                 take(buffer[at], buffer, begin, end)
                 at = end
         except (Malformed, IndexError) as error:
             raise Refused(f"not MQTT: {buffer[at : at + 32]!r} ({error})") from error
-        self._rest = buffer[at:]
+        self._incoming.keep(buffer[at:], wanted_bytes)
 
     def close(self) -> None:
         """Say goodbye; a session that outlives its connection stays."""
@@ -173,7 +167,7 @@ class MqttProducer(MqttClient):
         self._flush()
 
     def _encoded(self, to: int, delay_ms: int) -> bytes:
-        name = _topic(self._names[to])
+        name = slashed(self._names[to])
         if delay_ms % 1000:
             raise Refused(f"MQTT delays by whole seconds, not by {delay_ms} ms")
         if delay_ms:
@@ -333,12 +327,11 @@ class MqttDriver:
 
     def consumer(self, wiring: Wiring) -> MqttConsumer:
         """A client that is subscribed when this returns. Raises OSError, Refused."""
-        qos = wiring.qos if wiring.acknowledges else 0
-        stays = wiring.durable and qos > 0 and bool(wiring.client_id)
+        stays = wiring.durable and wiring.qos > 0 and bool(wiring.client_id)
         client = MqttConsumer(open_socket(wiring), _version(wiring))
         filters = _filters(wiring)
         subscribes = [
-            subscribe_packet(client.version, 1, filters[at : at + _FILTERS_AT_ONCE], qos)
+            subscribe_packet(client.version, 1, filters[at : at + _FILTERS_AT_ONCE], wiring.qos)
             for at in range(0, len(filters), _FILTERS_AT_ONCE)
         ]
         return _opened(client, _connect(wiring, clean=not stays), subscribes)

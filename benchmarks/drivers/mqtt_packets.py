@@ -146,31 +146,23 @@ def next_packet(buffer: memoryview, start: int) -> tuple[int, int, int] | None:
 
     Raises Malformed.
     """
-    size, shift, at = 0, 0, start + 1
-    while True:
-        if at >= len(buffer):
-            return None
-        byte = buffer[at]
-        at += 1
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            break
-        if shift > 21:
-            raise Malformed("a length of more than four bytes")
+    try:
+        size, at = read_integer(buffer, start + 1)
+    except IndexError:
+        return None
     return (buffer[start], at, at + size) if at + size <= len(buffer) else None
 
 
 def read_integer(body: bytes | memoryview, at: int) -> tuple[int, int]:
-    """A Variable Byte Integer, and where it ends. Raises IndexError."""
-    value, shift = 0, 0
-    while True:
+    """A Variable Byte Integer, and where it ends. Raises IndexError, Malformed."""
+    value = 0
+    for shift in (0, 7, 14, 21):
         byte = body[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        shift += 7
         if byte < 0x80:
             return value, at
+    raise Malformed("an integer of more than four bytes")
 
 
 def parse_publish(version: int, first: int, body: memoryview) -> Delivery:

@@ -16,7 +16,8 @@ Rules:
 import socket
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Any, Final
+from struct import Struct
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -45,13 +46,22 @@ from ...protocols.native.stream_operations import (
 )
 from ...storage.block import decode_block
 from ...storage.log import Durability
-from .connection import ask, hang_up, login, open_socket
-from .driver import Client, Consumer, Kind, Producer, Refused, Wiring
+from .connection import ask, converse, hang_up, login, open_socket
+from .driver import Consumer, Kind, Refused, Wiring, slashed
+from .incoming import Incoming
 
-__all__ = ["NativeDriver"]
+__all__ = [
+    "GroupMember",
+    "NativeClient",
+    "NativeConsumer",
+    "NativeDriver",
+    "NativeProducer",
+    "QueueConsumer",
+    "StreamReader",
+    "TopicConsumer",
+]
 
 _EMPTY_LIST: Final = 0x90
-_READ_BYTES: Final = 256 * 1024
 _TAIL_CREDIT_BYTES: Final = 8 * 1024 * 1024
 _RECEIPTS_MAX: Final = 5_000  # in a request, which may have 256 KiB
 _CREDIT_PARTS: Final = 4  # credit goes back when this part of it was used
@@ -82,6 +92,10 @@ _decode_event = msgspec.msgpack.Decoder(tuple[int, int, list[WirePublished], int
 _decode_chunk = msgspec.msgpack.Decoder(ChunkReply).decode
 _decode_group_event = msgspec.msgpack.Decoder(GroupEventReply).decode
 _encode = msgspec.msgpack.Encoder().encode
+_length_of = Struct(">I").unpack_from
+
+_Client = TypeVar("_Client", bound="NativeClient")
+_Where = tuple[int, int, int]  # the member's request, the shard, the epoch
 
 
 def _frame(message: object) -> bytes:
@@ -93,90 +107,81 @@ def _is_frame(data: bytes) -> bool:
     return len(data) >= LENGTH_BYTES and len(data) >= LENGTH_BYTES + int.from_bytes(data[:4], "big")
 
 
-def _reply(data: bytes) -> Any:
-    reply = decode_reply(memoryview(data)[LENGTH_BYTES:])
-    if isinstance(reply, ErrorReply):
+def _read(payload: memoryview, ignored: str = "") -> Any:
+    """A reply. Raises Refused when it is an ERROR, but for those with the ignored code."""
+    reply = decode_reply(payload)
+    if isinstance(reply, ErrorReply) and reply.code != ignored:
         raise Refused(f"{reply.code}: {reply.text}")
     return reply
 
 
-def _call(sock: socket.socket, request: object) -> Any:
-    return _reply(ask(sock, _frame(request), _is_frame))
+def _call(sock: socket.socket, request: object, ignored: str = "") -> Any:
+    """Ask, and wait for the reply. Raises OSError, Refused."""
+    answer = ask(sock, _frame(request), _is_frame)
+    return _read(memoryview(answer)[LENGTH_BYTES:], ignored)
 
 
-def _call_unless_missing(sock: socket.socket, request: object) -> None:
-    """Delete what may not be there."""
-    reply = decode_reply(memoryview(ask(sock, _frame(request), _is_frame))[LENGTH_BYTES:])
-    if isinstance(reply, ErrorReply) and reply.code != "not-found":
-        raise Refused(f"{reply.code}: {reply.text}")
-
-
-def _greeting(wiring: Wiring) -> bytes:
+def _hello(wiring: Wiring) -> Hello:
     user, password = login(wiring.url)
     name = wiring.client_id or "braidmq-bench"
-    return _frame(Hello(1, VERSION, VERSION, name[:256], 0, user, password.encode()))
+    return Hello(1, VERSION, VERSION, name[:256], 0, user, password.encode())
 
 
-def _topic(name: str) -> str:
-    return name.replace(".", "/").replace("*", "+")
+def _open(wiring: Wiring) -> socket.socket:
+    """A connection that was let in. Raises OSError, Refused."""
+    sock = open_socket(wiring)
+    try:
+        _call(sock, _hello(wiring))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
-class _Connection:
-    """A connection that does nothing. See ``driver.Client``."""
+class NativeClient:
+    """A connection that was let in; what it says and hears beside messages.
 
-    def __init__(self, wiring: Wiring) -> None:
+    Attributes:
+        waiting: answers that have to come before it is what it is to be.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
         self.out = bytearray()
-        self._wiring = wiring
-        self._rest = b""
-        self._waiting = 0  # answers that the handshake waits for
-        self.socket = open_socket(wiring)
-        try:
-            _reply(ask(self.socket, _greeting(wiring), _is_frame))
-            self._begin(self.socket)
-            self._converse()
-        except BaseException:
-            self.socket.close()
-            raise
-        self.socket.setblocking(False)
-
-    def _begin(self, sock: socket.socket) -> None:
-        """Put what is asked for first into ``out``."""
-
-    def _converse(self) -> None:
-        """Until all that was asked for first is answered."""
-        self.socket.sendall(self.out)
-        self.out.clear()
-        while self._waiting:
-            data = self.socket.recv(_READ_BYTES)
-            if not data:
-                raise Refused("the broker hung up")
-            self.feed(data)
+        self.waiting = 0
+        self._incoming = Incoming()
 
     def feed(self, data: bytes) -> None:
         """Cut frames, and take what they say. Raises Refused."""
-        if self._rest:
-            data = self._rest + data
-        at, size = 0, len(data)
+        data = self._incoming.add(data)
+        at, size, wanted_bytes = 0, len(data), 0
         view = memoryview(data)
         while at + LENGTH_BYTES <= size:
-            end = at + LENGTH_BYTES + int.from_bytes(data[at : at + LENGTH_BYTES], "big")
+            begin = at + LENGTH_BYTES
+            end = begin + _length_of(data, at)[0]
             if end > size:
+                wanted_bytes = end - at
                 break
-            self._take(data[at + 5], view[at + LENGTH_BYTES : end])
+            self._take(data[begin + 1], view[begin:end])
             at = end
-        self._rest = data[at:]
+        self._incoming.keep(data[at:], wanted_bytes)
 
     def _take(self, operation: int, payload: memoryview) -> None:
         """What a frame says."""
         if operation in (_DONE, _SUBSCRIBED, _JOINED):
-            self._waiting -= self._waiting > 0
+            self.waiting -= self.waiting > 0
         elif operation == _ERROR:
-            reply = decode_reply(payload)
-            raise Refused(f"{getattr(reply, 'code', '')}: {getattr(reply, 'text', '')}")
+            _read(payload)
 
     def close(self) -> None:
         """Hang up."""
         hang_up(self.socket, bytes(self.out))
+
+
+def _opened(client: _Client) -> _Client:
+    """Have all that it asks for first answered. Raises OSError, Refused."""
+    converse(client, lambda: not client.waiting)
+    return client
 
 
 def _request_of(payload: memoryview) -> int:
@@ -188,21 +193,21 @@ def _request_of(payload: memoryview) -> int:
     return int.from_bytes(payload[3 : 3 + size], "big")
 
 
-class _Producer(_Connection):
+class NativeProducer(NativeClient):
     """See ``driver.Producer``. Each publish is a request."""
 
     confirms = True
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, sock: socket.socket, wiring: Wiring) -> None:
+        super().__init__(sock)
         self.confirmed: list[int] = []
         self.refused: list[int] = []
-        self._names = [_topic(each) for each in wiring.names]
-        if wiring.kind != "topic":
-            self._names = list(wiring.names)
+        self._wiring = wiring
+        is_topic = wiring.kind == "topic"
+        self._names = [slashed(name) if is_topic else name for name in wiring.names]
         self._next = 0  # number of the next message
         self._request = 1
         self._open: dict[int, tuple[int, int]] = {}  # request -> first message, behind the last
-        super().__init__(wiring)
 
     def publish(
         self, bodies: Sequence[bytes], to: int = 0, keys: Sequence[str] = (), delay_ms: int = 0
@@ -248,54 +253,57 @@ class _Producer(_Connection):
             self.confirmed.extend(each for each in range(first, end) if each not in wrong)
 
 
-class _NativeConsumer(_Connection):
-    """What consumers have in common: credit, and requests that settle."""
+class NativeConsumer(NativeClient):
+    """What consumers have in common: requests, and the answers to what is settled."""
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
         self.bodies: list[bytes] = []
         self.receipts: list[Any] = []
         self._next_request = 1
-        super().__init__(wiring)
 
     def _new_request(self) -> int:
         request = self._next_request
         self._next_request = request + 1
         return request
 
+    def _take(self, operation: int, payload: memoryview) -> None:
+        if operation != _SETTLED:
+            super()._take(operation, payload)
+        elif payload[-1] != _EMPTY_LIST:
+            error = _read(payload).errors[0]
+            raise Refused(f"{error.code}: {error.text}")
+
     def reject(self, receipts: Sequence[Any]) -> None:
         """Only queues have that. Raises Refused."""
         raise Refused("nothing can be rejected here")
 
 
-class _QueueConsumer(_NativeConsumer):
+class QueueConsumer(NativeConsumer):
     """CONSUME of each queue; receipts are of the first one, or begin with the place of theirs."""
 
-    def __init__(self, wiring: Wiring) -> None:
+    def __init__(self, sock: socket.socket, wiring: Wiring) -> None:
+        super().__init__(sock)
+        self._names = wiring.names
         self._used = [0] * len(wiring.names)  # credit to be given back
         self._step = max(1, wiring.prefetch // _CREDIT_PARTS)
-        super().__init__(wiring)
-
-    def _begin(self, sock: socket.socket) -> None:
-        for name in self._wiring.names:
-            request = self._new_request()
-            append_frame(self.out, (_CONSUME, request, name, self._wiring.prefetch))
-            self._waiting += 1
+        self.waiting = len(wiring.names)
+        for name in wiring.names:
+            append_frame(self.out, (_CONSUME, self._new_request(), name, wiring.prefetch))
 
     def _take(self, operation: int, payload: memoryview) -> None:
         if operation == _DELIVER:
             _, request, _, items = _decode_deliver(payload)
             self.bodies += [item.body for item in items]
             receipts: list[Any] = [(item.seq, item.token) for item in items]
-            if not self._wiring.acknowledges:
-                self._settle(_ACK, request - 1, receipts)
             if len(self._used) > 1:
                 receipts = list(zip(repeat(request - 1), receipts))
             self.receipts += receipts
-        elif operation != _SETTLED:
+        else:
             super()._take(operation, payload)
 
     def _settle(self, operation: int, place: int, receipts: Sequence[Any]) -> None:
-        name = self._wiring.names[place]
+        name = self._names[place]
         for at in range(0, len(receipts), _RECEIPTS_MAX):
             some = receipts[at : at + _RECEIPTS_MAX]
             append_frame(self.out, (operation, self._new_request(), name, some))
@@ -323,34 +331,28 @@ class _QueueConsumer(_NativeConsumer):
         self._settle_all(_NACK, receipts)
 
 
-class _TopicConsumer(_NativeConsumer):
+class TopicConsumer(NativeConsumer):
     """SUBSCRIBE to all filters; a receipt is that of the queue behind it, or None."""
 
-    def __init__(self, wiring: Wiring) -> None:
-        self._used = 0
+    def __init__(self, sock: socket.socket, wiring: Wiring) -> None:
+        super().__init__(sock)
+        self._used = 0  # credit to be given back
         self._step = max(1, wiring.prefetch // _CREDIT_PARTS)
-        super().__init__(wiring)
-
-    def _begin(self, sock: socket.socket) -> None:
-        wiring = self._wiring
-        filters = [_topic(name) for name in wiring.names]
+        self.waiting = 1
+        filters = [slashed(name) for name in wiring.names]
         durable = wiring.client_id if wiring.durable and wiring.qos and not wiring.group else ""
         expiry_ms = _SESSION_EXPIRY_MS if durable else 0
         fields = filters, wiring.prefetch, durable, wiring.group, expiry_ms
         append_frame(self.out, (_SUBSCRIBE, self._new_request(), *fields))
-        self._waiting += 1
 
     def _take(self, operation: int, payload: memoryview) -> None:
         if operation == _EVENT:
             items = _decode_event(payload)[2]
             self.bodies += [item.body for item in items]
-            leased = [
+            self.receipts += [
                 (item.queue, (item.seq, item.token)) if item.queue else None for item in items
             ]
-            self.receipts += leased
-            if not self._wiring.acknowledges:
-                self.acknowledge(leased)
-        elif operation != _SETTLED:
+        else:
             super()._take(operation, payload)
 
     def acknowledge(self, receipts: Sequence[Any]) -> None:
@@ -381,16 +383,15 @@ def _bodies(chunk: WireChunk) -> list[bytes]:
     return bodies
 
 
-class _StreamReader(_NativeConsumer):
+class StreamReader(NativeConsumer):
     """A TAIL of all shards of each stream; nothing is acknowledged."""
 
-    def _begin(self, sock: socket.socket) -> None:
-        for name in self._wiring.names:
-            info = _call(sock, StreamInfoRequest(self._new_request(), name)).streams[0]
-            old = self._wiring.from_start
-            places = [(each.index, 0 if old else each.next) for each in info.shards]
-            append_frame(self.out, Tail(self._new_request(), name, places, _TAIL_CREDIT_BYTES))
-            self._waiting += 1
+    def __init__(self, sock: socket.socket, places: dict[str, list[tuple[int, int]]]) -> None:
+        """``places``: of each stream, where to begin in each shard, by its index."""
+        super().__init__(sock)
+        self.waiting = len(places)
+        for name, shards in places.items():
+            append_frame(self.out, Tail(self._new_request(), name, shards, _TAIL_CREDIT_BYTES))
 
     def _take(self, operation: int, payload: memoryview) -> None:
         if operation == _CHUNK:
@@ -408,20 +409,17 @@ class _StreamReader(_NativeConsumer):
         """Nobody asks for it."""
 
 
-class _GroupMember(_NativeConsumer):
-    """JOIN_GROUP of each stream; a receipt is (member, shard, epoch, number behind the record)."""
+class GroupMember(NativeConsumer):
+    """JOIN_GROUP of each stream; a receipt is where a record is, and the number behind it."""
 
-    def __init__(self, wiring: Wiring) -> None:
-        self._ends: dict[tuple[int, int, int], int] = {}  # of the chunk of each shard
-        super().__init__(wiring)
-
-    def _begin(self, sock: socket.socket) -> None:
-        wiring = self._wiring
+    def __init__(self, sock: socket.socket, wiring: Wiring) -> None:
+        super().__init__(sock)
+        self._ends: dict[_Where, int] = {}  # of the chunk of each shard
+        self.waiting = len(wiring.names)
         start = WireStart("earliest" if wiring.from_start else "latest")
         for name in wiring.names:
             join = JoinGroup(self._new_request(), name, wiring.group, start, wiring.prefetch)
             append_frame(self.out, join)
-            self._waiting += 1
 
     def _take(self, operation: int, payload: memoryview) -> None:
         if operation == _GROUP_EVENT:
@@ -434,14 +432,15 @@ class _GroupMember(_NativeConsumer):
             begin = event.chunk.next - len(bodies)
             self._ends[where] = event.chunk.next
             self.bodies += bodies
-            receipts = list(zip(repeat(where), range(begin + 1, event.chunk.next + 1)))
-            self.receipts += receipts
-            if not self._wiring.acknowledges or not receipts:
+            self.receipts += zip(repeat(where), range(begin + 1, event.chunk.next + 1))
+            if not bodies:
                 self._checkpoint(where, event.chunk.next)
-        elif operation != _ERROR or _request_of(payload) <= len(self._wiring.names):
-            super()._take(operation, payload)  # an ERROR of a checkpoint: the shard was taken away
+        elif operation == _ERROR:
+            _read(payload, ignored="lease-lost")  # of a checkpoint: the shard was taken away
+        else:
+            super()._take(operation, payload)
 
-    def _checkpoint(self, where: tuple[int, int, int], number: int) -> None:
+    def _checkpoint(self, where: _Where, number: int) -> None:
         member, shard, epoch = where
         append_frame(self.out, (_CHECKPOINT, self._new_request(), member, shard, epoch, number))
         if number >= self._ends[where]:
@@ -463,20 +462,19 @@ class NativeDriver:
     kinds: frozenset[Kind] = frozenset({"queue", "fifo", "topic", "stream"})
     features = frozenset(
         {
-            *("confirms", "batches", "keys", "delay", "reject", "retain", "wildcards"),
-            *("groups", "tls", "dead_letters"),
+            *("confirms", "keys", "delay", "reject", "retain", "wildcards", "groups", "tls"),
+            "dead_letters",
         }
     )
 
     def declare(self, wiring: Wiring) -> None:
         """Delete queues and streams, and declare them; topics are there when they are used."""
         durability = Durability.SYNC if wiring.durable else Durability.MEMORY
-        with open_socket(wiring) as sock:
-            _reply(ask(sock, _greeting(wiring), _is_frame))
+        with _open(wiring) as sock:
             for name in wiring.names if wiring.kind != "topic" else ():
                 if wiring.kind == "stream":
                     stream = StreamSettings(durability=durability, retention_ms=0)
-                    _call_unless_missing(sock, DeleteStream(1, name))
+                    _call(sock, DeleteStream(1, name), ignored="not-found")
                     _call(sock, DeclareStream(2, name, stream, wiring.partitions))
                     continue
                 queue = QueueSettings(
@@ -487,32 +485,47 @@ class NativeDriver:
                 )
                 for each in (name, wiring.dead_letter):
                     if each:
-                        _call_unless_missing(sock, DeleteQueue(1, each))
+                        _call(sock, DeleteQueue(1, each), ignored="not-found")
                 _call(sock, DeclareQueue(2, name, queue))
 
-    def connect(self, wiring: Wiring) -> Client:
+    def connect(self, wiring: Wiring) -> NativeClient:
         """HELLO and WELCOME."""
-        return _Connection(wiring)
+        return _opened(NativeClient(_open(wiring)))
 
     def greeting(self, wiring: Wiring) -> bytes:
         """HELLO."""
-        return _greeting(wiring)
+        return _frame(_hello(wiring))
 
     def is_greeted(self, data: bytes) -> bool:
         """WELCOME, or an ERROR, which raises Refused."""
         if not _is_frame(data):
             return False
-        _reply(data)
+        _read(memoryview(data)[LENGTH_BYTES:])
         return True
 
-    def producer(self, wiring: Wiring) -> Producer:
+    def producer(self, wiring: Wiring) -> NativeProducer:
         """A connection that publishes."""
-        return _Producer(wiring)
+        return _opened(NativeProducer(_open(wiring), wiring))
 
     def consumer(self, wiring: Wiring) -> Consumer:
         """A connection that is consumed from."""
         if wiring.kind == "topic":
-            return _TopicConsumer(wiring)
-        if wiring.kind == "stream":
-            return _GroupMember(wiring) if wiring.group else _StreamReader(wiring)
-        return _QueueConsumer(wiring)
+            return _opened(TopicConsumer(_open(wiring), wiring))
+        if wiring.kind != "stream":
+            return _opened(QueueConsumer(_open(wiring), wiring))
+        if wiring.group:
+            return _opened(GroupMember(_open(wiring), wiring))
+        places = _places(wiring)
+        return _opened(StreamReader(_open(wiring), places))
+
+
+def _places(wiring: Wiring) -> dict[str, list[tuple[int, int]]]:
+    """Where a reader begins in each shard of each stream. Raises OSError, Refused."""
+    places = {}
+    with _open(wiring) as sock:
+        for name in wiring.names:
+            (info,) = _call(sock, StreamInfoRequest(1, name)).streams
+            places[name] = [
+                (shard.index, 0 if wiring.from_start else shard.next) for shard in info.shards
+            ]
+    return places

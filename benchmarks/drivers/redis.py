@@ -28,14 +28,13 @@ from .driver import Kind, Refused, Wiring
 from .incoming import Incoming
 from .pulling import Pulling
 
-__all__ = ["GROUP", "RedisClient", "RedisConsumer", "RedisDriver", "RedisProducer", "command"]
-
-GROUP: Final = "workers"  # who share a queue
+__all__ = ["RedisClient", "RedisConsumer", "RedisDriver", "RedisProducer", "command"]
 
 _FIELD: Final = b"b"
 _LOADING: Final = b"-LOADING"
 _LOADING_SECONDS: Final = 0.05  # between looking whether the log was read, after a restart
 _LINE: Final = b"\r\n"
+_ERROR: Final = re.compile(rb"^-.*(?=\r\n)", re.MULTILINE)
 _HEAD_BYTES_MAX: Final = 512  # of what stands before a body
 _STREAM: Final = re.compile(rb"\*2\r\n\$\d+\r\n([^\r]*)\r\n\*(\d+)\r\n")
 _ENTRY: Final = re.compile(
@@ -53,11 +52,6 @@ def command(*arguments: bytes) -> bytes:
 
 def _refuse(line: bytes) -> Refused:
     return Refused(line.removeprefix(b"-").decode("utf-8", "replace"))
-
-
-def _group_of(wiring: Wiring) -> bytes:
-    """Those who share what comes; b"": nobody does."""
-    return (wiring.group or (GROUP if wiring.kind == "queue" else "")).encode()
 
 
 def _lines_of(answer: bytes) -> list[bytes]:
@@ -142,18 +136,17 @@ class RedisProducer(RedisClient):
         self.out += b"".join([b"%b$%d\r\n%b\r\n" % (head, len(body), body) for body in bodies])
 
     def feed(self, data: bytes) -> None:
-        """Count lines. Raises Refused."""
+        """Count lines. Raises Refused, behind what was confirmed before."""
         if self._rest:
             data = self._rest + data
-        if data.startswith(b"-") or b"\n-" in data:
-            for line in _lines_of(data):
-                if line.startswith(b"-"):
-                    raise _refuse(line)
-        end = data.rfind(b"\n") + 1
+        error = _ERROR.search(data) if data.startswith(b"-") or b"\n-" in data else None
+        end = error.start() if error else data.rfind(b"\n") + 1
         self._rest = data[end:]
         count, self._half = divmod(self._half + data.count(b"\n", 0, end), 2)
         self.confirmed += range(self._answered, self._answered + count)
         self._answered += count
+        if error:
+            raise _refuse(error[0])
 
 
 class RedisConsumer(RedisClient):
@@ -169,12 +162,11 @@ class RedisConsumer(RedisClient):
         self.bodies: list[bytes] = []
         self.receipts: list[Receipt] = []
         self._names = [name.encode() for name in wiring.names]
-        self._group = _group_of(wiring)
+        self._group = wiring.sharing.encode()
         self._name = wiring.client_id.encode() or b"consumer"
         self._deletes = wiring.kind == "queue"
-        self._acknowledges = bool(self._group) and wiring.acknowledges
         self._last = dict(zip(self._names, after, strict=True))
-        self._pulling = Pulling(wiring.prefetch, self._acknowledges)
+        self._pulling = Pulling(wiring.prefetch, acknowledges=bool(self._group))
         self._due: deque[bytes] = deque()  # b"" for a read, else the stream of an XCLAIM
         self._incoming = Incoming()
         self._streams = 0
@@ -182,7 +174,7 @@ class RedisConsumer(RedisClient):
         self._stream = b""
         self._is_claim = False
         self._is_over = False  # the round that the answer belonged to
-        self._is_back = bool(wiring.client_id) and self._acknowledges
+        self._is_back = bool(wiring.client_id and self._group)
         self._ask()
 
     def _ask(self) -> None:
@@ -198,8 +190,6 @@ class RedisConsumer(RedisClient):
             parts += [b"BLOCK", b"0"]
         if self._group:
             parts = [b"XREADGROUP", b"GROUP", self._group, self._name, *parts]
-            if not self._acknowledges:
-                parts.append(b"NOACK")
             behind = b"0" if self._is_back else b">"  # 0: what was read before; it never waits
             self._is_back = False
             parts += [b"STREAMS", *names, *[behind] * len(names)]
@@ -211,11 +201,8 @@ class RedisConsumer(RedisClient):
     def feed(self, data: bytes) -> None:
         """Take entries; ask for more behind them. Raises Refused."""
         data = self._incoming.add(data)
-        before = len(self.receipts)
         at, wanted_bytes = self._take(data)
         self._incoming.keep(data[at:], wanted_bytes)
-        if self._deletes and not self._acknowledges and len(self.receipts) > before:
-            self._say(b"XDEL", (), self.receipts[before:])
         if self._is_over:
             self._is_over = False
             if self._pulling.ended():
@@ -290,7 +277,7 @@ class RedisConsumer(RedisClient):
 
     def acknowledge(self, receipts: Sequence[Receipt]) -> None:
         """XACK for each stream, and XDEL where it is a queue."""
-        if not self._acknowledges:
+        if not self._group:
             return
         self._say(b"XACK", (self._group,), receipts)
         if self._deletes:
@@ -325,17 +312,16 @@ class RedisDriver:
 
     schemes = frozenset({"redis"})
     kinds: frozenset[Kind] = frozenset({"stream", "queue"})
-    features = frozenset({"confirms", "batches", "reject", "groups", "tls"})
+    features = frozenset({"confirms", "reject", "groups", "tls"})
 
     def declare(self, wiring: Wiring) -> None:
         """Unlink the streams, and make the groups, which makes them anew."""
-        own = _group_of(wiring)
-        groups = dict.fromkeys(filter(None, (own, *map(str.encode, wiring.groups))))
+        groups = dict.fromkeys(filter(None, (wiring.sharing, *wiring.groups)))
         requests = []
         for name in wiring.names:
             requests.append(command(b"UNLINK", name.encode()))
             for group in groups:
-                arguments = (name.encode(), group, b"0", b"MKSTREAM")
+                arguments = (name.encode(), group.encode(), b"0", b"MKSTREAM")
                 requests.append(command(b"XGROUP", b"CREATE", *arguments))
         with _open(wiring) as sock:
             for line in _ask_lines(sock, requests):

@@ -5,8 +5,7 @@ Rules:
 1. Queues are declared by use. Declaring empties them: STOMP has no word for that, so all that is
    there is read, up to a mark that is sent behind it.
 2. A message is persistent where ``durable``, and each asks for a receipt, whose id is its number.
-3. A consumer acknowledges each message by itself (``client-individual``), or with all before it
-   (``client``) where ``cumulative``; one that does not acknowledge has ``auto``.
+3. A consumer acknowledges each message by itself (``client-individual``).
 4. ``durable`` consumers of topics have durable subscriptions, named by ``client_id``.
 5. Keys are message groups (``JMSXGroupID``), whose messages go to one consumer in order: that is
    what a FIFO queue is here.
@@ -23,6 +22,7 @@ from msgspec.structs import replace
 
 from .connection import converse, hang_up, login, open_socket
 from .driver import Kind, Refused, Wiring
+from .incoming import Incoming
 
 __all__ = ["StompClient", "StompConsumer", "StompDriver", "StompProducer"]
 
@@ -65,12 +65,12 @@ class StompClient:
         self.greeted = False
         self.server = ""
         self.subscribed = 0
-        self._rest = b""
+        self._incoming = Incoming()
 
     def feed(self, data: bytes) -> None:
         """Take what was read. Raises Refused."""
-        buffer = self._rest + data if self._rest else data
-        at = 0
+        buffer = self._incoming.add(data)
+        at = wanted_bytes = 0
         while True:
             while buffer[at : at + 1] in (b"\n", b"\r"):  # between frames
                 at += 1
@@ -86,12 +86,13 @@ class StompClient:
                     raise Refused(f"not STOMP: {buffer[at : at + 32]!r}")
                 end = begin + int(size)
                 if end >= len(buffer):
+                    wanted_bytes = end + 1 - at
                     break
             elif (end := buffer.find(b"\0", begin)) < 0:
                 break
             self._take(buffer, at, begin, end)
             at = end + 1
-        self._rest = buffer[at:]
+        self._incoming.keep(buffer[at:], wanted_bytes)
 
     def close(self) -> None:
         """Say goodbye."""
@@ -146,14 +147,13 @@ class StompProducer(StompClient):
 
     def feed(self, data: bytes) -> None:
         """Take what was read: mostly receipts, and then all of them at once. Raises Refused."""
-        buffer = self._rest + data if self._rest else data
+        buffer = self._incoming.add(data)
         end = buffer.rfind(b"\0") + 1
         numbers = _RECEIPTS.findall(buffer, 0, end)
         if numbers and len(numbers) == buffer.count(b"\0", 0, end):
             self.confirmed += map(int, numbers)
-            self._rest = buffer[end:]
+            self._incoming.keep(buffer[end:])
         else:
-            self._rest = b""
             super().feed(buffer)
 
     def _head(self, to: int, delay_ms: int) -> bytes:
@@ -176,14 +176,11 @@ class StompConsumer(StompClient):
         super().__init__(sock)
         self.bodies: list[bytes] = []
         self.receipts: list[Any] = []
-        self._cumulative = wiring.cumulative
-        self._acknowledges = wiring.acknowledges
 
     def acknowledge(self, receipts: Sequence[Any]) -> None:
-        """Put acknowledgements into ``out``; only the last where they are cumulative."""
-        if receipts and self._acknowledges:
-            wanted = receipts[-1:] if self._cumulative else receipts
-            self.out += _ACK + (_END + _ACK).join(wanted) + _END
+        """Put acknowledgements into ``out``."""
+        if receipts:
+            self.out += _ACK + (_END + _ACK).join(receipts) + _END
 
     def reject(self, receipts: Sequence[Any]) -> None:
         """A NACK for each: ActiveMQ makes dead letters of them, RabbitMQ sends them again."""
@@ -198,14 +195,11 @@ class StompConsumer(StompClient):
         if not buffer.startswith(b"MESSAGE\n", at):
             super()._take(buffer, at, begin, end)
             return
-        receipt = b""
-        if self._acknowledges:
-            found = buffer.find(b"\nack:", at, begin)
-            if found < 0:
-                raise Refused(f"a message that cannot be acknowledged: {buffer[at:begin]!r}")
-            receipt = buffer[found + 5 : buffer.find(b"\n", found + 5)]
+        found = buffer.find(b"\nack:", at, begin)
+        if found < 0:
+            raise Refused(f"a message that cannot be acknowledged: {buffer[at:begin]!r}")
         self.bodies.append(buffer[begin:end])
-        self.receipts.append(receipt)
+        self.receipts.append(buffer[found + 5 : buffer.find(b"\n", found + 5)])
 
 
 def _destination(wiring: Wiring, name: str) -> bytes:
@@ -226,10 +220,8 @@ def _connect(wiring: Wiring, client_id: str = "") -> bytes:
 
 def _subscribes(wiring: Wiring, server: str) -> list[bytes]:
     """A SUBSCRIBE for each name; ``>`` is how ActiveMQ spells any number of words."""
-    ack = b"client" if wiring.cumulative else b"client-individual"
-    ack = ack if wiring.acknowledges else b"auto"
-    rest = b"\nack:%b\nprefetch-count:%d\nactivemq.prefetchSize:%d\n" % (
-        *(ack, wiring.prefetch, wiring.prefetch),
+    rest = b"\nack:client-individual\nprefetch-count:%d\nactivemq.prefetchSize:%d\n" % (
+        *(wiring.prefetch, wiring.prefetch),
     )
     frames = []
     for number, name in enumerate(wiring.names):
@@ -258,8 +250,7 @@ class StompDriver:
             self.connect(wiring).close()
             return
         for at in range(0, len(wiring.names), _SUBSCRIPTIONS_AT_ONCE):
-            names = wiring.names[at : at + _SUBSCRIPTIONS_AT_ONCE]
-            self._empty(replace(wiring, names=names, acknowledges=False))
+            self._empty(replace(wiring, names=wiring.names[at : at + _SUBSCRIPTIONS_AT_ONCE]))
 
     def _empty(self, wiring: Wiring) -> None:
         """Read what is there, up to a mark of our own in each queue."""
@@ -270,7 +261,9 @@ class StompDriver:
         def are_empty() -> bool:
             nonlocal missing
             missing -= consumer.bodies.count(mark)
+            consumer.acknowledge(consumer.receipts)
             consumer.bodies.clear()
+            consumer.receipts.clear()
             return not missing
 
         try:

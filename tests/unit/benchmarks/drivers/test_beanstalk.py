@@ -135,15 +135,6 @@ def test_what_is_rejected_is_released(pair):
     assert take(consumer)[1] == [b"1", b"1"]
 
 
-def test_without_acknowledgements_it_deletes_by_itself(pair):
-    consumer = BeanstalkConsumer(pair, Wiring(url=QUEUE.url, names=("a",), acknowledges=False))
-    said(consumer)
-    feed(consumer, reserved((1, b"x")))
-    assert said(consumer) == b"delete 1\r\n" + WAITING + GLANCING
-    consumer.acknowledge([b"1"])
-    assert not consumer.out
-
-
 def test_greetings():
     assert DRIVER.greeting(QUEUE) == b"list-tube-used\r\n"
     assert not DRIVER.is_greeted(b"USING defau")

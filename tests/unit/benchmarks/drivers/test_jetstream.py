@@ -87,14 +87,22 @@ def test_a_batch_is_one_answer(pair):
     assert b"%b.%d.%d " % (inbox, last, BATCH_MAX) in text
 
 
-def test_an_error_is_told_in_its_words(pair):
+ERROR = b'{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}'
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (answer(b"%b.1", ERROR), "maximum messages exceeded"),
+        (b"HMSG %b.1 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n", "503"),
+    ],
+)
+def test_an_error_is_told_in_its_words_behind_what_was_confirmed(pair, refusal, words):
     producer = JetStreamProducer(pair, QUEUE, is_atomic=False)
     inbox = inbox_of(producer)
-    error = b'{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}'
-    with pytest.raises(Refused, match="maximum messages exceeded"):
-        feed(producer, answer(b"%b.0" % inbox, error))
-    with pytest.raises(Refused, match="503"):
-        feed(producer, b"HMSG %b.0 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % inbox)
+    with pytest.raises(Refused, match=words):
+        feed(producer, answer(b"%b.0" % inbox) + refusal % inbox + answer(b"%b.2" % inbox))
+    assert producer.confirmed == [0]
 
 
 def delivered(inbox, body, number, sid=0):
@@ -131,17 +139,6 @@ def test_names_share_the_prefetch(pair):
     consumer.acknowledge(replies)
     text = said(consumer)
     assert b"NEXT.b.workers " in text and b"NEXT.a.workers " not in text
-
-
-def test_without_acknowledgements_it_sends_them_by_itself(pair):
-    wiring = Wiring(url=QUEUE.url, names=("q.1",), prefetch=8, acknowledges=False)
-    consumer = JetStreamConsumer(pair, wiring)
-    inbox = inbox_of(consumer)
-    reply, text = delivered(inbox, b"x", 1)
-    feed(consumer, text)
-    assert said(consumer).startswith(b"PUB %b 0\r\n\r\n" % reply)
-    consumer.acknowledge([reply])
-    assert not consumer.out
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["durable", "memory"])

@@ -1,6 +1,7 @@
 """The native driver against our own daemon: what it publishes comes out, and is settled."""
 
 import select
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from braidmq.benchmarks.drivers.driver import Client, Consumer, Producer, Refused, Wiring
-from braidmq.benchmarks.drivers.native import NativeDriver
+from braidmq.benchmarks.drivers.native import GroupMember, NativeDriver, QueueConsumer
 from braidmq.benchmarks.server import ServerProcess
 from braidmq.protocols import connect
 
@@ -99,7 +100,7 @@ def exchanged(wiring: Wiring, bodies: list[bytes], batch: int = 2, **more: Any) 
 
     def all_there() -> bool:
         assert len(consumer.receipts) == len(consumer.bodies)
-        if wiring.acknowledges and consumer.receipts:
+        if consumer.receipts:
             consumer.acknowledge(consumer.receipts)
         got.extend(consumer.bodies)
         consumer.bodies.clear()
@@ -163,12 +164,6 @@ async def test_acknowledged_messages_are_gone(url: str) -> None:
     assert await settled(url, "gone.too")
 
 
-async def test_consumer_need_not_acknowledge(url: str) -> None:
-    wiring = Wiring(url=url, names=("let",), acknowledges=False)
-    exchanged(wiring, BODIES)
-    assert await settled(url, "let")
-
-
 def test_credit_comes_back(url: str) -> None:
     wiring = Wiring(url=url, names=("credit",), prefetch=2)
     DRIVER.declare(wiring)
@@ -223,6 +218,7 @@ def test_durable_session_keeps_messages(url: str) -> None:
     pump(lambda: producer.confirmed, producer)
     consumer = OPEN.consumer(wiring)
     pump(lambda: consumer.bodies, consumer)
+    assert consumer.bodies == [b"kept"]
     consumer.acknowledge(consumer.receipts)
     flush(consumer)
 
@@ -236,6 +232,7 @@ def test_stream_is_read_from_where_it_ends(url: str) -> None:
     producer.publish([b"new"])
     pump(lambda: late.bodies and len(early.bodies) == 8, producer, late, early)
     assert late.bodies == [b"new"]
+    assert early.bodies == [*BODIES, b"new"]
 
 
 def test_what_the_broker_will_not_take_is_refused(url: str) -> None:
@@ -252,6 +249,25 @@ def test_what_the_broker_will_not_take_is_refused(url: str) -> None:
 def test_consumer_of_nothing_is_refused(url: str, kind: Any) -> None:
     with pytest.raises(Refused, match="not-found"):
         OPEN.consumer(Wiring(url=url, kind=kind, names=("nothing",)))
+
+
+@pytest.mark.parametrize("settle", [QueueConsumer.acknowledge, QueueConsumer.reject])
+def test_who_settles_what_it_does_not_hold_is_refused(url: str, settle: Any) -> None:
+    wiring = Wiring(url=url, names=("held",))
+    DRIVER.declare(wiring)
+    consumer = OPEN.consumer(wiring)
+    settle(consumer, [(1, 2)])
+    with pytest.raises(Refused, match="lease-lost: message 1 of queue held"):
+        pump(lambda: False, consumer)
+
+
+def test_only_of_a_shard_that_was_taken_away_a_checkpoint_may_fail() -> None:
+    wiring = Wiring(url="braid://127.0.0.1:1", kind="stream", names=("s",), group="g")
+    with socket.socket() as sock:
+        member = GroupMember(sock, wiring)
+        member.feed(b"\0\0\0\x0f\x94\x43\x02\xaalease-lost\xa0")
+        with pytest.raises(Refused, match="not-found: gone"):
+            member.feed(b"\0\0\0\x12\x94\x43\x02\xa9not-found\xa4gone")
 
 
 def test_greeting(url: str) -> None:

@@ -79,16 +79,11 @@ def test_messages_come_out_as_they_went_in(places, bodies):
     assert client.out == b"".join(wanted).replace(b"ACK", b"NACK")
 
 
-def test_an_acknowledgement_may_count_for_all_or_not_be_needed():
-    client = consumer(cumulative=True)
-    client.acknowledge([b"1", b"2"])
+def test_of_nothing_nothing_is_said():
+    client = consumer()
     client.acknowledge([])
     client.reject([])
-    assert client.out == b"ACK\nid:2\n\n\0"
-    client = consumer(acknowledges=False)
-    client.feed(message(1, b"one"))
-    client.acknowledge(client.receipts)
-    assert client.bodies == [b"one"] and not client.out
+    assert not client.out
 
 
 def test_a_body_without_a_length_ends_with_a_nul():
@@ -132,16 +127,16 @@ def test_subscriptions_are_spelled_as_the_broker_does():
         b"SUBSCRIBE\nid:1\nreceipt:1\ndestination:/queue/b\nack:client-individual\n"
         b"prefetch-count:7\nactivemq.prefetchSize:7\n\n\0"
     )
-    topic = Wiring(url=URL, kind="topic", names=("a.*.#",), client_id="me", acknowledges=False)
+    topic = Wiring(url=URL, kind="topic", names=("a.*.#",), client_id="me")
     kept = b"activemq.subscriptionName:me-0\ndurable:true\nauto-delete:false\n\n\0"
     (frame,) = _subscribes(topic, "ActiveMQ/5")
-    assert frame.startswith(b"SUBSCRIBE\nid:me-0\nreceipt:0\ndestination:/topic/a.*.>\nack:auto\n")
+    assert frame.startswith(b"SUBSCRIBE\nid:me-0\nreceipt:0\ndestination:/topic/a.*.>\nack:client")
     assert frame.endswith(kept)
     (frame,) = _subscribes(topic, "BraidMQ/1")
     assert b"/topic/a.*.#\n" in frame
-    live = Wiring(url=URL, kind="topic", names=("a",), cumulative=True, durable=False)
+    live = Wiring(url=URL, kind="topic", names=("a",), durable=False)
     (frame,) = _subscribes(live, "")
-    assert b"id:0\n" in frame and b"ack:client\n" in frame and b"durable" not in frame
+    assert b"id:0\n" in frame and b"durable" not in frame
 
 
 def test_a_greeting_is_answered_or_not():
