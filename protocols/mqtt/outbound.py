@@ -261,7 +261,9 @@ class Outbound:
         if plain and isinstance(publication, Run) and count <= self.room:
             if self._publish_run(publication, retain, version):
                 return
-        properties = _properties(self._session.server, publication, match.ids)
+        properties = b""
+        if version == V5:
+            properties = _properties(self._session.server, publication, match.ids)
         expire_ms = publication.expire_ms
         topic = publication.topic
         waiting = self._waiting

@@ -58,16 +58,24 @@ def reason_of(error: BraidError) -> Reason:
 class StoredHead:
     """What the headers of a stored message say to MQTT."""
 
-    __slots__ = ("name", "properties", "qos", "retain", "retained", "wire")
+    __slots__ = ("_headers", "_properties", "name", "qos", "retain", "retained", "wire")
 
     def __init__(self, headers: Headers) -> None:
+        self._headers: Headers | None = headers
+        self._properties = b""
         topic = headers.get(TOPIC, "")
         self.name = topic if isinstance(topic, str) else ""
         self.wire = self.name.encode() if is_text(self.name) else b""
         self.qos = {"0": 0, "2": 2}.get(str(headers.get(MQTT_QOS)), 1)
         self.retain = MQTT_RETAIN in headers
         self.retained = headers.get(MQTT_RETAIN) == RETAINED_ALWAYS
-        self.properties = properties_from(headers)
+
+    @property
+    def properties(self) -> bytes:
+        """The content of the property block for MQTT 5, but for what each hop adds."""
+        if self._headers is not None:  # encoded when it is needed: MQTT 3 has none
+            self._properties, self._headers = properties_from(self._headers), None
+        return self._properties
 
 
 class MqttServer:

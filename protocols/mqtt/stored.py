@@ -20,7 +20,7 @@ from ...broker.queue import Queue
 from ...broker.session import packet_id
 from ...broker.topic import QUEUE_PREFIX
 from ...broker.topics import merge
-from .packets import encode_hop_properties
+from .packets import V5, encode_hop_properties
 from .server import StoredHead
 
 if TYPE_CHECKING:
@@ -322,18 +322,21 @@ class Stored:
         wire = head.wire
         if source.filter is not None and source.is_queue:
             wire = source.filter.encode()
-        expiry = None
-        if delivery.expire_ms:
-            left_ms = delivery.expire_ms - session.core.now_ms
-            expiry = max(1, -(-left_ms // 1000))  # [MQTT-3.3.2-6]
-        hop = encode_hop_properties(expiry_seconds=expiry, subscription_ids=match.ids)
+        properties = b""
+        if session.version == V5:
+            expiry = None
+            if delivery.expire_ms:
+                left_ms = delivery.expire_ms - session.core.now_ms
+                expiry = max(1, -(-left_ms // 1000))  # [MQTT-3.3.2-6]
+            hop = encode_hop_properties(expiry_seconds=expiry, subscription_ids=match.ids)
+            properties = hop + head.properties
         sent = self._out.send_publish(
             wire,
             qos,
             head.retained or (head.retain and match.retain_as_published),
             # [MQTT-3.3.1-1]: sent before to this client, with this identifier
             qos > 0 and source.filter is None and delivery.receives > 1,
-            hop + head.properties,
+            properties,
             delivery.body,
             number,
         )

@@ -61,17 +61,18 @@ def _check_end(filter: str) -> None:
 class Subscribing:
     """The subscriptions of one client. Part of a session, which owns it."""
 
-    __slots__ = ("_searches", "_session")
+    __slots__ = ("_search", "_session", "_sought")
 
     def __init__(self, session: "MqttSession") -> None:
         self._session = session
-        # By filter; so there are never more than subscriptions.
-        self._searches: dict[str, tuple[RetainedSearch, Match]] = {}
+        # Filters whose retained messages are due; so there are never more than subscriptions.
+        self._sought: dict[str, Match] = {}
+        self._search: RetainedSearch | None = None  # of the first of them
 
     @property
     def busy(self) -> bool:
         """Whether retained messages are still to be sent."""
-        return bool(self._searches)
+        return bool(self._sought)
 
     # Asked by the client ----------------------------------------------------------------------
 
@@ -177,8 +178,8 @@ class Subscribing:
         session.out.send(answer)
         for filter, match in wanted:
             if session.session is not None and filter in session.session.subscriptions:
-                search = session.topics.search_retained(session.session, filter, session.wake)
-                self._searches[filter] = (search, match)
+                self._seek_no_more(filter)
+                self._sought[filter] = match
 
     def _suback(self, packet: Subscribe, reasons: list[int], explanation: str) -> bytes:
         session = self._session
@@ -200,7 +201,7 @@ class Subscribing:
                 # [MQTT-4.7.3-1]
                 raise Malformed("an empty filter", Reason.TOPIC_FILTER_INVALID)
             session.out.detach(filter, now_ms)
-            self._searches.pop(filter, None)
+            self._seek_no_more(filter)
             if parse_stream(filter) is None:
                 found = session.core.clients.unsubscribe(session.session, filter)
             else:
@@ -220,11 +221,16 @@ class Subscribing:
         session = self._session
         out = session.out
         left = _RETAINED_PER_TURN
-        while self._searches and left > 0 and not out.slow and out.out_bytes < _OUT_BYTES_MAX:
-            filter, (search, match) = next(iter(self._searches.items()))
+        while self._sought and left > 0 and not out.slow and out.out_bytes < _OUT_BYTES_MAX:
+            filter, match = next(iter(self._sought.items()))
             room = min(left, self._room(match))
             if room <= 0:
                 return  # goes on when the client has acknowledged something
+            search = self._search
+            if search is None:
+                assert session.session is not None
+                search = session.topics.search_retained(session.session, filter, session.wake)
+                self._search = search
             found = search.take(room, now_ms, _OUT_BYTES_MAX)
             try:
                 for topic, lsn, message in found:
@@ -234,11 +240,16 @@ class Subscribing:
                 return
             left -= max(len(found), 1)
             if search.done:
-                del self._searches[filter]
+                self._seek_no_more(filter)
             elif not found and search.loading:
                 return  # it wakes us
-        if self._searches and not out.slow:
+        if self._sought and not out.slow:
             session.wake()
+
+    def _seek_no_more(self, filter: str) -> None:
+        if filter == next(iter(self._sought), None):
+            self._search = None
+        self._sought.pop(filter, None)
 
     def _room(self, match: Match) -> int:
         """How many retained messages may be on their way."""
@@ -253,8 +264,7 @@ class Subscribing:
     def _give(self, topic: str, lsn: int, message: MessageContent, match: Match) -> None:
         session = self._session
         attributes = message.attributes
-        head = session.server.head(attributes)
-        qos = min(match.qos, head.qos)
+        qos = match.qos and min(match.qos, session.server.head(attributes).qos)
         if qos and session.queue is not None:
             size = len(attributes) + len(message.body)
             session.core.link(lsn, session.queue, RETAINED_OVERLAY, size)

@@ -147,7 +147,7 @@ def test_who_subscribes_again_and_again_without_answering_costs_one_search():
     peer = world.join(properties=[(p.RECEIVE_MAXIMUM, 1)])
     for _ in range(50):
         peer.send(p.subscribe(("r/#", 1)))
-    assert len(peer.session.subscribing._searches) == 1
+    assert len(peer.session.subscribing._sought) == 1
     peer.send(p.unsubscribe("r/#"))
     assert not peer.session.subscribing.busy
 
