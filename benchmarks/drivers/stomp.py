@@ -26,6 +26,11 @@ from .incoming import Incoming
 
 __all__ = ["StompClient", "StompConsumer", "StompDriver", "StompProducer"]
 
+# The head of a frame: its command, and of its headers a length, what to acknowledge it by, and the
+# number that it is a receipt for.
+_HEAD: Final = re.compile(
+    rb"\n*([A-Z]+)\n(?:content-length:(.*)\n|ack:(.*)\n|receipt-id:(\d+)\n|.+\n)*+\n"
+)
 _RECEIPTS: Final = re.compile(rb"RECEIPT\n(?:.+\n)*?receipt-id:(\d+)")
 _HEAD_BYTES_MAX: Final = 65_536  # of a frame, before its body
 _SUBSCRIPTIONS_AT_ONCE: Final = 100  # while queues are emptied
@@ -41,9 +46,8 @@ def _value(text: str) -> bytes:
     return text.translate(_ESCAPES).encode()
 
 
-def _error(frame: bytes) -> Refused:
+def _error(head: bytes, body: bytes) -> Refused:
     """An ERROR in its own words: its message, and the first line of its body."""
-    head, _, body = frame.partition(b"\n\n")
     words = [line.partition(b":")[2] for line in head.split(b"\n") if line.startswith(b"message:")]
     words.append(body.strip(b"\0").partition(b"\n")[0])
     text = b" / ".join(filter(None, words)).decode("utf-8", "replace")
@@ -70,47 +74,43 @@ class StompClient:
     def feed(self, data: bytes) -> None:
         """Take what was read. Raises Refused."""
         buffer = self._incoming.add(data)
-        at = wanted_bytes = 0
-        while True:
-            while buffer[at : at + 1] in (b"\n", b"\r"):  # between frames
-                at += 1
-            begin = buffer.find(b"\n\n", at) + 2
-            if begin < 2:
-                if len(buffer) - at > _HEAD_BYTES_MAX:
-                    raise Refused(f"not STOMP: {buffer[at : at + 32]!r}")
-                break
-            found = buffer.find(b"\ncontent-length:", at, begin)
-            if found >= 0:
-                size = buffer[found + 16 : buffer.find(b"\n", found + 16)]
-                if not size.isdigit():
-                    raise Refused(f"not STOMP: {buffer[at : at + 32]!r}")
-                end = begin + int(size)
-                if end >= len(buffer):
+        at, size, wanted_bytes = 0, len(buffer), 0
+        while found := _HEAD.match(buffer, at):
+            begin, length = found.end(), found[2]
+            if length is None:
+                end = buffer.find(b"\0", begin)
+                if end < 0:
+                    break
+            elif not length.isdigit():
+                raise Refused(f"not STOMP: {found[0]!r}")
+            else:
+                end = begin + int(length)
+                if end >= size:
                     wanted_bytes = end + 1 - at
                     break
-            elif (end := buffer.find(b"\0", begin)) < 0:
-                break
-            self._take(buffer, at, begin, end)
+            self._take(found, buffer[begin:end])
             at = end + 1
+        else:
+            if size - at > _HEAD_BYTES_MAX:
+                raise Refused(f"not STOMP: {buffer[at : at + 32]!r}")
         self._incoming.keep(buffer[at:], wanted_bytes)
 
     def close(self) -> None:
         """Say goodbye."""
         hang_up(self.socket, bytes(self.out) + _GOODBYE)
 
-    def _take(self, buffer: bytes, at: int, begin: int, end: int) -> None:
-        """A whole frame at ``at``, its body from ``begin`` to ``end``."""
-        head = buffer[at:begin]
-        if head.startswith(b"CONNECTED\n"):
+    def _take(self, head: re.Match[bytes], body: bytes) -> None:
+        """A whole frame."""
+        if head[1] == b"CONNECTED":
             self.greeted = True
-            if named := re.search(rb"\nserver:(.*)\n", head):
+            if named := re.search(rb"\nserver:(.*)\n", head[0]):
                 self.server = named[1].decode("utf-8", "replace")
-        elif head.startswith(b"RECEIPT\n"):
+        elif head[1] == b"RECEIPT":
             self.subscribed += 1
-        elif head.startswith(b"ERROR\n"):
-            raise _error(buffer[at:end])
+        elif head[1] == b"ERROR":
+            raise _error(head[0], body)
         else:
-            raise Refused(f"a frame that nobody expected: {head[:32]!r}")
+            raise Refused(f"a frame that nobody expected: {head[0][:32]!r}")
 
 
 class StompProducer(StompClient):
@@ -162,11 +162,11 @@ class StompProducer(StompClient):
         head = self._heads[to, delay_ms] = b"".join((*parts, b"receipt:"))
         return head
 
-    def _take(self, buffer: bytes, at: int, begin: int, end: int) -> None:
-        if found := _RECEIPTS.match(buffer, at, begin):
-            self.confirmed.append(int(found[1]))
+    def _take(self, head: re.Match[bytes], body: bytes) -> None:
+        if head[1] == b"RECEIPT" and head[4]:
+            self.confirmed.append(int(head[4]))
         else:
-            super()._take(buffer, at, begin, end)
+            super()._take(head, body)
 
 
 class StompConsumer(StompClient):
@@ -191,15 +191,14 @@ class StompConsumer(StompClient):
         """Say goodbye, when the broker has dealt with all that was said before."""
         hang_up(self.socket, bytes(self.out) + _GOODBYE, b"receipt-id:goodbye")
 
-    def _take(self, buffer: bytes, at: int, begin: int, end: int) -> None:
-        if not buffer.startswith(b"MESSAGE\n", at):
-            super()._take(buffer, at, begin, end)
+    def _take(self, head: re.Match[bytes], body: bytes) -> None:
+        if head[1] != b"MESSAGE":
+            super()._take(head, body)
             return
-        found = buffer.find(b"\nack:", at, begin)
-        if found < 0:
-            raise Refused(f"a message that cannot be acknowledged: {buffer[at:begin]!r}")
-        self.bodies.append(buffer[begin:end])
-        self.receipts.append(buffer[found + 5 : buffer.find(b"\n", found + 5)])
+        if head[3] is None:
+            raise Refused(f"a message that cannot be acknowledged: {head[0]!r}")
+        self.bodies.append(body)
+        self.receipts.append(head[3])
 
 
 def _destination(wiring: Wiring, name: str) -> bytes:
@@ -290,7 +289,7 @@ class StompDriver:
         if b"\n\n" not in data or not data.endswith((b"\0", b"\0\n")):
             return False
         if not data.startswith(b"CONNECTED\n"):
-            raise _error(data)
+            raise _error(*data.split(b"\n\n", 1))
         return True
 
     def producer(self, wiring: Wiring) -> StompProducer:
