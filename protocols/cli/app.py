@@ -172,10 +172,14 @@ _SETTINGS: dict[str, Any] = {
     "max_content_width": 100,
 }
 
-app = Root(
-    COMMANDS,
-    name="braidmq",
-    help="BraidMQ: one message broker, one append-only log.",
-    epilog="Every command has --help with examples, and --json for programs.",
-    context_settings=_SETTINGS,
+app = click.version_option(
+    package_name="braidmq", message="%(prog)s %(version)s", help="Print the version and exit."
+)(
+    Root(
+        COMMANDS,
+        name="braidmq",
+        help="BraidMQ: one message broker, one append-only log.",
+        epilog="Every command has --help with examples, and --json for programs.",
+        context_settings=_SETTINGS,
+    )
 )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -28,6 +29,10 @@ def test_help_lists_every_command_by_section(offline):
     shown = offline.ok("--help")
     for section, rows in COMMANDS.items():
         assert f"{section}:" in shown and all(f"  {name}" in shown for name in rows)
+
+
+def test_the_version_is_that_of_the_package(offline):
+    assert offline.ok("--version") == f"braidmq {metadata.version('braidmq')}\n"
 
 
 def test_help_loads_no_command():
