@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 from .machine import pinned
 from .mqtt_plan import Plan
 from .mqtt_relay import RelayProcess
-from .peer import ServerFailed
 from .server import ServerProcess
 from .systems import mosquitto
 from .systems.braidmq import LIFTED
@@ -41,10 +39,7 @@ class _Ours:
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
-        ports = [urlsplit(url).port for url in server.urls if url.startswith("mqtt://")]
-        if not ports or not ports[0]:
-            raise ServerFailed("the broker has no MQTT listener")
-        self.port = ports[0]
+        self.port = server.port("mqtt")
 
     @property
     def pid(self) -> int:

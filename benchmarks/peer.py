@@ -183,10 +183,14 @@ class PeerProcess(BrokerProcess):
         """Where it listens; 0 while it was never started."""
         return self.ports[0] if self.ports else 0
 
+    def why_not(self) -> str:
+        """Why it cannot be started here, and what would install it; "" when it can."""
+        return ""
+
     def _prepare(self, port: int) -> None:
         """Have ready what it needs to start on a port, files or other processes.
 
-        Raises ServerFailed when it is not installed.
+        Raises ServerFailed.
         """
 
     def _command(self, port: int) -> Sequence[str]:
@@ -195,6 +199,8 @@ class PeerProcess(BrokerProcess):
 
     def start(self) -> None:
         """Start it, and wait until it accepts. Raises ServerFailed."""
+        if reason := self.why_not():
+            raise ServerFailed(reason)
         for _ in range(_ATTEMPTS):
             self.ports = [free_port() for _ in range(self.listeners)]
             if self._begin():

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from .peer import BrokerProcess, ServerFailed
 
@@ -45,6 +46,13 @@ class ServerProcess(BrokerProcess):
     def url(self) -> str:
         """The first of its URLs; "" while it was never started."""
         return self.urls[0] if self.urls else ""
+
+    def port(self, scheme: str) -> int:
+        """Where it listens for a scheme. Raises ServerFailed when it does not."""
+        for url in map(urlsplit, self.urls):
+            if url.scheme == scheme and url.port:
+                return url.port
+        raise ServerFailed(f"{self.name} does not listen for {scheme}")
 
     def start(self) -> None:
         """Start it, and wait until it serves. Raises ServerFailed."""

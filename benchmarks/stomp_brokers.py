@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from .machine import pinned
-from .peer import PeerProcess, ServerFailed
+from .peer import PeerProcess
 from .server import ServerProcess
 from .stomp_plan import OURS
 from .systems import activemq, rabbitmq
@@ -62,14 +61,8 @@ def _start(stack: contextlib.ExitStack, name: str, directory: Path, core: int) -
     with pinned(core):  # what it starts inherits the core
         if name == OURS:
             server = ServerProcess(str(directory), ("--listen", _URL))
-            return _ours(stack.enter_context(server))
+            stack.enter_context(server)
+            return Running("127.0.0.1", server.port("stomp"), server.pid)
         kind: type[PeerProcess] = ActiveMQProcess if name == "activemq" else RabbitMQProcess
         peer = stack.enter_context(kind(str(directory)))
     return Running(peer.host, peer.port, peer.pid)
-
-
-def _ours(server: ServerProcess) -> Running:
-    for url in map(urlsplit, server.urls):
-        if url.scheme == "stomp" and url.hostname and url.port:
-            return Running(url.hostname, url.port, server.pid)
-    raise ServerFailed("the broker has no STOMP listener")

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from .machine import pinned
 from .peer import BrokerProcess, PeerProcess
@@ -43,7 +42,7 @@ class Running:
         if isinstance(self._process, PeerProcess):
             self.port = self._process.port
         elif isinstance(self._process, ServerProcess):
-            self.port = urlsplit(self._process.url).port or 0
+            self.port = self._process.port("braid")
 
     def restart(self) -> None:
         """End it in its own way, and start it with what it has on disk."""
@@ -80,7 +79,7 @@ def started(plan: StreamPlan, directory: str, core: int) -> Iterator[Running | N
 def missing(plan: StreamPlan) -> str:
     """Why the plan's system cannot carry it out; "" when it can."""
     if plan.system == "redis":
-        return "" if redis.find() else "redis-server is not installed (apt install it)"
+        return redis.why_not()
     if plan.system in (OURS, IN_PROCESS):
         return ""
     if plan.shape == "fanout":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program
+from ..peer import PeerProcess, find_program
 from .system import Running
 
 __all__ = [
@@ -88,14 +88,13 @@ class ActiveMQProcess(PeerProcess):
     name = "activemq"
     start_seconds_max = 60.0  # a virtual machine has to start
     listeners = 2  # for STOMP and MQTT
+    why_not = staticmethod(why_not)
 
     def __init__(self, directory: str, durable: bool = True) -> None:
         super().__init__(directory)
         self._durable = durable
 
     def _prepare(self, port: int) -> None:
-        if reason := why_not():
-            raise ServerFailed(reason)
         base = Path(self.directory)
         (base / _FILE).write_text(configuration(self.ports, self.directory, self._durable))
         (base / "log4j.properties").write_text(_LOGGING)
@@ -142,6 +141,5 @@ class ActiveMQSystem:
             urls={"mqtt": f"mqtt://{mqtt}", "stomp": f"stomp://{stomp}"},
             pid=broker.pid,
             settings={"heap": f"{HEAP_MIB} MiB", "durability": meaning},
-            directory=directory,
             restart=broker.restart,
         )

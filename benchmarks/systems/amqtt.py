@@ -13,7 +13,7 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed
+from ..peer import PeerProcess
 from .system import Running
 
 __all__ = ["AmqttProcess", "AmqttSystem", "configuration", "version", "why_not"]
@@ -51,10 +51,9 @@ class AmqttProcess(PeerProcess):
     """``with AmqttProcess(directory) as broker: connect(broker.host, broker.port)``."""
 
     name = "amqtt"
+    why_not = staticmethod(why_not)
 
     def _prepare(self, port: int) -> None:
-        if reason := why_not():
-            raise ServerFailed(reason)
         Path(self.directory, _FILE).write_text(configuration(port))
 
     def _command(self, port: int) -> Sequence[str]:
@@ -79,6 +78,5 @@ class AmqttSystem:
             urls={"mqtt": f"mqtt://{broker.host}:{broker.port}"},
             pid=broker.pid,
             settings={"durability": "none: it has nothing that keeps messages on disk"},
-            directory=directory,
             restart=broker.restart,
         )

@@ -4,41 +4,40 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program, program_version
+from ..peer import PeerProcess, find_program, program_version
 from .system import Running
 
-__all__ = ["JOB_BYTES_MAX", "BeanstalkdProcess", "BeanstalkdSystem", "find", "version"]
+__all__ = ["JOB_BYTES_MAX", "BeanstalkdProcess", "BeanstalkdSystem", "version", "why_not"]
 
 JOB_BYTES_MAX: Final = 8 * 1024 * 1024
 
-_NOT_INSTALLED: Final = "beanstalkd is not installed (apt install beanstalkd)"
 
-
-def find() -> str:
-    """The program, "" when it is not installed."""
+def _find() -> str:
     return find_program("beanstalkd")
 
 
 def version() -> str:
     """Its version, "" when it is not installed."""
-    return program_version(find(), "-v")
+    return program_version(_find(), "-v")
+
+
+def why_not() -> str:
+    """Why there is no server; "" when there is."""
+    return "" if _find() else "beanstalkd is not installed (apt install beanstalkd)"
 
 
 class BeanstalkdProcess(PeerProcess):
     """``with BeanstalkdProcess(directory, True) as broker: connect(broker.host, broker.port)``."""
 
     name = "beanstalkd"
+    why_not = staticmethod(why_not)
 
     def __init__(self, directory: str, durable: bool) -> None:
         super().__init__(directory)
         self._durable = durable
 
-    def _prepare(self, port: int) -> None:
-        if not find():
-            raise ServerFailed(_NOT_INSTALLED)
-
     def _command(self, port: int) -> Sequence[str]:
-        command = [find(), "-l", self.host, "-p", str(port), "-z", str(JOB_BYTES_MAX)]
+        command = [_find(), "-l", self.host, "-p", str(port), "-z", str(JOB_BYTES_MAX)]
         if self._durable:
             command += ["-b", self.directory, "-f", "0"]  # a sync after every write
         return command
@@ -49,14 +48,8 @@ class BeanstalkdSystem:
 
     name = "beanstalkd"
     schemes = frozenset({"beanstalk"})
-
-    def why_not(self) -> str:
-        """Why it cannot be started here; "" when it can."""
-        return "" if find() else _NOT_INSTALLED
-
-    def version(self) -> str:
-        """Its version, "" when it is not installed."""
-        return version()
+    why_not = staticmethod(why_not)
+    version = staticmethod(version)
 
     def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
         """See ``system.System``."""
@@ -77,6 +70,5 @@ class BeanstalkdSystem:
                 "-f": "0: sync after every write" if durable else "nothing to sync",
                 "durability": meaning,
             },
-            directory=directory,
             restart=broker.restart,
         )

@@ -83,7 +83,6 @@ class BraidMQSystem:
             server.start()
             return server.pid
 
-        served = {urlsplit(url).scheme: urlsplit(url).netloc for url in server.urls}
         meaning = (
             "a confirmation follows the fdatasync of what was declared durable"
             if durable
@@ -92,19 +91,17 @@ class BraidMQSystem:
         return Running(
             name=self.name,
             version=self.version(),
-            urls=_by_driver(served, ""),
+            urls=_by_driver(server, ""),
             pid=server.pid,
             settings={"limits": "lifted, as the peers' are", "durability": meaning},
-            directory=directory,
-            tls_urls=_by_driver(served, "s"),
+            tls_urls=_by_driver(server, "s") if certificate else {},
             tls_ca=certificate.authority if certificate else "",
             restart=restart,
         )
 
 
-def _by_driver(served: dict[str, str], suffix: str) -> dict[str, str]:
-    """URLs as drivers know them, from where the daemon listens by its schemes with this suffix."""
-    found = {each: served[each + suffix] for each in _SCHEMES if each + suffix in served}
-    if "mqtt" in found:
-        found["mqtt5"] = found["mqtt"]
-    return {scheme: f"{scheme}://{place}" for scheme, place in found.items()}
+def _by_driver(server: ServerProcess, suffix: str) -> dict[str, str]:
+    """URLs as drivers know them, where the daemon listens for its schemes with this suffix."""
+    ports = {scheme: server.port(scheme + suffix) for scheme in _SCHEMES}
+    ports["mqtt5"] = ports["mqtt"]
+    return {scheme: f"{scheme}://127.0.0.1:{port}" for scheme, port in ports.items()}

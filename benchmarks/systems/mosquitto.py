@@ -11,24 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program, program_version
+from ..peer import PeerProcess, find_program, program_version
 from .certificates import Certificate, issue
 from .system import Running
 
-__all__ = ["MosquittoProcess", "MosquittoSystem", "configuration", "find", "version"]
+__all__ = ["MosquittoProcess", "MosquittoSystem", "configuration", "version", "why_not"]
 
 _FILE: Final = "mosquitto.conf"
-_NOT_INSTALLED: Final = "mosquitto is not installed (apt install mosquitto)"
 
 
-def find() -> str:
-    """The program, "" when it is not installed."""
+def _find() -> str:
     return find_program("mosquitto")
 
 
 def version() -> str:
     """Its version, "" when it is not installed."""
-    return program_version(find(), "-h")
+    return program_version(_find(), "-h")
+
+
+def why_not() -> str:
+    """Why there is no server; "" when there is."""
+    return "" if _find() else "mosquitto is not installed (apt install mosquitto)"
 
 
 def configuration(
@@ -67,6 +70,7 @@ class MosquittoProcess(PeerProcess):
     """``with MosquittoProcess(directory) as broker: connect(broker.host, broker.port)``."""
 
     name = "mosquitto"
+    why_not = staticmethod(why_not)
 
     def __init__(
         self, directory: str, saving: bool = False, certificate: Certificate | None = None
@@ -77,14 +81,12 @@ class MosquittoProcess(PeerProcess):
         self.listeners = 2 if certificate is not None else 1
 
     def _prepare(self, port: int) -> None:
-        if not find():
-            raise ServerFailed(_NOT_INSTALLED)
         saved = self.directory if self._saving else ""
         words = configuration(self.ports, saved, self._certificate)
         Path(self.directory, _FILE).write_text(words)
 
     def _command(self, port: int) -> Sequence[str]:
-        return find(), "-c", os.path.join(self.directory, _FILE)
+        return _find(), "-c", os.path.join(self.directory, _FILE)
 
 
 class MosquittoSystem:
@@ -92,11 +94,8 @@ class MosquittoSystem:
 
     name = "mosquitto"
     schemes = frozenset({"mqtt", "mqtt5"})
+    why_not = staticmethod(why_not)
     version = staticmethod(version)
-
-    def why_not(self) -> str:
-        """Why it cannot be started here; "" when it can."""
-        return "" if find() else _NOT_INSTALLED
 
     def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
         """See ``system.System``."""
@@ -120,7 +119,6 @@ class MosquittoSystem:
                 "persistence": persistence,
                 "durability": meaning,
             },
-            directory=directory,
             tls_urls=urls[1] if certificate else {},
             tls_ca=certificate.authority if certificate else "",
             restart=broker.restart,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program, program_version
+from ..peer import PeerProcess, find_program, program_version
 from .system import Running
 
 __all__ = ["NatsProcess", "NatsSystem", "configuration", "find", "version", "why_not"]
@@ -70,9 +70,11 @@ class NatsProcess(PeerProcess):
         super().__init__(directory)
         self._durability = durability
 
+    def why_not(self) -> str:
+        """See ``peer.PeerProcess``."""
+        return why_not(self._durability)
+
     def _prepare(self, port: int) -> None:
-        if reason := why_not(self._durability):
-            raise ServerFailed(reason)
         words = configuration(port, self.directory, self._durability)
         Path(self.directory, _FILE).write_text(words)
 
@@ -85,14 +87,11 @@ class NatsSystem:
 
     name = "nats"
     schemes = frozenset({"nats", "jetstream"})
+    version = staticmethod(version)
 
     def why_not(self) -> str:
-        """Why it cannot be started here; "" when it can."""
+        """See ``system.System``."""
         return why_not("os")
-
-    def version(self) -> str:
-        """Its version, "" when it is not installed."""
-        return version()
 
     def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
         """See ``system.System``; as durable as the version that is there can be."""
@@ -118,6 +117,5 @@ class NatsSystem:
             urls={scheme: f"{scheme}://{address}" for scheme in sorted(self.schemes)},
             pid=broker.pid,
             settings=settings,
-            directory=directory,
             restart=broker.restart,
         )

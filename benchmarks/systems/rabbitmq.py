@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program, free_port
+from ..peer import PeerProcess, find_program, free_port
 from .activemq import HEAP_MIB
 from .certificates import Certificate, issue
 from .system import Running
@@ -81,6 +81,7 @@ class RabbitMQProcess(PeerProcess):
 
     name = "rabbitmq"
     start_seconds_max = 60.0  # it takes 12 on an idle machine
+    why_not = staticmethod(why_not)
 
     def __init__(self, directory: str, certificate: Certificate | None = None) -> None:
         super().__init__(directory)
@@ -112,8 +113,6 @@ class RabbitMQProcess(PeerProcess):
         self.mapper.kill()
 
     def _prepare(self, port: int) -> None:
-        if reason := why_not():
-            raise ServerFailed(reason)
         base = Path(self.directory)
         (base / "rabbitmq.conf").write_text(configuration(self.ports, self._certificate))
         (base / "enabled_plugins").write_text("[rabbitmq_mqtt,rabbitmq_stomp].\n")
@@ -173,7 +172,6 @@ class RabbitMQSystem:
                 "mqtt.prefetch": str(_MQTT_PREFETCH),
                 "durability": meaning,
             },
-            directory=directory,
             tls_urls=dict(zip(schemes, urls[2:], strict=False)),
             tls_ca=certificate.authority if certificate else "",
             restart=broker.restart,

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ..peer import PeerProcess, ServerFailed, find_program, program_version
+from ..peer import PeerProcess, find_program, program_version
 from .certificates import Certificate, issue
 from .system import Running
 
-__all__ = ["RedisProcess", "RedisSystem", "configuration", "find", "version"]
+__all__ = ["RedisProcess", "RedisSystem", "configuration", "version", "why_not"]
 
 _FILE: Final = "redis.conf"
-_NOT_INSTALLED: Final = "redis-server is not installed (apt install redis-server)"
 # By durability: what is in the configuration, and what that means.
 _PERSISTENCE: Final = {
     "sync": {
@@ -25,14 +24,18 @@ _PERSISTENCE: Final = {
 }
 
 
-def find() -> str:
-    """The program, "" when it is not installed."""
+def _find() -> str:
     return find_program("redis-server")
 
 
 def version() -> str:
     """Its version, "" when it is not installed."""
-    return program_version(find(), "--version")
+    return program_version(_find(), "--version")
+
+
+def why_not() -> str:
+    """Why there is no server; "" when there is."""
+    return "" if _find() else "redis-server is not installed (apt install redis-server)"
 
 
 def configuration(
@@ -67,6 +70,7 @@ class RedisProcess(PeerProcess):
     """``with RedisProcess(directory, "sync") as broker: connect(broker.host, broker.port)``."""
 
     name = "redis"
+    why_not = staticmethod(why_not)
 
     def __init__(
         self, directory: str, durability: str, certificate: Certificate | None = None
@@ -77,13 +81,11 @@ class RedisProcess(PeerProcess):
         self.listeners = 1 if certificate is None else 2
 
     def _prepare(self, port: int) -> None:
-        if not find():
-            raise ServerFailed(_NOT_INSTALLED)
         words = configuration(self.ports, self.directory, self._durability, self._certificate)
         Path(self.directory, _FILE).write_text(words)
 
     def _command(self, port: int) -> Sequence[str]:
-        return find(), os.path.join(self.directory, _FILE)
+        return _find(), os.path.join(self.directory, _FILE)
 
 
 class RedisSystem:
@@ -91,14 +93,8 @@ class RedisSystem:
 
     name = "redis"
     schemes = frozenset({"redis"})
-
-    def why_not(self) -> str:
-        """Why it cannot be started here; "" when it can."""
-        return "" if find() else _NOT_INSTALLED
-
-    def version(self) -> str:
-        """Its version, "" when it is not installed."""
-        return version()
+    why_not = staticmethod(why_not)
+    version = staticmethod(version)
 
     def start(self, stack: contextlib.ExitStack, directory: str, durable: bool) -> Running:
         """See ``system.System``."""
@@ -123,7 +119,6 @@ class RedisSystem:
                 "client-output-buffer-limit normal": "none",
                 "durability": meaning,
             },
-            directory=directory,
             tls_urls=urls[1] if certificate else {},
             tls_ca=certificate.authority if certificate else "",
             restart=broker.restart,

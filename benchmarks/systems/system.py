@@ -26,7 +26,6 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     urls: dict[str, str]  # by scheme
     pid: int
     settings: dict[str, str]  # what was set, and what decides durability, in plain words
-    directory: str = ""
     tls_urls: dict[str, str] = {}  # the same, for TLS; none where no certificate can be made
     tls_ca: str = ""  # the file that vouches for it, for Wiring.tls_ca
     # Kill it as a crash would, and start it on its data and its ports; the new pid, when it serves.

@@ -10,7 +10,7 @@ from braidmq.benchmarks.histogram import Histogram
 from braidmq.benchmarks.mqtt_load import LoadProcessFailed
 from braidmq.benchmarks.mqtt_plan import Plan, Side, problems_of
 from braidmq.benchmarks.mqtt_scenarios import TABLE, Outcome, Scenario, run_once, run_rounds
-from braidmq.benchmarks.systems.mosquitto import find
+from braidmq.benchmarks.systems.mosquitto import why_not
 
 SHORT: dict[str, Any] = {"seconds": 0.2, "warmup": 0.05, "patience": 30.0}  # a hang
 
@@ -52,7 +52,7 @@ def test_a_run_against_the_relay(tmp_path, changes):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not find(), reason="mosquitto is not installed")
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
 @pytest.mark.parametrize(
     "changes",
     [

@@ -29,6 +29,14 @@ def test_one_that_does_not_start_says_why(tmp_path):
         server.start()
 
 
+def test_its_ports_are_known_by_scheme(tmp_path):
+    server = ServerProcess(str(tmp_path))
+    server.urls = ["braid://127.0.0.1:7450", "mqtt://127.0.0.1:1883"]
+    assert (server.port("braid"), server.port("mqtt")) == (7450, 1883)
+    with pytest.raises(ServerFailed, match="does not listen for stomp"):
+        server.port("stomp")
+
+
 def test_it_is_killed_when_something_goes_wrong(tmp_path):
     server = ServerProcess(str(tmp_path))
     with pytest.raises(RuntimeError), server:

@@ -2,9 +2,6 @@
 
 import pytest
 
-from braidmq.benchmarks import stomp_brokers
-from braidmq.benchmarks.peer import ServerFailed
-from braidmq.benchmarks.server import ServerProcess
 from braidmq.benchmarks.stomp_brokers import PEERS, missing, started, version_of
 from braidmq.benchmarks.stomp_client import connect, disconnect
 from braidmq.benchmarks.stomp_plan import OURS
@@ -29,10 +26,3 @@ def test_ours_is_started_and_ended(tmp_path):
         disconnect(connect(where.host, where.port))
     with pytest.raises(OSError, match="refused"):
         connect(where.host, where.port)
-
-
-def test_ours_without_a_listener_is_told(tmp_path):
-    server = ServerProcess(str(tmp_path))
-    server.urls = ["braid://127.0.0.1:7450"]
-    with pytest.raises(ServerFailed, match="no STOMP listener"):
-        stomp_brokers._ours(server)

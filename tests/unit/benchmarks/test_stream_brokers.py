@@ -9,7 +9,7 @@ from braidmq.benchmarks.systems import nats, redis
 
 
 def test_who_is_not_installed_is_missing(monkeypatch):
-    monkeypatch.setattr(redis, "find", lambda: "")
+    monkeypatch.setattr(redis, "_find", lambda: "")
     monkeypatch.setattr(nats, "find", lambda: "")
     found = {system: missing(StreamPlan(system=system)) for system in SYSTEMS}
     assert not found[OURS] and not found[IN_PROCESS]

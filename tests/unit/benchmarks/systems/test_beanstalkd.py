@@ -15,7 +15,7 @@ installed = pytest.mark.skipif(bool(SYSTEM.why_not()), reason=SYSTEM.why_not())
 
 
 def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(beanstalkd, "find", lambda: "")
+    monkeypatch.setattr(beanstalkd, "_find", lambda: "")
     assert version() == ""
     assert "apt install" in SYSTEM.why_not()
     with pytest.raises(ServerFailed, match="apt install"):

@@ -7,9 +7,14 @@ import pytest
 from braidmq.benchmarks.mqtt_client import MqttClient
 from braidmq.benchmarks.peer import ServerFailed
 from braidmq.benchmarks.systems import mosquitto
-from braidmq.benchmarks.systems.mosquitto import MosquittoProcess, configuration, find, version
+from braidmq.benchmarks.systems.mosquitto import (
+    MosquittoProcess,
+    configuration,
+    version,
+    why_not,
+)
 
-installed = pytest.mark.skipif(not find(), reason="mosquitto is not installed")
+installed = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 
 def test_nothing_is_limited_and_nothing_is_saved():
@@ -23,7 +28,7 @@ def test_nothing_is_limited_and_nothing_is_saved():
 
 
 def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(mosquitto, "find", lambda: "")
+    monkeypatch.setattr(mosquitto, "_find", lambda: "")
     assert version() == ""
     with (
         pytest.raises(ServerFailed, match=r"not installed .*apt install mosquitto"),
@@ -32,11 +37,9 @@ def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
         pass
 
 
+@installed
 def test_one_that_does_not_start_says_why(monkeypatch, tmp_path):
     monkeypatch.setattr(mosquitto, "configuration", lambda *_: "nonsense 1\n")
-    monkeypatch.setattr(mosquitto, "find", find)
-    if not find():
-        pytest.skip("mosquitto is not installed")
     with pytest.raises(ServerFailed, match=r"did not start: .*nonsense"):
         MosquittoProcess(str(tmp_path)).start()
 

@@ -22,7 +22,7 @@ def test_durability_is_in_the_configuration():
 
 
 def test_without_it_the_message_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(redis, "find", lambda: "")
+    monkeypatch.setattr(redis, "_find", lambda: "")
     assert version() == ""
     assert "apt install" in SYSTEM.why_not()
     with pytest.raises(ServerFailed, match="apt install"):
