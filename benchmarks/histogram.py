@@ -12,6 +12,7 @@ above ``VALUE_MAX`` (more than two hours) counts as that.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from math import ceil
 from typing import Final
 
@@ -102,10 +103,13 @@ class Histogram:
         self.smallest = min(self.smallest, other.smallest)
         self.largest = max(self.largest, other.largest)
 
+    def filled(self) -> list[tuple[int, int]]:
+        """The index and the count of each bucket that has any, from the lowest values on."""
+        return [(index, count) for index, count in enumerate(self._counts) if count]
+
     def dump(self) -> list[int]:
         """Plain numbers for another process: smallest, largest, then index, count, ..."""
-        pairs = [n for i, c in enumerate(self._counts) if c for n in (i, c)]
-        return [self.smallest, self.largest, *pairs]
+        return [self.smallest, self.largest, *chain.from_iterable(self.filled())]
 
     @classmethod
     def load(cls, dumped: Sequence[int]) -> "Histogram":
@@ -128,6 +132,11 @@ class Histogram:
         for each in histograms:
             total.merge(each)
         return total
+
+    @classmethod
+    def of_dumps(cls, dumps: Iterable[Sequence[int]]) -> "Histogram":
+        """All that was dumped, in one; what is empty was not measured. Raises ValueError."""
+        return cls.merged(cls.load(dump) for dump in dumps if dump)
 
 
 def bucket(index: int) -> tuple[int, int]:

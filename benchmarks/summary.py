@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,8 +20,10 @@ __all__ = [
     "spread",
     "times",
     "unique",
+    "valid_or_all",
 ]
 
+T = TypeVar("T")
 _TEXTS_MAX: Final = 10
 
 
@@ -50,10 +52,14 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median(values), min(values), max(values))
 
 
-def of_valid(rounds: Sequence[tuple[bool, float]]) -> Spread | None:
+def valid_or_all(rounds: Sequence[tuple[bool, T]]) -> list[T]:
     """Of rounds (valid or not, and what they found) the valid ones, if there are any, else all."""
-    valid = [value for is_valid, value in rounds if is_valid]
-    values = valid or [value for _, value in rounds]
+    return [found for is_valid, found in rounds if is_valid] or [found for _, found in rounds]
+
+
+def of_valid(rounds: Sequence[tuple[bool, float]]) -> Spread | None:
+    """What rounds found that count; None without rounds."""
+    values = valid_or_all(rounds)
     return spread(values) if values else None
 
 
@@ -64,7 +70,7 @@ def times(found: Spread | None) -> str:
 
 def latency(dumps: Sequence[list[int]]) -> Latency:
     """Dumped histograms of nanoseconds, all together; empty ones were not measured."""
-    every = Histogram.merged(Histogram.load(dump) for dump in dumps if dump)
+    every = Histogram.of_dumps(dumps)
     p50, p99, p999 = (every.quantile(share) / 1e6 for share in (0.5, 0.99, 0.999))
     return Latency(len(every), p50, p99, p999, every.largest / 1e6)
 

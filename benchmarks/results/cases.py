@@ -4,8 +4,7 @@ Rules:
 
 1. A ratio is between two runs of one repeat, one of them ours, and above 1 when ours is better:
    rates, where the rate is given (open loop) median latencies, or before both the figure that the
-   scenario is about. Of repeats that are valid and
-   kept their promises, if there are any, else of all.
+   scenario is about. Of sound repeats, if there are any, else of all; figures are of all repeats.
 2. Rivals speak the same protocol. Where ours speaks one that no peer does, and a peer one that ours
    does not, these two are rivals as well: each by the protocol that was made for it.
 3. A message counts once for the broker's CPU: as a delivery where there are any, else as confirmed.
@@ -18,11 +17,15 @@ import msgspec
 
 from ..histogram import Histogram
 from ..integrity import Integrity
-from ..summary import Latency, Spread, latency, of_valid, spread, unique
+from ..summary import Latency, Spread, latency, of_valid, spread, unique, valid_or_all
 from .result import MAIN_METRICS, Result, Run
 
 __all__ = [
+    "BROKEN",
+    "INVALID",
+    "NOT_VARIED",
     "OURS",
+    "RATIO_NOTE",
     "Case",
     "Figures",
     "Measure",
@@ -37,6 +40,15 @@ __all__ = [
 ]
 
 OURS: Final = "braidmq"
+BROKEN: Final = "✖"
+INVALID: Final = "⚠"
+NOT_VARIED: Final = {"seed", "repeats"}  # knobs that do not make it another case
+
+RATIO_NOTE: Final = (
+    "x braidmq: how many times as good as this peer ours was, ours itself as the best of them,",
+    "  repeat by repeat: median (min-max). Of rates, in open loops of p50, or of the figure that",
+    "  the scenario is about. Above 1 is for ours.",
+)
 
 # What a scenario is about where it is neither its rate nor its latency: figures of its own.
 _FIGURES_THAT_COUNT: Final = (
@@ -44,7 +56,6 @@ _FIGURES_THAT_COUNT: Final = (
     "recovery_seconds",
     "memory_per_connection_bytes",
 )
-_NOT_VARIED: Final = {"seed", "repeats"}
 
 
 def _per_second(count: int, run: Run) -> float:
@@ -85,15 +96,13 @@ def quantile_ms(run: Run, metric: str, share: float) -> float:
 
 def main_metric(runs: Iterable[Run]) -> str:
     """The latency these runs are about, one that all those that went well have; "" without any."""
-    by_run = [
-        (
-            {name for name in MAIN_METRICS if len(run.latency.get(name, ())) > 2},
-            not run.problems,
-        )
-        for run in runs
-    ]
-    measured = [names for names, is_well in by_run if names and is_well]
-    measured = measured or [names for names, _ in by_run if names]
+    measured = valid_or_all(
+        [
+            (not run.problems, names)
+            for run in runs
+            if (names := {name for name in MAIN_METRICS if run.has_latency(name)})
+        ]
+    )
     common = set.intersection(*measured) if measured else set()
     some = common or set().union(*measured)
     return next((name for name in MAIN_METRICS if name in some), "")
@@ -134,14 +143,16 @@ class Figures(msgspec.Struct, kw_only=True):
         return self.system == OURS
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether more is to be said."""
-        return bool(self.problems or self.invalid)
+    def mark(self) -> str:
+        """What tells that the figures are worth less than they look; "": nothing does."""
+        return BROKEN if self.problems else INVALID if self.invalid else ""
 
     @property
-    def mark(self) -> str:
-        """What a page puts behind the label."""
-        return " ✖" if self.problems else " ⚠" if self.invalid else ""
+    def quantiles(self) -> dict[str, float]:
+        """Milliseconds by their names; empty where no latency was measured."""
+        found = self.latency
+        values = {"p50": found.p50, "p99": found.p99, "p99.9": found.p999, "max": found.max}
+        return values if found.count else {}
 
 
 class Case(msgspec.Struct, kw_only=True):
@@ -149,6 +160,7 @@ class Case(msgspec.Struct, kw_only=True):
 
     scenario: str
     varied: dict[str, Any]  # the knobs that set it apart from others of the scenario
+    metric: str  # the latency it is about; "": none was measured
     measure: Measure
     figures: list[Figures]
 
@@ -163,6 +175,12 @@ class Case(msgspec.Struct, kw_only=True):
     def loop(self) -> str:
         """Of its runs."""
         return self.figures[0].runs[0].loop
+
+    @property
+    def mark(self) -> str:
+        """The worst of its systems' marks."""
+        marks = {each.mark for each in self.figures}
+        return next((mark for mark in (BROKEN, INVALID) if mark in marks), "")
 
 
 class _Source(msgspec.Struct):
@@ -202,7 +220,7 @@ def _varied(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         knobs = first.setdefault((run.system, run.scheme), run.knobs)
         for name in {**knobs, **run.knobs}:
-            if name not in _NOT_VARIED and knobs.get(name) != run.knobs.get(name):
+            if name not in NOT_VARIED and knobs.get(name) != run.knobs.get(name):
                 names[name] = None
     return list(names)
 
@@ -233,7 +251,7 @@ def _case(scenario: str, varied: dict[str, Any], sources: Sequence[_Source]) -> 
             each.ratio = _ratio(measure, each.runs, rivals)
         elif rivals:
             each.ratio = _ratio(measure, rivals[0], [each.runs])
-    return Case(scenario=scenario, varied=varied, measure=measure, figures=figures)
+    return Case(scenario=scenario, varied=varied, metric=metric, measure=measure, figures=figures)
 
 
 def _schemes(runs: Sequence[Run], is_ours: bool) -> set[str]:
@@ -277,9 +295,8 @@ def _ratio(measure: Measure, ours: Sequence[Run], rivals: Sequence[Sequence[Run]
         mine = measure.of(run)
         if not values or mine <= 0:
             continue
-        is_valid = not any(each.invalid or each.problems for each in (run, *others))
         share = mine / max(values) if measure.is_high_good else min(values) / mine
-        rounds.append((is_valid, share))
+        rounds.append((all(each.is_sound for each in (run, *others)), share))
     return of_valid(rounds)
 
 
@@ -287,7 +304,7 @@ def _figures(key: tuple[str, str, str], label: str, runs: list[Run], metric: str
     integrity = Integrity()
     for run in runs:
         integrity.add(run.integrity)
-    own = metric if any(run.latency.get(metric) for run in runs) else main_metric(runs)
+    own = metric if any(run.has_latency(metric) for run in runs) else main_metric(runs)
     names = dict.fromkeys(name for run in runs for name in run.figures)
     return Figures(
         label=label,

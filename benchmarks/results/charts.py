@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from .axes import Axis, Words
-from .markup import Child, Markup, element
+from .markup import Child, Markup, element, folded, table
 
 __all__ = ["TONES", "Bar", "Line", "Range", "bar_chart", "line_chart", "range_chart"]
 
@@ -52,7 +52,6 @@ class Bar(msgspec.Struct):
     value: float
     low: float
     high: float
-    text: str = ""  # instead of the value
 
 
 class Range(msgspec.Struct):
@@ -68,30 +67,11 @@ def _figure(
     title: str, note: str, picture: Markup, head: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> Markup:
     """A chart with its words, and the same as a table."""
-    table = element(
-        "table",
-        element("thead", element("tr", [element("th", cell, scope="col") for cell in head])),
-        element(
-            "tbody",
-            [
-                element(
-                    "tr",
-                    element("th", row[0], scope="row"),
-                    [element("td", cell) for cell in row[1:]],
-                )
-                for row in rows
-            ],
-        ),
-    )
     return element(
         "figure",
         element("figcaption", element("h4", title), element("p", note, class_="note")),
         picture,
-        element(
-            "details",
-            element("summary", "as a table"),
-            element("div", table, class_="scroll", tabindex=0),
-        ),
+        folded("as a table", table(rows, head)),
     )
 
 
@@ -107,6 +87,19 @@ def _svg(height: float, label: str, *children: Child) -> Markup:
 
 def _text(x: float, y: float, words: str, **attributes: str | None) -> Markup:
     return element("text", words, x=x, y=y, **attributes)
+
+
+def _row(y: float, kind: str, each: "Bar | Range", text: str, tip: str, *drawn: Child) -> Markup:
+    """What is drawn for one system, with its name and words above, and a tip all over it."""
+    return element(
+        "g",
+        *drawn,
+        _text(0, y + 12, each.name, class_="name"),
+        _text(_WIDTH, y + 12, text, class_="value", text_anchor="end"),
+        element("rect", x=0, y=y, width=_WIDTH, height=_ROW_HEIGHT, class_="over"),
+        class_=f"{kind} tone-{each.tone}",
+        data_tip=tip,
+    )
 
 
 # --- lines ---
@@ -272,18 +265,17 @@ def _hits(
 def bar_chart(title: str, note: str, bars: Sequence[Bar], words: Words) -> Markup:
     """A bar for each system from 0, with a whisker from the lowest to the highest repeat."""
     top = max((max(bar.value, bar.high) for bar in bars), default=0.0) or 1.0
-    rows = [_bar(bar, at * _ROW_HEIGHT, top, words) for at, bar in enumerate(bars)]
     picture = _svg(
         len(bars) * _ROW_HEIGHT + 2,
-        f"{title}: " + ", ".join(f"{bar.name} {bar.text or words(bar.value)}" for bar in bars),
-        rows,
+        f"{title}: " + ", ".join(f"{bar.name} {words(bar.value)}" for bar in bars),
+        [_bar(bar, at * _ROW_HEIGHT, top, words) for at, bar in enumerate(bars)],
     )
-    table = [[bar.name, *(words(each) for each in (bar.value, bar.low, bar.high))] for bar in bars]
-    return _figure(title, note, picture, ["", "median", "min", "max"], table)
+    rows = [[bar.name, *(words(each) for each in (bar.value, bar.low, bar.high))] for bar in bars]
+    return _figure(title, note, picture, ["", "median", "min", "max"], rows)
 
 
 def _bar(bar: Bar, y: float, top: float, words: Words) -> Markup:
-    text = bar.text or words(bar.value)
+    text = words(bar.value)
     middle = y + _BAR_TOP + _BAR_HEIGHT / 2
     low, high = (_WIDTH * each / top for each in (bar.low, bar.high))
     whisker = None
@@ -302,23 +294,9 @@ def _bar(bar: Bar, y: float, top: float, words: Words) -> Markup:
             class_="whisker",
         )
     tip = f"{bar.name}: {text}\nlowest {words(bar.low)}, highest {words(bar.high)}"
-    return element(
-        "g",
-        _text(0, y + 12, bar.name, class_="name"),
-        _text(_WIDTH, y + 12, text, class_="value", text_anchor="end"),
-        element(
-            "rect",
-            x=0,
-            y=y + _BAR_TOP,
-            width=max(1.0, _WIDTH * bar.value / top),
-            height=_BAR_HEIGHT,
-            rx=2,
-        ),
-        whisker,
-        element("rect", x=0, y=y, width=_WIDTH, height=_ROW_HEIGHT, class_="over"),
-        class_=f"bar tone-{bar.tone}",
-        data_tip=tip,
-    )
+    width = max(1.0, _WIDTH * bar.value / top)
+    box = element("rect", x=0, y=y + _BAR_TOP, width=width, height=_BAR_HEIGHT, rx=2)
+    return _row(y, "bar", bar, text, tip, box, whisker)
 
 
 # --- ranges ---
@@ -384,16 +362,9 @@ def _range(each: Range, shapes: str, y: float, axis: Axis, across: _Map) -> Mark
     values = [value for _, value in each.points]
     low, high = across(min(values)), across(max(values))
     tip = "\n".join([each.name, *(f"{name}: {axis.words(value)}" for name, value in each.points)])
-    return element(
-        "g",
-        element("line", x1=low, x2=high, y1=middle, y2=middle),
-        [
-            element("g", _SHAPES[shape], transform=f"translate({across(value):.1f} {middle:g})")
-            for (_, value), shape in zip(each.points, shapes, strict=False)
-        ],
-        _text(0, y + 12, each.name, class_="name"),
-        _text(_WIDTH, y + 12, each.text, class_="value", text_anchor="end"),
-        element("rect", x=0, y=y, width=_WIDTH, height=_ROW_HEIGHT, class_="over"),
-        class_=f"range tone-{each.tone}",
-        data_tip=tip,
-    )
+    line = element("line", x1=low, x2=high, y1=middle, y2=middle)
+    points = [
+        element("g", _SHAPES[shape], transform=f"translate({across(value):.1f} {middle:g})")
+        for (_, value), shape in zip(each.points, shapes, strict=False)
+    ]
+    return _row(y, "range", each, each.text, tip, line, points)

@@ -139,13 +139,16 @@ def write_histograms(results: dict[str, "Result"], directory: Path) -> list[Path
     for case in cases(results):
         for each in case.figures:
             for metric in dict.fromkeys(name for run in each.runs for name in run.latency):
-                dumps = [(run.seconds, run.latency.get(metric) or [0, 0]) for run in each.runs]
-                merged = Histogram.merged(Histogram.load(dump) for _, dump in dumps)
+                intervals = [
+                    (run.seconds, Histogram.of_dumps([run.latency.get(metric, [])]))
+                    for run in each.runs
+                ]
+                merged = Histogram.merged(histogram for _, histogram in intervals)
                 title = f"{case.title} {each.label} {metric}"
                 path = _free(directory / _file_name(title), written)
                 for suffix, text in (
-                    (".hgrm", percentile_text(merged.dump())),
-                    (".hlog", log_text(dumps, title)),
+                    (".hgrm", percentile_text(merged)),
+                    (".hlog", log_text(intervals, title)),
                 ):
                     written.append(path.with_name(path.name + suffix))
                     written[-1].write_text(text, encoding="ascii", errors="replace")

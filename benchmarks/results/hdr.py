@@ -18,7 +18,7 @@ from math import sqrt
 from struct import Struct as Layout
 from typing import Final
 
-from ..histogram import VALUE_MAX, bucket
+from ..histogram import VALUE_MAX, Histogram, bucket
 
 __all__ = ["cumulated", "encode_v2", "log_text", "percentile_text", "percentiles"]
 
@@ -30,24 +30,25 @@ _HEADER: Final = Layout(">IIIIqqd")
 _BYTES_MAX: Final = 9  # of an encoded number; the ninth has all eight bits
 _TICKS_PER_HALF: Final = 5  # lines between 0 and 50 %, between 50 and 75 %, ...
 _SUB_BUCKETS: Final = 256
+_BUCKETS: Final = VALUE_MAX.bit_length() - _SUB_BUCKETS.bit_length() + 2
 _NS_PER_MS: Final = 1e6
 
 
-def cumulated(dump: Sequence[int]) -> list[tuple[int, int]]:
-    """Of a dumped histogram: the highest value of each bucket, and how many were not above it."""
+def cumulated(histogram: Histogram) -> list[tuple[int, int]]:
+    """The highest value of each bucket that has any, and how many values were not above it."""
     found = []
     seen = 0
-    for index, count in sorted(zip(dump[2::2], dump[3::2], strict=True)):
+    for index, count in histogram.filled():
         seen += count
-        found.append((min(bucket(index)[1], dump[1]), seen))
+        found.append((min(bucket(index)[1], histogram.largest), seen))
     return found
 
 
-def encode_v2(dump: Sequence[int]) -> str:
-    """A dumped histogram as HdrHistogram's, compressed, in base64."""
+def encode_v2(histogram: Histogram) -> str:
+    """A histogram as HdrHistogram's, compressed, in base64."""
     counts = bytearray()
     expected = 0
-    for index, count in sorted(zip(dump[2::2], dump[3::2], strict=True)):
+    for index, count in histogram.filled():
         if zeros := index - expected:
             counts += _zigzag(-zeros if zeros > 1 else 0)
         counts += _zigzag(count)
@@ -68,13 +69,13 @@ def _zigzag(number: int) -> bytes:
     return bytes(encoded)
 
 
-def percentiles(dump: Sequence[int]) -> list[tuple[float, int, int]]:
-    """Of a dumped histogram: shares, closer and closer to 1, their values, and counts up to there.
+def percentiles(histogram: Histogram) -> list[tuple[float, int, int]]:
+    """Shares, closer and closer to 1, their values, and the counts up to there.
 
     The last one is the largest, whose share is 1.
     """
-    steps = cumulated(dump)
-    largest, total = steps[-1] if steps else (0, 0)
+    steps = cumulated(histogram)
+    total = histogram.count
     found = []
     at = 0
     for share in _shares():
@@ -83,12 +84,12 @@ def percentiles(dump: Sequence[int]) -> list[tuple[float, int, int]]:
         if at >= len(steps) or steps[at][1] >= total:
             break
         found.append((share, *steps[at]))
-    return [*found, (1.0, largest, total)]
+    return [*found, (1.0, histogram.largest, total)]
 
 
-def percentile_text(dump: Sequence[int]) -> str:
-    """A dumped histogram of nanoseconds as percentiles in milliseconds (``.hgrm``)."""
-    *rows, (_, largest, total) = percentiles(dump)
+def percentile_text(histogram: Histogram) -> str:
+    """A histogram of nanoseconds as percentiles in milliseconds (``.hgrm``)."""
+    *rows, (_, largest, total) = percentiles(histogram)
     lines = ["       Value     Percentile TotalCount 1/(1-Percentile)", ""]
     lines += [
         f"{value / _NS_PER_MS:12.3f} {share:2.12f} {count:10d} {1 / (1 - share):14.2f}"
@@ -96,13 +97,13 @@ def percentile_text(dump: Sequence[int]) -> str:
     ]
     most = largest / _NS_PER_MS
     lines.append(f"{most:12.3f} {1.0:2.12f} {total:10d}")
-    mean, deviation = _moments(dump)
+    mean, deviation = _moments(histogram)
     return "\n".join(
         [
             *lines,
             f"#[Mean    = {mean:12.3f}, StdDeviation   = {deviation:12.3f}]",
             f"#[Max     = {most:12.3f}, Total count    = {total:12d}]",
-            f"#[Buckets = {_buckets():12d}, SubBuckets     = {_SUB_BUCKETS:12d}]",
+            f"#[Buckets = {_BUCKETS:12d}, SubBuckets     = {_SUB_BUCKETS:12d}]",
             "",
         ]
     )
@@ -117,33 +118,26 @@ def _shares() -> Iterator[float]:
         low, width = low + width, width / 2
 
 
-def _moments(dump: Sequence[int]) -> tuple[float, float]:
+def _moments(histogram: Histogram) -> tuple[float, float]:
     """Mean and standard deviation in milliseconds, of the middles of the buckets."""
-    pairs = [
-        (sum(bucket(index)) / 2 / _NS_PER_MS, count)
-        for index, count in zip(dump[2::2], dump[3::2], strict=True)
-    ]
-    total = sum(count for _, count in pairs)
+    pairs = [(sum(bucket(index)) / 2 / _NS_PER_MS, count) for index, count in histogram.filled()]
+    total = histogram.count
     if not total:
         return 0.0, 0.0
     mean = sum(value * count for value, count in pairs) / total
     return mean, sqrt(sum((value - mean) ** 2 * count for value, count in pairs) / total)
 
 
-def _buckets() -> int:
-    return VALUE_MAX.bit_length() - _SUB_BUCKETS.bit_length() + 2
-
-
-def log_text(intervals: Sequence[tuple[float, Sequence[int]]], comment: str) -> str:
-    """Dumped histograms, one after the other, each with its seconds, as a log (``.hlog``)."""
+def log_text(intervals: Sequence[tuple[float, Histogram]], comment: str) -> str:
+    """Histograms, one after the other, each with its seconds, as a log (``.hlog``)."""
     lines = [
         f"#[{' '.join(comment.split())}]",
         "#[Histogram log format version 1.3]",
         '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"',
     ]
     begin = 0.0
-    for seconds, dump in intervals:
-        largest = dump[1] / _NS_PER_MS if len(dump) > 2 else 0.0
-        lines.append(f"{begin:.3f},{seconds:.3f},{largest:.3f},{encode_v2(dump)}")
+    for seconds, histogram in intervals:
+        largest = histogram.largest / _NS_PER_MS
+        lines.append(f"{begin:.3f},{seconds:.3f},{largest:.3f},{encode_v2(histogram)}")
         begin += seconds
     return "\n".join([*lines, ""])

@@ -3,11 +3,11 @@
 ``element`` escapes every string it is given, unless an ``element`` made it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TypeAlias
 
-__all__ = ["Child", "Markup", "element", "joined"]
+__all__ = ["Child", "Markup", "element", "folded", "joined", "scrolled", "table"]
 
 _VOID = {"br", "hr", "link", "meta"}
 
@@ -49,3 +49,30 @@ def joined(children: Iterable[Child]) -> Markup:
         else:
             parts.append(joined(child))
     return Markup("".join(parts))
+
+
+def table(
+    rows: Iterable[Sequence[Child]], head: Sequence[Child] = (), class_: str | None = None
+) -> Markup:
+    """A table of which the first cell of each row says what the row is about."""
+    columns = element("tr", [element("th", cell, scope="col") for cell in head])
+    body = [
+        element("tr", element("th", first, scope="row"), [element("td", cell) for cell in cells])
+        for first, *cells in rows
+    ]
+    return element(
+        "table",
+        element("thead", columns) if head else None,
+        element("tbody", body),
+        class_=class_,
+    )
+
+
+def scrolled(child: Child) -> Markup:
+    """Something that may be wider than the page, with keys or fingers too."""
+    return element("div", child, class_="scroll", tabindex=0)
+
+
+def folded(summary: str, child: Child) -> Markup:
+    """Something that is shown when asked for."""
+    return element("details", element("summary", summary), scrolled(child))

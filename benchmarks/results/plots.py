@@ -14,64 +14,63 @@ from .axes import tail_place
 from .hdr import percentiles
 from .result import Run, Second
 
-__all__ = ["POINTS_MAX", "Points", "mean", "over_time", "second_rate", "spectrum"]
+__all__ = ["POINTS_MAX", "Points", "rate_over_time", "spectrum", "worst_over_time"]
 
 POINTS_MAX: Final = 200
 
+# The median of the repeats, then how far they were apart: place, lowest, highest.
 Points = tuple[list[tuple[float, float]], list[tuple[float, float, float]]]
-Together = Callable[[list[float]], float]
+_Course = list[tuple[int, float | None]]  # what a run did, by its seconds; None: nothing to say
 
 
-def second_rate(run: Run) -> Callable[[Second], float]:
-    """What a run does in a second: messages that came out, else that went in."""
-    if run.received:
-        return lambda second: second.received
-    return lambda second: second.confirmed or second.published
+def rate_over_time(runs: Sequence[Run]) -> Points:
+    """Messages that came out, else that went in; of seconds that share a point, their mean."""
+    courses: list[_Course] = [
+        [(each.second, _rate(run, each)) for each in _seconds(run)] for run in runs
+    ]
+    return _laid_over(courses, fmean)
 
 
-def over_time(
-    runs: Sequence[Run], value: Callable[[Run], Callable[[Second], float]], together: Together
-) -> Points:
-    """The median of the repeats second by second, and how far they were apart.
+def worst_over_time(runs: Sequence[Run], of_second: Callable[[Second], float]) -> Points:
+    """The highest of seconds that share a point, without those in which nothing was found (0)."""
+    courses: list[_Course] = [
+        [(each.second, of_second(each) or None) for each in _seconds(run)] for run in runs
+    ]
+    return _laid_over(courses, max)
 
-    ``together`` makes one figure of the seconds that share a point; charts of latency and memory
-    take the highest. Where it is max, seconds in which nothing was found (0) are left out.
-    """
-    measured = [(run, _measured(run)) for run in runs]
-    seconds = [second.second for _, series in measured for second in series]
+
+def _seconds(run: Run) -> list[Second]:
+    """Without those after the end, in which only what was under way came in."""
+    return [each for each in run.series if each.second < run.seconds]
+
+
+def _rate(run: Run, second: Second) -> float:
+    return second.received if run.received else second.confirmed or second.published
+
+
+def _laid_over(courses: Sequence[_Course], together: Callable[[list[float]], float]) -> Points:
+    """Repeats, each with ``together`` of the seconds that share a point."""
+    seconds = [second for course in courses for second, _ in course]
     if not seconds:
         return [], []
     width = 1 + (max(seconds) - min(seconds)) // POINTS_MAX
     by_place: dict[int, list[float]] = {}
-    for run, series in measured:
-        of_second = value(run)
-        for place, group in groupby(series, lambda second: second.second // width * width):
-            values = [float(of_second(each)) for each in group]
-            if together is not max or any(values):
+    for course in courses:
+        for place, group in groupby(course, lambda pair: pair[0] // width * width):
+            if values := [value for _, value in group if value is not None]:
                 by_place.setdefault(place, []).append(together(values))
     places = sorted(by_place)
     points = [(float(place), median(by_place[place])) for place in places]
-    if len(runs) < 2:
+    if len(courses) < 2:
         return points, []
     return points, [(float(at), min(by_place[at]), max(by_place[at])) for at in places]
 
 
-def _measured(run: Run) -> list[Second]:
-    """Its seconds, without those after the end, in which only what was under way came in."""
-    return [second for second in run.series if second.second < run.seconds]
-
-
-def mean(values: list[float]) -> float:
-    """For ``over_time``: rates."""
-    return fmean(values)
-
-
 def spectrum(runs: Sequence[Run], metric: str) -> list[tuple[float, float]]:
     """Milliseconds of all repeats by their place on a ``tail``; the largest stands at the end."""
-    dumps = [run.latency[metric] for run in runs if run.latency.get(metric)]
-    merged = Histogram.merged(Histogram.load(dump) for dump in dumps)
+    merged = Histogram.of_dumps(run.latency.get(metric, []) for run in runs)
     if not len(merged):
         return []
-    *rows, (_, largest, total) = percentiles(merged.dump())
+    *rows, (_, largest, total) = percentiles(merged)
     found = [(tail_place(share), value / 1e6) for share, value, _ in rows]
     return [*found, (tail_place(1 - 1 / (2 * total)), largest / 1e6)]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ..summary import Spread, times
 from .axes import byte_words, ms_words, number_words, us_words
-from .cases import Case, Figures, cases
-from .markup import Child, Markup, element
+from .cases import BROKEN, INVALID, RATIO_NOTE, Case, Figures, cases
+from .markup import Child, Markup, element, folded, scrolled, table
 from .result import Result
 from .sections import case_section, numbers_of, ratio_section, sweep_section, tones
 
@@ -162,6 +162,7 @@ _HEAD = (
     *("scenario", "system", "in/s", "out/s", "x braidmq", "latency", "p50", "p99", "p99.9", "max"),
     *("CPU", "RSS", "lost", "twice", "order", "bad"),
 )
+_CLASSES = {BROKEN: "broken", INVALID: "doubted"}
 
 
 def _summary(found: Sequence[Case]) -> Markup:
@@ -170,28 +171,26 @@ def _summary(found: Sequence[Case]) -> Markup:
         for case in found
         for at, each in enumerate(case.figures)
     ]
-    table = element(
+    summary = element(
         "table",
         element("thead", element("tr", [element("th", name, scope="col") for name in _HEAD])),
         element("tbody", rows),
         class_="two",
     )
     notes = (
-        "x braidmq: how many times as good ours was as this peer, ours itself as the best peer,"
-        " repeat by repeat; of rates, in open loops of p50, or of the figure that the scenario is"
-        " about. CPU: of the broker, for a message."
-        " Medians, in small print from the lowest to the highest repeat."
+        *(line.strip() for line in RATIO_NOTE),
+        "CPU: of the broker, for a message.",
+        "Medians, in small print from the lowest to the highest repeat.",
     )
     return element(
         "div",
-        element("div", table, class_="scroll", tabindex=0),
-        element("p", notes, class_="note"),
+        scrolled(summary),
+        element("p", " ".join(notes), class_="note"),
         class_="card",
     )
 
 
 def _row(case: Case | None, each: Figures) -> Markup:
-    latencies = (each.latency.p50, each.latency.p99, each.latency.p999, each.latency.max)
     integrity = each.integrity
     counts = (
         (integrity.lost, bool(each.problems)),
@@ -204,14 +203,15 @@ def _row(case: Case | None, each: Figures) -> Markup:
         element("th", case.title if case else "", scope="row"),
         element(
             "th",
-            each.label + each.mark,
+            f"{each.label} {each.mark}".strip(),
             scope="row",
-            class_="broken" if each.problems else "doubted" if each.invalid else None,
+            class_=_CLASSES.get(each.mark),
         ),
         [_rate_cell(spread) for spread in (each.rate_in, each.rate_out)],
         _ratio_cell(each),
         element("td", each.metric or "–"),
-        [element("td", ms_words(value) if each.latency.count else "–") for value in latencies],
+        [element("td", text) for text in map(ms_words, each.quantiles.values())]
+        or [element("td", "–")] * 4,
         element("td", us_words(each.server_us.median) if each.server_us.median else "–"),
         element("td", byte_words(each.memory.median) if each.memory.median else "–"),
         [
@@ -242,17 +242,6 @@ def _ratio_cell(each: Figures) -> Markup:
 # --- where it is from ---
 
 
-def _definitions(rows: Sequence[tuple[str, Child]]) -> Markup:
-    return element(
-        "table",
-        [
-            element("tr", element("th", name, scope="row"), element("td", value))
-            for name, value in rows
-        ],
-        class_="words",
-    )
-
-
 def _environment(file: str, result: Result) -> Markup:
     machine = result.environment
     again = shlex.join(["braidmq", *result.command])
@@ -276,14 +265,13 @@ def _environment(file: str, result: Result) -> Markup:
         )
         for each in result.systems
     ]
-    loads = _generators(result)
     return element(
         "div",
-        element("div", _definitions(rows), class_="card"),
+        element("div", table(rows, class_="words"), class_="card"),
         element("h3", "Systems and their settings"),
-        element("div", _definitions(systems), class_="card"),
+        element("div", table(systems, class_="words"), class_="card"),
         element("h3", "What made the load"),
-        element("div", loads, class_="card"),
+        element("div", _generators(result), class_="card"),
     )
 
 
@@ -301,17 +289,4 @@ def _generators(result: Result) -> Markup:
                     f"p99 {ms_words(each.lag_p99_ms)} late",
                 ]
             )
-    table = element(
-        "table",
-        [
-            element(
-                "tr", element("th", row[0], scope="row"), [element("td", cell) for cell in row[1:]]
-            )
-            for row in rows
-        ],
-    )
-    return element(
-        "details",
-        element("summary", f"{len(rows)} processes"),
-        element("div", table, class_="scroll", tabindex=0),
-    )
+    return folded(f"{len(rows)} processes", table(rows))

@@ -119,6 +119,15 @@ class Run(msgspec.Struct, kw_only=True):
     problems: list[str] = []
     invalid: list[str] = []
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is to be believed, and kept its promises."""
+        return not (self.problems or self.invalid)
+
+    def has_latency(self, metric: str) -> bool:
+        """Whether it measured that one: a dump of nothing is two numbers, or none."""
+        return len(self.latency.get(metric, ())) > 2
+
 
 class Result(msgspec.Struct, kw_only=True):
     """What ``--json`` writes."""

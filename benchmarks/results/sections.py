@@ -1,11 +1,11 @@
 """The parts of a report on scenarios: charts of one, of a sweep, and of the ratios of all."""
 
 from collections.abc import Callable, Collection, Sequence
-from statistics import median
+from operator import attrgetter
 from typing import Any, Final
 
 from ..engine.quantities import parse_number
-from ..summary import Spread, times
+from ..summary import Spread, spread, times
 from .axes import (
     Axis,
     Words,
@@ -22,18 +22,22 @@ from .axes import (
     times_words,
     us_words,
 )
-from .cases import OURS, Case, Figures, main_metric, quantile_ms
+from .cases import BROKEN, INVALID, OURS, Case, Figures, quantile_ms
 from .charts import TONES, Bar, Line, Range, bar_chart, line_chart, range_chart
-from .markup import Markup, element
-from .plots import mean, over_time, second_rate, spectrum
-from .result import METRICS, Run, Second
+from .markup import Markup, element, folded, table
+from .plots import rate_over_time, spectrum, worst_over_time
+from .result import METRICS, Second
 
 __all__ = ["case_section", "doubt_list", "numbers_of", "ratio_section", "sweep_section", "tones"]
 
-_QUANTILES: Final = (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
 _AHEAD, _BEHIND = 0, 1  # tones
-_MARKS: Final = ("", " ⚠", " ✖")  # of Figures.mark, the worst last
 _SECONDS_TO_GROW: Final = 30
+_LOOPS: Final = {
+    "open": "open loop: on a schedule",
+    "closed": "closed loop: waits for answers",
+    "saturation": "as fast as it goes",
+}
+_ASKED_FIRST: Final = ("rate", "size", "qos")  # knobs
 
 
 def tones(cases: Sequence[Case]) -> Callable[[Case], list[int]]:
@@ -60,8 +64,8 @@ def case_section(case: Case, anchor: str, colours: Sequence[int]) -> Markup:
         element("h2", case.title),
         _chips(case),
         doubt_list(case.figures),
-        element("div", _overview(figures), class_="charts short"),
-        element("div", _course(figures), class_="charts"),
+        element("div", _overview(figures, case.metric), class_="charts short"),
+        element("div", _course(figures, case.metric), class_="charts"),
         _knobs(case),
         id=anchor,
     )
@@ -71,8 +75,8 @@ def doubt_list(figures: Sequence[Figures]) -> list[Markup]:
     """What is wrong with systems, and with their figures."""
     found = []
     for class_, word, said in (
-        ("said bad", "✖ broken", [(each.label, each.problems) for each in figures]),
-        ("said", "⚠ invalid", [(each.label, each.invalid) for each in figures]),
+        ("said bad", f"{BROKEN} broken", [(each.label, each.problems) for each in figures]),
+        ("said", f"{INVALID} invalid", [(each.label, each.invalid) for each in figures]),
     ):
         items = [
             element("li", element("strong", word), f" {label}: {'; '.join(texts)}")
@@ -84,16 +88,6 @@ def doubt_list(figures: Sequence[Figures]) -> list[Markup]:
     return found
 
 
-_LOOPS: Final = {
-    "open": "open loop: on a schedule",
-    "closed": "closed loop: waits for answers",
-    "saturation": "as fast as it goes",
-}
-
-
-_SHOWN: Final = ("rate", "size", "qos")
-
-
 def _chips(case: Case, varied: Collection[str] = ()) -> Markup:
     """The knobs that people ask for first."""
     run = case.figures[0].runs[0]
@@ -103,7 +97,7 @@ def _chips(case: Case, varied: Collection[str] = ()) -> Markup:
         f"{repeats} repeat{'s' if repeats > 1 else ''} of {round(run.seconds, 2):g} s",
         *(
             f"{name} {run.knobs[name]}"
-            for name in _SHOWN
+            for name in _ASKED_FIRST
             if name in run.knobs and name not in varied
         ),
     ]
@@ -126,16 +120,8 @@ def _knobs(case: Case, varied: Collection[str] = ()) -> Markup:
             if len(values) == 1
             else "; ".join(f"{label}: {value}" for label, value in by_label.items())
         )
-        rows.append(element("tr", element("th", name, scope="row"), element("td", text)))
-    return element(
-        "div",
-        element(
-            "details",
-            element("summary", "all knobs"),
-            element("div", element("table", rows, class_="words"), class_="scroll", tabindex=0),
-        ),
-        class_="card",
-    )
+        rows.append((name, text))
+    return element("div", folded("all knobs", table(rows, class_="words")), class_="card")
 
 
 _Toned = Sequence[tuple[Figures, int]]
@@ -143,8 +129,8 @@ _Toned = Sequence[tuple[Figures, int]]
 
 def _name(each: Figures, metric: str = "") -> str:
     """As a row is called: with its doubts, and its latency where that is not the others'."""
-    other = f" ({each.metric})" if metric and metric != each.metric else ""
-    return each.label + other + each.mark
+    other = f"({each.metric})" if metric and metric != each.metric else ""
+    return " ".join(filter(None, (each.label, other, each.mark)))
 
 
 def _bars(
@@ -159,20 +145,20 @@ def _bars(
     return bar_chart(title, note, bars, words)
 
 
-def _overview(figures: _Toned) -> list[Markup | None]:
+def _overview(figures: _Toned, metric: str) -> list[Markup | None]:
     """Systems side by side."""
     high, low = "higher is better; whiskers: repeats", "lower is better; whiskers: repeats"
     names = dict.fromkeys(name for each, _ in figures for name in each.figures)
     has_other_in = any(
         abs(each.rate_in.median - each.rate.median) > 0.02 * each.rate.median for each, _ in figures
     )
-    what = "Connections" if _metric(figures) == "connect" else "Messages"
+    what = "Connections" if metric == "connect" else "Messages"
     return [
         _bars(figures, lambda each: each.rate, f"{what} a second", high, rate_words),
         _bars(figures, lambda each: each.rate_in, "Messages in, a second", high, rate_words)
         if has_other_in
         else None,
-        _latency_ranges(figures),
+        _latency_ranges(figures, metric),
         _bars(figures, lambda each: each.server_us, "Broker CPU for a message", low, us_words),
         _bars(figures, lambda each: each.memory, "Broker memory (RSS)", low, byte_words),
         *(
@@ -183,23 +169,14 @@ def _overview(figures: _Toned) -> list[Markup | None]:
     ]
 
 
-def _metric(figures: _Toned) -> str:
-    """The latency that is charted."""
-    return main_metric([run for each, _ in figures for run in each.runs])
-
-
-def _latency_ranges(figures: _Toned) -> Markup | None:
-    metric = _metric(figures)
-    measured = [(each, tone) for each, tone in figures if each.latency.count]
-    if not measured:
-        return None
+def _latency_ranges(figures: _Toned, metric: str) -> Markup | None:
     ranges = []
-    for each, tone in measured:
-        found = each.latency
-        values = (found.p50, found.p99, found.p999, found.max)
-        points = [(name, value) for (name, _), value in zip(_QUANTILES, values, strict=True)]
-        text = f"{ms_words(found.p50)} · {ms_words(found.p99)} · {ms_words(found.p999)}"
-        ranges.append(Range(_name(each, metric), tone, points, text))
+    for each, tone in figures:
+        if points := list(each.quantiles.items()):
+            text = " · ".join(ms_words(value) for _, value in points[:-1])
+            ranges.append(Range(_name(each, metric), tone, points, text))
+    if not ranges:
+        return None
     axis = logarithmic([value for each in ranges for _, value in each.points], ms_words)
     return range_chart(
         f"Latency: {metric}",
@@ -209,31 +186,12 @@ def _latency_ranges(figures: _Toned) -> Markup | None:
     )
 
 
-def _course(figures: _Toned) -> list[Markup | None]:
+def _course(figures: _Toned, metric: str) -> list[Markup | None]:
     """How it went over time, and how latencies are spread."""
-    lines = []
-    for each, tone in figures:
-        points, band = over_time(each.runs, second_rate, mean)
-        lines.append(Line(each.label, tone, points, band))
-    has_series = any(line.points for line in lines)
-    x = _time_axis(lines)
-    tops = [y for line in lines for _, y in line.points]
-    tops += [high for line in lines for _, _, high in line.band]
-    throughput = (
-        line_chart(
-            "Throughput over time",
-            "median of the repeats, shaded from min to max",
-            lines,
-            x,
-            linear(tops, rate_words),
-            _warm_up(lines),
-        )
-        if has_series
-        else None
-    )
+    rates = [Line(each.label, tone, *rate_over_time(each.runs)) for each, tone in figures]
     return [
-        throughput,
-        _spectrum(figures),
+        _time_chart("Throughput over time", rates, rate_words),
+        _spectrum(figures, metric),
         *_latency_courses(figures),
         _memory_course(figures),
     ]
@@ -244,20 +202,29 @@ def _memory_course(figures: _Toned) -> Markup | None:
     if max(run.seconds for each, _ in figures for run in each.runs) < _SECONDS_TO_GROW:
         return None
     lines = [
-        Line(each.label, tone, *over_time(each.runs, lambda _: _second_mebibytes, max))
+        Line(each.label, tone, *worst_over_time(each.runs, _mebibytes_then))
         for each, tone in figures
     ]
-    tops = [y for line in lines for _, y in line.points]
-    tops += [high for line in lines for _, _, high in line.band]
-    if not any(tops):
+    return _time_chart("Broker memory over time", lines, mib_words)
+
+
+def _mebibytes_then(second: Second) -> float:
+    return second.server_bytes / 2**20
+
+
+def _time_chart(title: str, lines: Sequence[Line], words: Words) -> Markup | None:
+    """Lines of all systems, from 0; None where there is nothing."""
+    if not any(line.points for line in lines):
         return None
     note = "median of the repeats, shaded from min to max"
-    y = linear(tops, mib_words)
-    return line_chart("Broker memory over time", note, lines, _time_axis(lines), y)
+    y = linear(_heights(lines), words)
+    return line_chart(title, note, lines, _time_axis(lines), y, _warm_up(lines))
 
 
-def _second_mebibytes(second: Second) -> float:
-    return second.server_bytes / 2**20
+def _heights(lines: Sequence[Line]) -> list[float]:
+    """All that an axis has to hold."""
+    ends = [end for line in lines for _, *both in line.band for end in both]
+    return ends + [y for line in lines for _, y in line.points]
 
 
 def _time_axis(lines: Sequence[Line]) -> Axis:
@@ -270,8 +237,7 @@ def _warm_up(lines: Sequence[Line]) -> tuple[float, str] | None:
     return (0.0, "measured from here") if is_warmed else None
 
 
-def _spectrum(figures: _Toned) -> Markup | None:
-    metric = _metric(figures)
+def _spectrum(figures: _Toned, metric: str) -> Markup | None:
     lines = [
         Line(
             each.label if each.metric == metric else f"{each.metric}: {each.label}",
@@ -279,14 +245,12 @@ def _spectrum(figures: _Toned) -> Markup | None:
             spectrum(each.runs, each.metric),
         )
         for each, tone in figures
-        if each.metric
     ]
     places = [x for line in lines for x, _ in line.points]
     if not places:
         return None
-    y = logarithmic([y for line in lines for _, y in line.points], ms_words)
-    x = tail(max(places))
-    return line_chart("Latency by percentile", METRICS[metric], lines, x, y)
+    y = logarithmic(_heights(lines), ms_words)
+    return line_chart("Latency by percentile", METRICS[metric], lines, tail(max(places)), y)
 
 
 def _latency_courses(figures: _Toned) -> list[Markup]:
@@ -294,38 +258,18 @@ def _latency_courses(figures: _Toned) -> list[Markup]:
     charted = []
     for each, tone in figures:
         lines = [
-            Line(name, tone, *over_time(each.runs, _latency_of(name), max))
+            Line(name, tone, *worst_over_time(each.runs, attrgetter(f"{name}_ms")))
             for name in ("p50", "p99", "max")
         ]
-        if any(y for line in lines for _, y in line.points):
+        if any(line.points for line in lines):
             charted.append((each, lines))
     every = [line for _, lines in charted for line in lines]
-    y = logarithmic(
-        [value for line in every for _, low, high in line.band for value in (low, high)]
-        + [y for line in every for _, y in line.points],
-        ms_words,
-    )
-    x = _time_axis(every)
+    x, y = _time_axis(every), logarithmic(_heights(every), ms_words)
+    note = "of messages due in a second; shaded: repeats"
     return [
-        line_chart(
-            f"Latency over time: {each.label}",
-            "of messages due in a second; shaded: repeats",
-            lines,
-            x,
-            y,
-            _warm_up(lines),
-        )
+        line_chart(f"Latency over time: {each.label}", note, lines, x, y, _warm_up(lines))
         for each, lines in charted
     ]
-
-
-def _latency_of(name: str) -> Callable[[Run], Callable[[Second], float]]:
-    field = f"{name}_ms"
-
-    def of_second(second: Second) -> float:
-        return float(getattr(second, field))
-
-    return lambda run: of_second
 
 
 # --- sweeps ---
@@ -354,45 +298,23 @@ def sweep_section(
     cases: Sequence[Case], anchor: str, colours: Callable[[Case], Sequence[int]]
 ) -> Markup:
     """How cost grows with a knob."""
-    found = numbers_of(cases)
-    assert found is not None
-    name, values = found
+    swept = numbers_of(cases)
+    assert swept is not None
+    name, values = swept
+    by_value = sorted(zip(values, cases, strict=True), key=lambda pair: pair[0])
     tone_of = {
         each.label: tone
         for case in cases
         for each, tone in zip(case.figures, colours(case), strict=True)
     }
-
-    def lines(of: Callable[[Figures], Spread]) -> list[Line]:
-        drawn = []
-        for label, tone in tone_of.items():
-            spreads = [
-                (value, of(each))
-                for value, case in sorted(zip(values, cases, strict=True), key=lambda pair: pair[0])
-                for each in case.figures
-                if each.label == label
-            ]
-            some = [(value, spread) for value, spread in spreads if spread.median > 0]
-            points = [(value, spread.median) for value, spread in some]
-            band = [(value, spread.min, spread.max) for value, spread in some]
-            drawn.append(Line(label, tone, points, band, has_marks=True))
-        return drawn
-
-    def quantile(share: float) -> Callable[[Figures], Spread]:
-        def of(each: Figures) -> Spread:
-            values = [quantile_ms(run, each.metric, share) for run in each.runs]
-            return Spread(median(values), min(values), max(values))
-
-        return of
-
-    axis = logarithmic(values, number_words)
+    x = logarithmic(values, number_words)
     others = dict.fromkeys(name for case in cases for each in case.figures for name in each.figures)
     charts = [
-        _sweep_chart(title, lines(of), axis, words)
+        _sweep_chart(title, [_swept(by_value, *toned, of) for toned in tone_of.items()], x, words)
         for title, of, words in (
             ("Messages a second", lambda each: each.rate, rate_words),
-            ("Latency p50", quantile(0.5), ms_words),
-            ("Latency p99", quantile(0.99), ms_words),
+            ("Latency p50", _quantile(0.5), ms_words),
+            ("Latency p99", _quantile(0.99), ms_words),
             ("Broker CPU for a message", lambda each: each.server_us, us_words),
             ("Broker memory (RSS)", _mebibytes, mib_words),
             *(
@@ -418,8 +340,27 @@ def sweep_section(
     )
 
 
+def _swept(
+    by_value: Sequence[tuple[float, Case]], label: str, tone: int, of: Callable[[Figures], Spread]
+) -> Line:
+    """A figure of one system at each value of the knob."""
+    some = [
+        (value, found)
+        for value, case in by_value
+        for each in case.figures
+        if each.label == label and (found := of(each)).median > 0
+    ]
+    points = [(value, found.median) for value, found in some]
+    band = [(value, found.min, found.max) for value, found in some]
+    return Line(label, tone, points, band, has_marks=True)
+
+
+def _quantile(share: float) -> Callable[[Figures], Spread]:
+    return lambda each: spread([quantile_ms(run, each.metric, share) for run in each.runs])
+
+
 def _figure_of(name: str) -> Callable[[Figures], Spread]:
-    return lambda each: each.figures.get(name, Spread(0.0, 0.0, 0.0))
+    return lambda each: each.figures.get(name, spread([]))
 
 
 def _mebibytes(each: Figures) -> Spread:
@@ -429,12 +370,10 @@ def _mebibytes(each: Figures) -> Spread:
 
 
 def _sweep_chart(title: str, lines: Sequence[Line], x: Axis, words: Words) -> Markup | None:
-    values = [y for line in lines for _, y in line.points]
-    values += [value for line in lines for _, low, high in line.band for value in (low, high)]
-    if not values:
+    if not any(line.points for line in lines):
         return None
     note = "both axes logarithmic; shaded: repeats"
-    return line_chart(title, note, lines, x, logarithmic(values, words))
+    return line_chart(title, note, lines, x, logarithmic(_heights(lines), words))
 
 
 # --- ratios ---
@@ -442,24 +381,21 @@ def _sweep_chart(title: str, lines: Sequence[Line], x: Axis, words: Words) -> Ma
 
 def ratio_section(cases: Sequence[Case]) -> Markup | None:
     """Ours beside the best peer, in every scenario."""
-    rows = []
+    ranges = []
     for case in cases:
+        measure = case.measure.name.replace("_", " ")
         for each in case.figures:
-            if each.is_ours and each.ratio is not None:
-                label = case.title if each.label == each.system else f"{case.title}, {each.label}"
-                label += max((other.mark for other in case.figures), key=_MARKS.index)
-                rows.append((label, case.measure.name, each.ratio))
-    if not rows:
+            if not each.is_ours or each.ratio is None:
+                continue
+            label = case.title if each.label == each.system else f"{case.title}, {each.label}"
+            about = "" if measure == "rate" else f"({measure})"
+            name = " ".join(filter(None, (label, case.mark, about)))
+            ratio = each.ratio
+            points = [("median", ratio.median), ("min", ratio.min), ("max", ratio.max)]
+            tone = _AHEAD if ratio.median >= 1 else _BEHIND
+            ranges.append(Range(name, tone, points, times(ratio)))
+    if not ranges:
         return None
-    ranges = [
-        Range(
-            f"{label} ({measure.replace('_', ' ')})" if measure != "rate" else label,
-            _AHEAD if ratio.median >= 1 else _BEHIND,
-            [("median", ratio.median), ("min", ratio.min), ("max", ratio.max)],
-            times(ratio),
-        )
-        for label, measure, ratio in rows
-    ]
     axis = logarithmic(
         [value for each in ranges for _, value in each.points] + [0.5, 2.0], times_words
     )

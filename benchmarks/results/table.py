@@ -6,20 +6,18 @@ Rule: whatever makes a figure worth less than it looks is said, below the table 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ..summary import Latency, Spread, aligned, doubts, machine_line, times
-from .cases import Case, Figures, cases
+from ..summary import Spread, aligned, doubts, machine_line, times
+from .cases import RATIO_NOTE, Case, Figures, cases
 from .result import METRICS, Result
 
-__all__ = ["integrity_words", "rate_words", "ratio_words", "summary_table"]
+__all__ = ["summary_table"]
 
 _HEAD: Final = (
     *("scenario", "system", "in/s", "min-max", "out/s", "min-max", "x braidmq"),
     *("latency", "p50 ms", "p99", "p99.9", "max", "cpu us", "RSS MiB", "lost dup order bad"),
 )
 _NOTES: Final = (
-    "x braidmq: how many times as good as this peer ours was, repeat by repeat: median (min-max);",
-    "  best: as the best of them. Of rates, in open loops of p50, or of the figure that the",
-    "  scenario is about. Above 1 is for ours.",
+    *RATIO_NOTE,
     "latency: {}",
     "cpu us: of the broker for a message; RSS: the most it had.",
     "lost dup order bad: messages lost, received twice, out of order, changed, of all repeats.",
@@ -59,43 +57,32 @@ def _body(found: Sequence[Case]) -> list[str]:
 
 
 def _cells(name: str, each: Figures) -> tuple[str, ...]:
+    latency = [each.metric, *(f"{value:.3f}" for value in each.quantiles.values())]
+    found = each.integrity
     return (
         name,
-        each.label + (" !" if each.is_doubtful else ""),
-        *rate_words(each.rate_in),
-        *rate_words(each.rate_out),
-        ratio_words(each),
-        *_milliseconds(each.metric, each.latency),
+        each.label + (" !" if each.mark else ""),
+        *_rate(each.rate_in),
+        *_rate(each.rate_out),
+        _ratio(each),
+        *(latency if each.quantiles else ["-"] * 5),
         f"{each.server_us.median:.1f}" if each.server_us.median else "-",
         f"{each.memory.median / 2**20:,.0f}" if each.memory.median else "-",
-        integrity_words(each),
+        f"{found.lost} {found.duplicate} {found.reordered} {found.corrupt}",
     )
 
 
-def rate_words(rate: Spread) -> tuple[str, str]:
+def _rate(rate: Spread) -> tuple[str, str]:
     """A rate and how far its repeats were apart."""
     if not rate.max:
         return "-", ""
     return f"{rate.median:,.0f}", f"{rate.min / 1000:,.1f}-{rate.max / 1000:,.1f}k"
 
 
-def ratio_words(each: Figures) -> str:
+def _ratio(each: Figures) -> str:
     """Ours to a peer; ours itself to the best of them."""
     words = times(each.ratio)
     return f"best: {words}" if words and each.is_ours else words
-
-
-def _milliseconds(metric: str, latency: Latency) -> tuple[str, ...]:
-    if not latency.count:
-        return ("-",) * 5
-    shown = (latency.p50, latency.p99, latency.p999, latency.max)
-    return (metric, *(f"{value:.3f}" for value in shown))
-
-
-def integrity_words(each: Figures) -> str:
-    """Messages that were lost, came twice, out of order, or changed."""
-    found = each.integrity
-    return f"{found.lost} {found.duplicate} {found.reordered} {found.corrupt}"
 
 
 def _figure_lines(found: Sequence[Case]) -> list[str]:

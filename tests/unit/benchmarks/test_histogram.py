@@ -84,3 +84,16 @@ def test_a_value_lies_within_its_bucket(value):
     lowest, highest = bucket(index)
     assert lowest <= value <= highest
     assert highest - lowest <= lowest / 128
+
+
+@given(VALUES, VALUES)
+def test_dumps_are_put_together_and_empty_ones_were_not_measured(some, others):
+    dumps = [filled(some).dump(), [], Histogram().dump(), filled(others).dump()]
+    assert Histogram.of_dumps(dumps).dump() == filled(some + others).dump()
+    with pytest.raises(ValueError, match="not a dumped histogram"):
+        Histogram.of_dumps([*dumps, [1]])
+
+
+def test_buckets_that_have_any():
+    assert filled([7, 300, 7]).filled() == [(7, 2), (278, 1)]
+    assert Histogram().filled() == []

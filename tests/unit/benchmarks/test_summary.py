@@ -12,6 +12,7 @@ from braidmq.benchmarks.summary import (
     spread,
     times,
     unique,
+    valid_or_all,
 )
 
 
@@ -28,6 +29,8 @@ def test_a_spread_is_the_middle_and_both_ends():
 
 
 def test_invalid_rounds_count_only_when_there_are_no_others():
+    assert valid_or_all([(True, "a"), (False, "b")]) == ["a"]
+    assert valid_or_all([(False, "a"), (False, "b")]) == ["a", "b"]
     assert of_valid([(True, 2.0), (False, 9.0), (True, 4.0)]) == Spread(3.0, 2.0, 4.0)
     assert of_valid([(False, 9.0)]) == Spread(9.0, 9.0, 9.0)
     assert of_valid([]) is None

@@ -6,6 +6,8 @@ import pytest
 
 from braidmq.benchmarks.integrity import Integrity
 from braidmq.benchmarks.results.cases import (
+    BROKEN,
+    INVALID,
     cases,
     main_metric,
     memory,
@@ -70,7 +72,9 @@ def test_repeats_are_boiled_down():
     assert each.rate == each.rate_in == each.rate_out == Spread(200, 100, 300)
     assert each.integrity.lost == 3
     assert each.latency.count == 1500
-    assert each.invalid == ["busy"] and each.is_doubtful
+    assert list(each.quantiles) == ["p50", "p99", "p99.9", "max"]
+    assert case_of(a_run(latency={})).figures[0].quantiles == {}
+    assert each.invalid == ["busy"] and each.mark == INVALID
     assert each.ratio is None
 
 
@@ -92,6 +96,15 @@ def test_a_ratio_is_to_the_best_rival_of_the_same_valid_repeat():
     assert ratios["braidmq"] == Spread(3.0, 3.0, 3.0)
     assert ratios["mosquitto"] == Spread(4.0, 2.0, 6.0)
     assert ratios["amqtt"] == Spread(3.0, 3.0, 3.0)  # neither the invalid one nor the broken one
+
+
+def test_a_case_has_the_worst_mark_of_its_systems():
+    assert case_of(a_run(), a_run("redis")).mark == ""
+    invalid, broken = a_run("amqtt", invalid=["late"]), a_run("redis", problems=["lost"])
+    assert case_of(a_run(), invalid).mark == INVALID
+    case = case_of(a_run(), broken, invalid)
+    assert case.mark == BROKEN
+    assert [each.mark for each in case.figures] == ["", BROKEN, INVALID]
 
 
 def test_rivals_speak_one_protocol_or_each_its_own():

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from braidmq.benchmarks.results.markup import Markup, element, joined
+from braidmq.benchmarks.results.markup import Markup, element, folded, joined, table
 
 
 class Reader(HTMLParser):
@@ -45,3 +45,16 @@ def test_attributes():
     )
     assert element("x", hidden=True, open=False, id=None) == "<x hidden></x>"
     assert element("x", title='"<&>"') == '<x title="&quot;&lt;&amp;&gt;&quot;"></x>'
+
+
+def test_a_table_names_its_rows_and_columns():
+    row = '<tr><th scope="row">a</th><td>1</td><td>&lt;</td></tr>'
+    assert table([("a", "1", "<")]) == f"<table><tbody>{row}</tbody></table>"
+    head = '<thead><tr><th scope="col"></th><th scope="col">x</th></tr></thead>'
+    assert table([], ["", "x"], "two") == f'<table class="two">{head}<tbody></tbody></table>'
+
+
+def test_what_is_folded_can_be_scrolled_with_keys():
+    assert folded("more", "<") == (
+        '<details><summary>more</summary><div class="scroll" tabindex="0">&lt;</div></details>'
+    )

@@ -16,11 +16,12 @@ from braidmq.benchmarks.results.result import (
     read_result,
     write_result,
 )
+from tests.bench_results import a_run, histogram
 
 
 def some_result() -> Result:
-    histogram = Histogram()
-    histogram.record(1_500_000, 3)
+    counted = Histogram()
+    counted.record(1_500_000, 3)
     run = Run(
         scenario="queue-work",
         system="braidmq",
@@ -32,7 +33,7 @@ def some_result() -> Result:
         published=2000,
         confirmed=2000,
         received=1999,
-        latency={"delivery": histogram.dump()},
+        latency={"delivery": counted.dump()},
         series=[Second(second=0, published=1000), Second(second=1, published=1000)],
         problems=["1 lost"],
     )
@@ -70,3 +71,10 @@ def test_a_later_format(tmp_path: Path):
     write_result(result, path)
     with pytest.raises(ValueError, match=f"has format {FORMAT + 1}, this version reads {FORMAT}"):
         read_result(path)
+
+
+def test_what_counts_first():
+    run = a_run(latency={"delivery": histogram(1), "lag": [], "reply": Histogram().dump()})
+    assert run.is_sound
+    assert [name for name in METRICS if run.has_latency(name)] == ["delivery"]
+    assert not a_run(invalid=["late"]).is_sound and not a_run(problems=["lost"]).is_sound
