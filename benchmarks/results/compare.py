@@ -6,20 +6,22 @@ Rules:
    has no counterpart is named. Where nothing has the same knobs, it is refused unless asked for.
 2. A difference is shown when p < 0.05; otherwise the words are "no difference shown", which is
    not "no difference". With too few repeats nothing can be shown, and that is said instead.
-3. Of valid runs, if there are any; every doubt about any of them is said.
-4. A gate (``--fail-if``) judges medians as they are: whoever gates on two repeats gates on noise,
-   and the line that failed says how sure it is.
+3. Of sound repeats, if there are any; every doubt about any of them is said. But what was lost, or
+   came twice, is of all repeats, and the worst counts: else it would be left out for being wrong.
+4. A gate (``--fail-if``) judges these figures as they are: whoever gates on two repeats gates on
+   noise, and the line that failed says how sure it is.
 """
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from statistics import median
 from typing import Any, Final, Literal
 
 import msgspec
 
-from ..summary import aligned
-from .cases import main_metric, memory, quantile_ms, rate, rate_in, rate_out, server_us
+from ..summary import aligned, valid_or_all
+from .cases import NOT_VARIED, main_metric, memory, quantile_ms, rate, rate_in, rate_out, server_us
 from .result import Result, Run
 from .significance import mann_whitney, ratio_interval, smallest_p
 
@@ -36,7 +38,6 @@ __all__ = [
 ]
 
 SHOWN_BELOW: Final = 0.05  # p
-_KNOBS_FREE: Final = {"repeats", "seed"}
 
 # What can be compared: the figure of a run, and its unit. Latencies are of the metric given.
 _FIGURES: Final[dict[str, tuple[Callable[[Run, str], float], str]]] = {
@@ -52,43 +53,58 @@ _FIGURES: Final[dict[str, tuple[Callable[[Run, str], float], str]]] = {
     "lost": (lambda run, metric: float(run.integrity.lost), ""),
     "duplicate": (lambda run, metric: float(run.integrity.duplicate), ""),
 }
-_IN_TABLE: Final = ("rate", "p50", "p99", "p999", "cpu", "memory")
 _LATENCIES: Final = ("p50", "p99", "p999", "max")
+_BREACHES: Final = ("lost", "duplicate")
+_IN_TABLE: Final = ("rate", "p50", "p99", "p999", "cpu", "memory", *_BREACHES)
 
 
 class KnobsDiffer(ValueError):
     """Runs of one name did different things."""
 
 
-class Change(msgspec.Struct, kw_only=True):
+class Change(msgspec.Struct, kw_only=True, dict=True):
     """One figure of a scenario on a system, in both."""
 
     where: str
     figure: str
     before: list[float]  # one for each repeat
     after: list[float]
-    p: float
-    interval: tuple[float, float] | None  # of the ratio, 95 %
 
     @property
-    def medians(self) -> tuple[float, float]:
-        """Before and after."""
+    def judged(self) -> tuple[float, float]:
+        """Before and after: the median of the repeats, or the worst of them."""
+        if self.figure in _BREACHES:
+            return max(self.before), max(self.after)
         return median(self.before), median(self.after)
+
+    @cached_property
+    def p(self) -> float:
+        """How likely chance would set them as far apart."""
+        return mann_whitney(self.before, self.after)
+
+    @cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """Where the ratio of the medians lies, with 95 % confidence."""
+        return ratio_interval(self.before, self.after)
 
     @property
     def percent(self) -> float:
         """How much more it is afterwards."""
-        before, after = self.medians
+        before, after = self.judged
         if before:
             return 100 * (after - before) / before
         return float("inf") if after else 0.0
 
     @property
+    def p_min(self) -> float:
+        """What p would be if they were as far apart as so few repeats can be."""
+        return smallest_p(len(self.before), len(self.after))
+
+    @property
     def verdict(self) -> str:
         """What may be said of it."""
-        least = smallest_p(len(self.before), len(self.after))
-        if least >= SHOWN_BELOW:
-            return f"too few repeats to show a difference (p is {least:.2g} at least)"
+        if self.p_min >= SHOWN_BELOW:
+            return f"too few repeats to show a difference (p is {self.p_min:.2g} at least)"
         if self.p >= SHOWN_BELOW:
             return "no difference shown"
         return "more" if self.percent > 0 else "less" if self.percent < 0 else "differs"
@@ -105,7 +121,7 @@ class Comparison(msgspec.Struct, kw_only=True):
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """When a comparison fails: ``rate<-5%`` (the change) or ``p99>20`` (the second's median)."""
+    """When a comparison fails: ``rate<-5%`` (the change) or ``p99>20`` (the second's figure)."""
 
     figure: str
     sign: Literal["<", ">"]
@@ -117,7 +133,7 @@ class Gate(msgspec.Struct, frozen=True):
 
     def holds(self, change: Change) -> bool:
         """Whether it fails by this."""
-        value = change.percent if self.is_percent else change.medians[1]
+        value = change.percent if self.is_percent else change.judged[1]
         return value < self.limit if self.sign == "<" else value > self.limit
 
 
@@ -172,7 +188,7 @@ def _match(found: Comparison, where: str, before: Sequence[Run], after: Sequence
     if not before or not after:
         found.unmatched.append(f"{where}: only in the {'first' if before else 'second'}")
         return
-    names = set.intersection(*({*run.knobs} for run in (*before, *after))) - _KNOBS_FREE
+    names = set.intersection(*({*run.knobs} for run in (*before, *after))) - NOT_VARIED
     first, second = _by_knobs(before, names), _by_knobs(after, names)
     shared = [knobs for knobs in first if knobs in second]
     if not shared:
@@ -217,26 +233,21 @@ def _compare(found: Comparison, where: str, before: Sequence[Run], after: Sequen
     for figure in _FIGURES:
         one, other = (_values(figure, runs, metric) for runs in (before, after))
         if one and other and any([*one, *other]):
-            change = Change(
-                where=where,
-                figure=figure,
-                before=one,
-                after=other,
-                p=mann_whitney(one, other),
-                interval=ratio_interval(one, other),
-            )
-            found.changes.append(change)
+            found.changes.append(Change(where=where, figure=figure, before=one, after=other))
         elif bool(one) != bool(other):
             found.doubts.append(f"{where}: {figure} only in the {'first' if one else 'second'}")
 
 
 def _values(figure: str, runs: Sequence[Run], metric: str) -> list[float]:
-    """A figure of each run that measured it."""
-    if figure in _LATENCIES:
-        runs = [run for run in runs if len(run.latency.get(metric, ())) > 2]
-    valid = [run for run in runs if not run.invalid]
+    """A figure of each run that measured it, and counts."""
     value, _ = _FIGURES[figure]
-    return [value(run, metric) for run in valid or runs]
+    return valid_or_all(
+        [
+            (run.is_sound or figure in _BREACHES, value(run, metric))
+            for run in runs
+            if run.has_latency(metric) or figure not in _LATENCIES
+        ]
+    )
 
 
 _GATE: Final = re.compile(r"\s*([a-z0-9]+)\s*([<>])\s*([+-]?[0-9]+(?:\.[0-9]+)?)\s*(%?)\s*")
@@ -256,7 +267,7 @@ def parse_gate(text: str) -> Gate:
 def failed_gates(found: Comparison, gates: Sequence[Gate]) -> list[str]:
     """A line for each gate and change that it fails by."""
     return [
-        f"FAILED {gate}: {each.where}: {_number(each.medians[0])} -> {_number(each.medians[1])}"
+        f"FAILED {gate}: {each.where}: {_number(each.judged[0])} -> {_number(each.judged[1])}"
         f" ({each.percent:+.1f} %; {each.verdict})"
         for gate in gates
         for each in found.changes
@@ -271,11 +282,11 @@ def _number(value: float) -> str:
 def comparison_text(found: Comparison) -> str:
     """For people: what differs around the runs, the table, and how far to trust it."""
     head = ("where", "figure", "first", "second", "change", "95 % of the ratio", "p", "verdict")
-    shown = [each for each in found.changes if each.figure in _IN_TABLE or "lost" in each.figure]
+    shown = [each for each in found.changes if each.figure in _IN_TABLE]
     rows = [
         (
             *(each.where, f"{each.figure} {_FIGURES[each.figure][1]}".strip()),
-            *(_number(value) for value in each.medians),
+            *(_number(value) for value in each.judged),
             f"{each.percent:+.1f} %",
             "{:.2f}-{:.2f}".format(*each.interval) if each.interval else "-",
             f"{each.p:.3f}",
@@ -283,16 +294,16 @@ def comparison_text(found: Comparison) -> str:
         )
         for each in shown
     ]
-    judged = sum(not each.verdict.startswith("too few") for each in shown)
+    tested = sum(each.p_min < SHOWN_BELOW for each in shown)
     notes = [
-        "first, second: medians of the repeats. p: Mann-Whitney's U, two-sided; a difference is"
-        f" shown below {SHOWN_BELOW:g}.",
+        "first, second: medians of the repeats; of lost and duplicate the worst repeat.",
+        f"p: Mann-Whitney's U, two-sided; a difference is shown below {SHOWN_BELOW:g}.",
         "The interval is a bootstrap's; it is too narrow where repeats are few.",
     ]
-    if judged:
-        by_chance = SHOWN_BELOW * judged
+    if tested:
         notes.append(
-            f"Of {judged} figures that do not differ, {by_chance:.1f} would seem to by chance."
+            f"Of {tested} figures that do not differ, {SHOWN_BELOW * tested:.1f} would seem to by"
+            " chance."
         )
     return "\n".join(
         [

@@ -3,6 +3,7 @@
 import pytest
 
 from braidmq.benchmarks.integrity import Integrity
+from braidmq.benchmarks.results import compare
 from braidmq.benchmarks.results.compare import (
     Gate,
     KnobsDiffer,
@@ -30,7 +31,7 @@ def test_a_difference_that_is_shown():
         a_result(*runs(1000, 1010, 1020, 1030)), a_result(*runs(2000, 2020, 2040, 2060))
     )
     rate = changes(found)["rate"]
-    assert rate.medians == (1015, 2030)
+    assert rate.judged == (1015, 2030)
     assert rate.percent == pytest.approx(100)
     assert rate.p == pytest.approx(2 / 70) and rate.verdict == "more"
     assert rate.interval and rate.interval[0] < 2 < rate.interval[1]
@@ -123,6 +124,35 @@ def test_invalid_runs_are_left_out_when_there_are_others_and_said():
         "e2e, braidmq, mqtt, repeat 1 of the first: robbed",
         "e2e, braidmq, mqtt, repeat 1 of the second: late",
     ]
+
+
+def test_repeats_that_broke_a_promise_are_left_out_when_there_are_others():
+    broken = a_run(repeat=1, per_second=9_000, problems=["3 lost"], milliseconds=90)
+    found = comparison(a_result(*runs(1000)), a_result(*runs(1000), broken))
+    assert changes(found)["rate"].after == [1000]
+    assert len(changes(found)["p99"].after) == 1
+    assert found.doubts == ["e2e, braidmq, mqtt, repeat 2 of the second: 3 lost"]
+
+
+def test_what_was_lost_in_one_repeat_is_not_left_out_for_being_wrong():
+    lossy = a_run(repeat=2, integrity=Integrity(lost=5, duplicate=2), problems=["5 lost"])
+    found = comparison(a_result(*runs(1000, 1000, 1000)), a_result(*runs(1000, 1000), lossy))
+    assert changes(found)["lost"].after == [0, 0, 5]
+    assert changes(found)["lost"].judged == (0, 5)
+    assert changes(found)["duplicate"].judged == (0, 2)
+    [failed] = failed_gates(found, [parse_gate("lost>0"), parse_gate("duplicate>2")])
+    assert failed.startswith("FAILED lost>0: e2e, braidmq, mqtt: 0 -> 5")
+    text = comparison_text(found)
+    assert "mqtt  lost " in text and "mqtt  duplicate " in text
+
+
+def test_chance_is_asked_only_for_what_is_shown(monkeypatch):
+    asked = []
+    monkeypatch.setattr(compare, "ratio_interval", lambda *both: asked.append(both))
+    found = comparison(a_result(*runs(9, 9)), a_result(*runs(9, 9)))
+    assert failed_gates(found, [parse_gate("max>0")]) and asked == []
+    comparison_text(found)
+    assert len(asked) == 6 < len(found.changes)
 
 
 def test_a_latency_that_one_did_not_measure_did_not_get_better():
