@@ -112,16 +112,13 @@ class Instructions:
     ``directory`` is the one that :func:`callgrind_prefix` was given. Raises CountingFailed.
 
     Attributes:
-        total: instructions executed within the block.
-        objects: the same, by the library or program they belong to.
+        objects: instructions executed within the block, by the library or program they belong to.
     """
 
     def __init__(self, pid: int, directory: str) -> None:
-        self.total = 0
         self.objects: Counter[str] = Counter()
         self._pid = pid
         self._directory = Path(directory)
-        self._dumps = 0
 
     def __enter__(self) -> "Instructions":
         self._control("--zero")
@@ -136,7 +133,6 @@ class Instructions:
         for path in fresh:
             self.objects += by_object(path.read_text(errors="replace").splitlines())
             path.unlink()
-        self.total = self.objects.total()
 
     def _files(self) -> Sequence[Path]:
         return sorted(self._directory.glob("callgrind.out.*"))
