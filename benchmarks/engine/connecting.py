@@ -136,10 +136,8 @@ class Dialing:
         if self.is_complete:
             return
         self._made += 1
-        if len(self._under_way) >= self._task.inflight:
-            self._waiting.append(due_ns)
-        else:
-            self._dial(due_ns)
+        self._waiting.append(due_ns)
+        self._next()
 
     def _dial(self, due_ns: int) -> None:
         number = self._dialed
@@ -147,7 +145,6 @@ class Dialing:
         wiring = self._task.wirings[number % len(self._task.wirings)]
         name = f"{wiring.client_id or 'bench'}-{self._task.share_place}-{number}"
         wiring = msgspec.structs.replace(wiring, client_id=name)
-        self._tally.sent += 1
         self._tally.timeline.current.published += 1
         try:
             self._under_way.add(_Dial(self, wiring, due_ns))
@@ -155,7 +152,8 @@ class Dialing:
             self._tally.problem(str(error))
 
     def _next(self) -> None:
-        if self._waiting:
+        """Begin with as many of those that are due as may be under way."""
+        while self._waiting and len(self._under_way) < self._task.inflight:
             self._dial(self._waiting.popleft())
 
     def greeted(self, dial: _Dial) -> None:
@@ -165,7 +163,6 @@ class Dialing:
         tally.timeline.record(dial.due_ns, now_ns)
         tally.timeline.current.confirmed += 1
         tally.confirmed += 1
-        tally.connected += 1
         tally.progressed(now_ns)
         self._under_way.discard(dial)
         if self._task.connections:

@@ -97,7 +97,6 @@ class Consuming:
         self._client = self._driver.consumer(self._wiring)
         self._link = Link(self._loop, self._client, self)
         self._tally.clients += 1
-        self._tally.connected += 1
 
     def _pause(self, is_paused: bool) -> None:
         if self._link is not None:
@@ -119,8 +118,7 @@ class Consuming:
         tally.progressed(now_ns)
         if tally.begin_ns <= now_ns < tally.end_ns:
             tally.bytes_out += sum(map(len, bodies))
-        if self._wiring.acknowledges:
-            self._deal_with(receipts, now_ns)
+        self._deal_with(receipts, now_ns)
         client.bodies.clear()
         client.receipts.clear()
 

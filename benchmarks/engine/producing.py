@@ -12,21 +12,15 @@ Rules:
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
-from zlib import crc32
 
 from ..drivers.driver import Driver, Producer, Wiring
-from ..integrity import HEAD, STAMP_BYTES
+from ..integrity import STAMP_BYTES, Stamper
 from .loop import Link, Loop
 from .returning import Returning
 from .tally import Tally
 from .task import AccountReport, Task, turn
 
 __all__ = ["Producing", "Quota", "ranges"]
-
-_CONFIRMED_BY: Final = "the broker confirmed a message that was not sent"
-
-_head = HEAD.pack
 
 
 class Quota:
@@ -75,7 +69,7 @@ class Producing:
         self._loop = loop
         self._quota = quota
         self._contents = contents
-        self._bodies: dict[int, tuple[bytes, int]] = {}  # by length: behind the stamp, its CRC
+        self._bodies: dict[int, tuple[Stamper, bytes]] = {}  # by length: what is behind a stamp
         self._limit = task.window or task.inflight
         self._is_filling = False  # closed loop: it has begun
         self._tally = tally
@@ -98,7 +92,6 @@ class Producing:
         self._link = Link(self._loop, self._client, self)
         self._base = self._sent
         self._tally.clients += 1
-        self._tally.connected += 1
 
     @property
     def is_alive(self) -> bool:
@@ -149,7 +142,6 @@ class Producing:
         self._client.publish(bodies, to, keys, task.delay_ms)
         self._requests += 1
         self._sent = first + count
-        self._tally.sent += count
         self._tally.timeline.current.published += count
         self._link.touch()
 
@@ -159,10 +151,10 @@ class Producing:
         size = sizes[turn(self.number, sequence, len(sizes))] if len(sizes) > 1 else sizes[0]
         body = self._bodies.get(size)
         if body is None:
-            behind = self._contents[: size - STAMP_BYTES]
-            body = self._bodies[size] = behind, crc32(behind)
-        head = _head(self.number, sequence, due_ns)
-        return head + crc32(head, body[1]).to_bytes(4, "big") + body[0]
+            contents = self._contents[: size - STAMP_BYTES]
+            body = self._bodies[size] = Stamper(self.number, contents), contents
+        stamper, behind = body
+        return stamper.stamp(sequence, due_ns) + behind
 
     def served(self, now_ns: int) -> None:
         """Take confirmations, and go on."""
@@ -196,27 +188,26 @@ class Producing:
             self.fill(now_ns)
 
     def _confirm(self, numbers: list[int], now_ns: int) -> None:
-        pop = self._moments.pop
+        tally, pop = self._tally, self._moments.pop
+        unanswered = len(self._moments)
         last: tuple[int, int] | None = None
         times = 0
         for number in numbers:
             moment = pop(number, None)
-            if moment is last and times:
+            if moment is last:  # of the same request
                 times += 1
                 continue
             if last is not None:
                 self._answered(last, now_ns, times)
-            elif times:
-                self._tally.problem(_CONFIRMED_BY)
             last, times = moment, 1
         if last is not None:
             self._answered(last, now_ns, times)
-        elif times:
-            self._tally.problem(_CONFIRMED_BY)
-        tally = self._tally
-        self._confirmed += len(numbers)
-        tally.confirmed += len(numbers)
-        tally.timeline.current.confirmed += len(numbers)
+        count = unanswered - len(self._moments)
+        if count < len(numbers):
+            tally.problem("the broker confirmed a message that was not sent")
+        self._confirmed += count
+        tally.confirmed += count
+        tally.timeline.current.confirmed += count
         tally.progressed(now_ns)
         if tally.begin_ns <= now_ns < tally.end_ns:
             tally.bytes_in += self._bytes_of(numbers)

@@ -54,7 +54,6 @@ class Echo:
         end: Callable[[], None],
     ) -> None:
         self._loop = loop
-        self._wiring = task.wirings[place]
         self._names = len(task.replies[place].names)
         self._tally = tally
         self._tracker = Tracker(tally.sightings_of(0))
@@ -65,7 +64,7 @@ class Echo:
         self._is_over = False
         self._producer: Producer = driver.producer(task.replies[place])
         try:
-            self._consumer: Consumer = driver.consumer(self._wiring)
+            self._consumer: Consumer = driver.consumer(task.wirings[place])
         except BaseException:
             self._producer.close()
             raise
@@ -73,7 +72,6 @@ class Echo:
         self._in = Link(loop, self._consumer, self)
         self._in.pause(True)  # until the clock runs
         tally.clients += 1
-        tally.connected += 2
 
     @property
     def is_alive(self) -> bool:
@@ -107,7 +105,6 @@ class Echo:
             self._replies += 1
         tally.timeline.current.received += len(bodies)
         tally.timeline.current.published += len(bodies)
-        tally.sent += len(bodies)
         tally.progressed(now_ns)
         bodies.clear()
         receipts.clear()
@@ -116,13 +113,14 @@ class Echo:
     def confirmed(self) -> None:
         """Acknowledge what was answered."""
         producer = self._producer
-        done = [*producer.confirmed, *producer.refused]
+        self._acknowledge(producer.confirmed)
+        producer.confirmed.clear()
         if producer.refused:
+            for number in producer.refused:  # their requests stay with the broker
+                self._receipts.pop(number, None)
             self._tally.refused += len(producer.refused)
             self._tally.problem("the broker refused replies")
-        producer.confirmed.clear()
-        producer.refused.clear()
-        self._acknowledge(done)
+            producer.refused.clear()
 
     def written_out(self) -> None:
         """Where nothing is confirmed, written is the most that is known."""
@@ -130,10 +128,12 @@ class Echo:
             self._acknowledge(list(self._receipts))
 
     def _acknowledge(self, numbers: list[int]) -> None:
-        receipts = [self._receipts.pop(number) for number in numbers]
-        self._tally.confirmed += len(numbers)
-        self._tally.timeline.current.confirmed += len(numbers)
-        if receipts and self._wiring.acknowledges:
+        receipts = [self._receipts.pop(each) for each in numbers if each in self._receipts]
+        if len(receipts) < len(numbers):
+            self._tally.problem("the broker confirmed a reply that was not sent")
+        self._tally.confirmed += len(receipts)
+        self._tally.timeline.current.confirmed += len(receipts)
+        if receipts:
             self._consumer.acknowledge(receipts)
             self._in.touch()
 

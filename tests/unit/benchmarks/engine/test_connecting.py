@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from braidmq.benchmarks.drivers.connection import new_socket
 from braidmq.benchmarks.drivers.driver import Wiring
 from braidmq.benchmarks.engine.connecting import Dialing
 from braidmq.benchmarks.engine.loop import Loop
@@ -54,7 +55,6 @@ def a_scene(port: int, **changes: Any) -> Iterator[Scene]:
     scene = Scene(port, **changes)
     yield scene
     scene.dialing.finish()
-    scene.loop.close()
 
 
 class Greeter:
@@ -101,7 +101,7 @@ def greeter(request: pytest.FixtureRequest) -> Iterator[Greeter]:
 def test_storm_counts_and_hangs_up(greeter: Greeter) -> None:
     with a_scene(greeter.port) as scene:
         scene.dial(20)
-        assert scene.tally.connected == 20
+        assert scene.tally.confirmed == 20
         assert scene.tally.clients == 0
         assert len(scene.tally.timeline.window()[1]) == 20
         assert scene.tally.problems == []
@@ -110,13 +110,13 @@ def test_storm_counts_and_hangs_up(greeter: Greeter) -> None:
 def test_few_at_once_and_the_others_after_them(greeter: Greeter) -> None:
     with a_scene(greeter.port, inflight=2) as scene:
         scene.dial(9)
-        assert scene.tally.connected == 9
+        assert scene.tally.confirmed == 9
 
 
 def test_idle_connections_are_held_and_missed_when_they_end(greeter: Greeter) -> None:
     with a_scene(greeter.port, connections=5) as scene:
         scene.dial(9)
-        assert scene.tally.connected == scene.tally.clients == 5
+        assert scene.tally.confirmed == scene.tally.clients == 5
         assert scene.dialing.is_complete
         greeter.hang_up()
         scene.settle(clients=0)
@@ -130,7 +130,7 @@ def test_idle_connections_are_held_and_missed_when_they_end(greeter: Greeter) ->
 def test_broker_that_hangs_up_on_a_greeting(greeter: Greeter) -> None:
     with a_scene(greeter.port) as scene:
         scene.dial(1)
-        assert scene.tally.connected == 0
+        assert scene.tally.confirmed == 0
         assert scene.tally.problems == ["the broker closed the connection"]
 
 
@@ -142,7 +142,25 @@ def test_who_is_never_greeted_took_until_the_end(greeter: Greeter) -> None:
         scene.dialing.finish()
         assert scene.tally.problems == ["a connection was never greeted"]
         assert len(scene.tally.timeline.window()[1]) == 3
-        assert scene.tally.connected == 0
+        assert scene.tally.confirmed == 0
+
+
+def test_connections_that_cannot_even_begin_hold_nobody_up(
+    greeter: Greeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    def fail_often(wiring: Wiring) -> socket.socket:
+        begun.append(len(begun))
+        if begun[-1] % 3:
+            raise OSError("too many open files")
+        return new_socket(wiring)
+
+    monkeypatch.setattr("braidmq.benchmarks.engine.connecting.new_socket", fail_often)
+    with a_scene(greeter.port, inflight=1) as scene:
+        scene.dial(3_000)
+        assert scene.tally.confirmed == 1_000
+        assert scene.tally.problems == ["too many open files"]
 
 
 def test_every_connection_has_a_name_of_its_own(
@@ -163,5 +181,5 @@ def test_every_connection_has_a_name_of_its_own(
 def test_nobody_listens() -> None:
     with a_scene(free_port()) as scene:
         scene.dial(2)
-        assert scene.tally.connected == 0
+        assert scene.tally.confirmed == 0
         assert scene.tally.problems == ["[Errno 111] Connection refused"]

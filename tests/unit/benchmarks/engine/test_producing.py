@@ -143,8 +143,9 @@ def test_confirmation_of_nothing_is_a_problem() -> None:
     scene = Scene(window=1)
     scene.producer.fill(GO)
     scene.quota.is_over = True
-    scene.answer(5, 0)
+    scene.answer(5, 0, 0)
     assert scene.tally.problems == ["the broker confirmed a message that was not sent"]
+    assert scene.tally.confirmed == scene.tally.timeline.window()[0].confirmed == 1
 
 
 def test_written_is_all_that_is_known_without_confirmations() -> None:

@@ -66,6 +66,28 @@ def test_request_is_acknowledged_when_its_reply_is_confirmed() -> None:
     assert len(scene.requests.acknowledged) == 1
 
 
+def test_what_is_confirmed_twice_counts_once() -> None:
+    scene = Scene()
+    scene.ask(body(0, producer=1))
+    for _ in range(2):
+        scene.answers.confirmed.append(0)
+        scene.echo.confirmed()
+    assert scene.requests.acknowledged == [["receipt 00000001"]]
+    assert scene.tally.confirmed == 1
+    assert scene.tally.problems == ["the broker confirmed a reply that was not sent"]
+
+
+def test_request_whose_reply_is_refused_is_neither_confirmed_nor_acknowledged() -> None:
+    scene = Scene()
+    scene.ask(body(0, producer=1), body(0, producer=0))
+    scene.answers.refused.append(0)
+    scene.answers.confirmed.append(1)
+    scene.echo.confirmed()
+    assert scene.requests.acknowledged == [["receipt 00000000"]]
+    assert (scene.tally.confirmed, scene.tally.refused) == (1, 1)
+    assert scene.tally.problems == ["the broker refused replies"]
+
+
 def test_written_is_enough_where_nothing_is_confirmed() -> None:
     scene = Scene()
     scene.answers.confirms = False
