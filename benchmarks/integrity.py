@@ -19,28 +19,39 @@ ended, the connection broke) may come out or not: that is what a client has to e
 
 from collections.abc import Iterable
 from struct import Struct as Layout
-from typing import Final
+from typing import Final, Literal
 from zlib import crc32
 
 import msgspec
 
 __all__ = [
-    "HEAD",
     "HEAD_BYTES",
     "STAMP",
     "STAMP_BYTES",
     "Account",
+    "Expectation",
     "Integrity",
     "Ledger",
     "Stamper",
     "settle",
 ]
 
-HEAD: Final = Layout(">IQQ")
+_HEAD: Final = Layout(">IQQ")
 STAMP: Final = Layout(">IQQI")
 STAMP_BYTES: Final = STAMP.size
-HEAD_BYTES: Final = HEAD.size
+HEAD_BYTES: Final = _HEAD.size
 _SEQUENCE_MAX: Final = 1 << 32
+
+Expectation = Literal["at-most-once", "at-least-once", "exactly-once", "fifo"]
+
+# What each expectation forbids; ``bench queue`` says in-order where scenarios say fifo.
+_FORBIDDEN: Final = {
+    "at-most-once": ("corrupt", "duplicate"),
+    "at-least-once": ("corrupt", "lost"),
+    "exactly-once": ("corrupt", "lost", "duplicate"),
+    "in-order": ("corrupt", "lost", "duplicate", "reordered"),
+    "fifo": ("corrupt", "lost", "duplicate", "reordered"),
+}
 
 
 class Integrity(msgspec.Struct):
@@ -55,13 +66,9 @@ class Integrity(msgspec.Struct):
     corrupt: int = 0  # bytes that were not sent, or that nobody sent
 
     def broken(self, expect: str) -> list[str]:
-        """What breaks the expectation: at-least-once, exactly-once or in-order."""
-        wrong = {"lost": self.lost, "corrupt": self.corrupt}
-        if expect != "at-least-once":
-            wrong["duplicate"] = self.duplicate
-        if expect == "in-order":
-            wrong["reordered"] = self.reordered
-        return [f"{count} {name}" for name, count in wrong.items() if count]
+        """What breaks an expectation, with how often."""
+        counts = {name: getattr(self, name) for name in _FORBIDDEN[expect]}
+        return [f"{count:,} {name}" for name, count in counts.items() if count]
 
     def add(self, other: "Integrity") -> None:
         """Count what another run counted, too."""
@@ -80,7 +87,7 @@ class Stamper:
 
     def stamp(self, sequence: int, time_ns: int) -> bytes:
         """The first ``STAMP_BYTES`` of a body."""
-        head = HEAD.pack(self.producer, sequence, time_ns)
+        head = _HEAD.pack(self.producer, sequence, time_ns)
         return head + crc32(head, self._payload_crc).to_bytes(4, "big")
 
 

@@ -9,15 +9,15 @@ from typing import Final
 import msgspec
 
 from ..histogram import Histogram
-from ..results.result import Run
+from ..results.result import MAIN_METRICS, Run
 from .rates import RATE_MAX, Objective
-from .validity import LATE_MS
+from .validity import why_late
 
 __all__ = ["FIRST_RATE", "Search", "why_not_carried"]
 
 FIRST_RATE: Final = 1_000.0
 _NEAR: Final = 1.08  # the first rate that was not carried, to the last that was
-_CARRIED: Final = 0.99  # of what was due has to be confirmed, and to arrive, in time
+_CARRIED: Final = 0.99  # of what was due has to be confirmed within the measurement
 _DIGITS: Final = 3
 
 
@@ -50,20 +50,22 @@ class Search(msgspec.Struct):
 
 
 def why_not_carried(run: Run, rate: float, objective: Objective) -> str:
-    """Why a run at that rate is one too quick; "" when it was carried."""
+    """Why a run at that rate is one too quick; "" when it was carried.
+
+    Everybody has to be served in time: who waits for confirmations, and who waits for messages.
+    """
     if run.problems:
         return run.problems[0]
-    metric = "response" if "response" in run.latency else "delivery"
-    dump = run.latency.get(metric)
-    found = Histogram.load(dump).quantile(objective.quantile) / 1e6 if dump else 0.0
-    if found > objective.milliseconds:
-        name = f"p{100 * objective.quantile:g}"
-        return f"{metric} {name} was {found:.1f} ms, more than {objective.milliseconds:g} ms"
+    for metric in MAIN_METRICS:
+        dump = run.latency.get(metric)
+        found = Histogram.load(dump).quantile(objective.quantile) / 1e6 if dump else 0.0
+        if found > objective.milliseconds:
+            name = f"p{100 * objective.quantile:g}"
+            return f"{metric} {name} was {found:.1f} ms, more than {objective.milliseconds:g} ms"
     reached = (run.confirmed or run.published) / run.seconds if run.seconds else 0.0
     if reached < _CARRIED * rate:
         return f"only {reached:,.0f} of {rate:,.0f} messages a second went in"
-    late = max((each.lag_p99_ms for each in run.generators), default=0.0)
-    return f"the load was {late:.2f} ms late for its schedule" if late > LATE_MS else ""
+    return why_late(run)
 
 
 def _rounded(rate: float) -> float:

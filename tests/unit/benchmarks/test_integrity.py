@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,6 +77,21 @@ def test_order_counts_for_each_producer_alone():
     assert found.reordered == 3
     assert found.broken("exactly-once") == []
     assert found.broken("in-order") == ["3 reordered"]
+
+
+@pytest.mark.parametrize(
+    ("expect", "words"),
+    [
+        ("at-most-once", ["4,000 corrupt", "2 duplicate"]),
+        ("at-least-once", ["4,000 corrupt", "1 lost"]),
+        ("exactly-once", ["4,000 corrupt", "1 lost", "2 duplicate"]),
+        ("fifo", ["4,000 corrupt", "1 lost", "2 duplicate", "3 reordered"]),
+    ],
+)
+def test_each_promise_forbids_something(expect, words):
+    all_wrong = Integrity(sent=9, lost=1, duplicate=2, reordered=3, corrupt=4000)
+    assert all_wrong.broken(expect) == words
+    assert Integrity(sent=9).broken(expect) == []
 
 
 def test_what_was_not_confirmed_may_be_missing_or_there():

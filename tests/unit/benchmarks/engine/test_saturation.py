@@ -35,14 +35,13 @@ def test_it_begins_modestly():
     assert Search().next_rate() == FIRST_RATE
 
 
-def run_of(latency_ms=1.0, confirmed=1000, **changes):
-    histogram = Histogram()
-    histogram.record(int(latency_ms * 1e6), 100)
-    return a_run(
-        confirmed=confirmed,
-        latency={"response": histogram.dump()},
-        **changes,
-    )
+def run_of(response_ms=1.0, confirmed=1000, latencies_ms=None, **changes):
+    latency = {}
+    for metric, found_ms in {"response": response_ms, **(latencies_ms or {})}.items():
+        histogram = Histogram()
+        histogram.record(int(found_ms * 1e6), 100)
+        latency[metric] = histogram.dump()
+    return a_run(confirmed=confirmed, latency=latency, **changes)
 
 
 LATE = Generator(role="producers", clients=1, cpu_seconds=0.1, lag_p99_ms=2.0)
@@ -52,7 +51,12 @@ LATE = Generator(role="producers", clients=1, cpu_seconds=0.1, lag_p99_ms=2.0)
     ("run", "words"),
     [
         (run_of(), ""),
-        (run_of(latency_ms=11), "response p99 was 11.0 ms, more than 10 ms"),
+        (run_of(response_ms=11), "response p99 was 11.0 ms, more than 10 ms"),
+        (run_of(latencies_ms={"delivery": 9}), ""),
+        (run_of(latencies_ms={"delivery": 11}), "delivery p99 was 11.0 ms, more than 10 ms"),
+        (run_of(latencies_ms={"reply": 11}), "reply p99 was 11.0 ms, more than 10 ms"),
+        (run_of(latencies_ms={"delay": 11}), "delay p99 was 11.0 ms, more than 10 ms"),
+        (run_of(latencies_ms={"lag": 11}), ""),
         (run_of(confirmed=900), "only 900 of 1,000"),
         (run_of(problems=["1 lost of 5"]), "1 lost of 5"),
         (run_of(generators=[LATE]), "the load was 2.00 ms late"),

@@ -1,19 +1,17 @@
 """A run that says more about the load than about the broker is marked; a broken promise is told."""
 
-import pytest
-
 from braidmq.benchmarks.engine.task import Report
-from braidmq.benchmarks.engine.validity import Cores, broken, judge
+from braidmq.benchmarks.engine.validity import Cores, judge
 from braidmq.benchmarks.integrity import Integrity
 from braidmq.benchmarks.results.result import Generator, ServerUse
 from tests.unit.benchmarks.engine.run_support import a_run
 
 
-def run_of(server=0.5, loads=(0.3,), lag=0.1, loop="open", **changes):
+def run_of(server=0.5, loads=(0.3,), lag=0.1, loop="open", disk_bytes=0, **changes):
     return a_run(
         loop=loop,
         seconds=10.0,
-        server=ServerUse(cpu_seconds=10 * server),
+        server=ServerUse(cpu_seconds=10 * server, disk_bytes=disk_bytes),
         generators=[
             Generator(role="producers", clients=1, cpu_seconds=10 * load, lag_p99_ms=lag)
             for load in loads
@@ -65,19 +63,11 @@ def test_a_closed_loop_with_nobody_busy_measures_its_window():
     assert doubts(run_of(server=0.0, loop="closed"), is_known=False) == []
 
 
-@pytest.mark.parametrize(
-    ("expect", "names"),
-    [
-        ("at-most-once", ["corrupt", "duplicate"]),
-        ("at-least-once", ["corrupt", "lost"]),
-        ("exactly-once", ["corrupt", "lost", "duplicate"]),
-        ("fifo", ["corrupt", "lost", "duplicate", "reordered"]),
-    ],
-)
-def test_each_promise_forbids_something(expect, names):
-    all_wrong = Integrity(sent=9, lost=1, duplicate=2, reordered=3, corrupt=4)
-    assert [words.split()[1].rstrip(",") for words in broken(all_wrong, expect)] == names
-    assert broken(Integrity(sent=9), expect) == []
+def test_a_closed_loop_that_waits_for_the_disk_measures_that():
+    idle = {"server": 0.4, "loop": "closed"}
+    assert doubts(run_of(**idle, knobs={"durable": True}, disk_bytes=4096)) == []
+    assert doubts(run_of(**idle, knobs={"durable": True}, disk_bytes=0))
+    assert doubts(run_of(**idle, knobs={"durable": False}, disk_bytes=4096))
 
 
 def test_problems_of_processes_and_of_messages_are_kept_once():
