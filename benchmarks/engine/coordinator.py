@@ -44,6 +44,7 @@ _READY_CLIENTS: Final = 200.0  # clients that a process connects in a second, at
 _GO_SECONDS: Final = 0.15  # from saying go until it is time
 _POLL_SECONDS: Final = 0.05
 _SPARE_SECONDS: Final = 30.0  # until reports are there, beyond what was planned
+_REPORT_SECONDS: Final = 1_000.0  # of what was measured that a process reports in a second
 _QUIET_SECONDS: Final = 1.0  # without anything new, where it is not sure how much there is to come
 _SETTLE_SECONDS: Final = 0.5
 _ARRIVAL_SECONDS_MAX: Final = 3_600.0  # as long as something new arrives
@@ -356,8 +357,8 @@ class _Measured:
     def _finish(self) -> None:
         """Get the reports. Raises LoadFailed."""
         workers = [worker for flow in self._flows for worker in flow.workers()]
-        self._crew.tell([worker for worker in workers if not worker.is_over], Order(finish=0))
-        self._wait_reports(workers, _SPARE_SECONDS)
+        self._crew.tell([worker for worker in workers if not worker.is_over], Order(finish=True))
+        self._wait_reports(workers, _SPARE_SECONDS + self._seconds() / _REPORT_SECONDS)
         for flow in self._flows:
             if not flow.plan.seconds:
                 some = flow.receivers if flow.is_about_receiving else flow.senders
@@ -387,7 +388,7 @@ class _Measured:
                     self._crew.tell([each for each in some if not each.is_over], Order(poll=True))
             return until()
 
-        done = self._crew.serve(is_so, seconds, self._say, _POLL_SECONDS)
+        done = self._crew.serve(is_so, seconds, self._say)
         self._crew.check()
         return done
 

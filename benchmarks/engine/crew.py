@@ -29,6 +29,7 @@ _END_SECONDS: Final = 5.0
 _READ_BYTES: Final = 1 << 20
 _LINE_BYTES_MAX: Final = 1 << 30
 _LAST_LINES: Final = 5
+_TURN_SECONDS: Final = 0.05
 
 
 class LoadFailed(Exception):
@@ -86,14 +87,14 @@ class Worker:
         if data is None:
             return said
         self._heard += data
-        *lines, rest = self._heard.split(b"\n")
-        self._heard = rest
-        try:
-            for line in lines:
-                self._take(bytes(line), said)
-        except ValueError as error:
-            self.failed = f"a load process said something else than it should: {error}"
-        if len(rest) > _LINE_BYTES_MAX:
+        if b"\n" in data:  # a report of hours is long: it is looked through once
+            *lines, self._heard = self._heard.split(b"\n")
+            try:
+                for line in lines:
+                    self._take(bytes(line), said)
+            except ValueError as error:
+                self.failed = f"a load process said something else than it should: {error}"
+        if len(self._heard) > _LINE_BYTES_MAX:
             self.failed = "a load process does not come to the end of its line"
         if not data and not self.is_over:
             self._process.wait(_END_SECONDS)
@@ -161,11 +162,10 @@ class Crew:
         until: Callable[[], bool],
         seconds: float,
         heard: Callable[[Worker, Progress], None] = lambda worker, progress: None,
-        turn_seconds: float = 0.05,
     ) -> bool:
         """Listen until something is so, for ``seconds`` at most; whether it is so.
 
-        ``until`` is asked after each line, and each ``turn_seconds``.
+        ``until`` is asked after each line, and again and again while there is none.
         """
         deadline = time.monotonic() + seconds
         while not until():
@@ -173,9 +173,9 @@ class Crew:
             if rest <= 0:
                 return False
             if not self._selector.get_map():
-                time.sleep(min(rest, turn_seconds))
+                time.sleep(min(rest, _TURN_SECONDS))
                 continue
-            for key, _ in self._selector.select(min(rest, turn_seconds)):
+            for key, _ in self._selector.select(min(rest, _TURN_SECONDS)):
                 worker: Worker = key.data
                 for progress in worker.listen():
                     heard(worker, progress)

@@ -10,15 +10,16 @@ Rules:
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from types import UnionType
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from ..drivers.driver import Kind
+from ..integrity import Expectation
 from .quantities import parse_count, parse_number
 from .rates import MAX, parse_objective, parse_rate
 from .sizes import SIZE_MAX, draw_keys, draw_sizes
-from .task import Step
+from .task import Arrivals, Step
 
 __all__ = [
     "HELP",
@@ -32,10 +33,6 @@ __all__ = [
     "unknown_names",
 ]
 
-KINDS: Final = ("queue", "fifo", "topic", "stream")
-ARRIVALS: Final = ("uniform", "poisson")
-EXPECTATIONS: Final = ("at-most-once", "at-least-once", "exactly-once", "fifo")
-
 
 class KnobsWrong(ValueError):
     """What is wrong with settings, for people."""
@@ -44,7 +41,7 @@ class KnobsWrong(ValueError):
 class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario's settings; ``HELP`` says what they mean."""
 
-    kind: str = "queue"
+    kind: Kind = "queue"
     producers: int = 1
     consumers: int = 1
     connections: int = 0
@@ -55,7 +52,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     groups: int = 0
     partitions: int = 1
     rate: str = MAX
-    arrivals: str = "uniform"
+    arrivals: Arrivals = "uniform"
     closed: int = 0
     inflight: int = 1_000
     seconds: float = 5.0
@@ -79,14 +76,14 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True
     tls: bool = False
     kill_after_seconds: float = 0.0
-    expect: str = "at-least-once"
+    expect: Expectation = "at-least-once"
     slo: str = "p99=10ms"
     seed: int = 1
     repeats: int = 1
 
 
 HELP: Final[dict[str, str]] = {
-    "kind": "what messages go through: " + ", ".join(KINDS),
+    "kind": "what messages go through: " + ", ".join(get_args(Kind)),
     "producers": "connections that publish; in request-reply, that ask",
     "consumers": "connections that receive; in request-reply, that answer",
     "connections": "that are opened and held, where the scenario is about that",
@@ -121,8 +118,8 @@ HELP: Final[dict[str, str]] = {
     "durable": "a confirmation means that the message is on disk",
     "tls": "encrypted connections",
     "kill_after_seconds": "into the measurement the broker is killed, and started again; 0: never",
-    "expect": "what has to hold, else the exit status is 1: " + ", ".join(EXPECTATIONS),
-    "slo": "of rate = max: what the latency may be for a rate to count as carried",
+    "expect": "what has to hold, else the exit status is 1: " + ", ".join(get_args(Expectation)),
+    "slo": "of rate = max: what latencies may be for a rate to count as carried",
     "seed": "of sizes, keys, arrivals and bodies",
     "repeats": "how often everything is run, systems in turn",
 }
@@ -158,8 +155,10 @@ _LIMITS: Final[dict[str, tuple[float, float]]] = {
     "seed": (0, 2**63 - 1),
     "repeats": (1, 1_000),
 }
-_CHOICES: Final = {"kind": KINDS, "arrivals": ARRIVALS, "expect": EXPECTATIONS}
-_TYPES: Final[dict[str, type | UnionType]] = get_type_hints(Knobs)
+_TYPES: Final[dict[str, Any]] = get_type_hints(Knobs)
+_CHOICES: Final = {
+    name: get_args(hint) for name, hint in _TYPES.items() if get_origin(hint) is Literal
+}
 
 
 def knobs_from(settings: Mapping[str, Any], base: Knobs | None = None) -> Knobs:
@@ -217,26 +216,32 @@ def knob_problems(knobs: Knobs) -> list[str]:
     for name, (least, most) in _LIMITS.items():
         if not least <= getattr(knobs, name) <= most:
             wrong.append(f"{name} is between {least:,} and {most:,}")
+    sizes = [0]
+    try:
+        sizes = draw_sizes(knobs.size, knobs.seed)
+    except (ValueError, OSError) as error:
+        wrong.append(f"size: {error}")
     for name, parse in (
         ("rate", lambda: steps_of(knobs)),
         ("slo", lambda: parse_objective(knobs.slo)),
-        ("size", lambda: draw_sizes(knobs.size, knobs.seed, 1)),
         ("key_distribution", lambda: draw_keys(1, knobs.key_distribution, knobs.seed, 1)),
     ):
         try:
             parse()
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             wrong.append(f"{name}: {error}")
-    return wrong or _contradictions(knobs)
+    return wrong or _contradictions(knobs, max(sizes))
 
 
-def _contradictions(knobs: Knobs) -> list[str]:
+def _contradictions(knobs: Knobs, size_max: int) -> list[str]:
     """Settings that do not go together."""
     wrong = []
-    if knobs.batch * max(draw_sizes(knobs.size, knobs.seed)) > SIZE_MAX:
+    if knobs.batch * size_max > SIZE_MAX:
         wrong.append(f"batch times size is at most {SIZE_MAX:,} bytes")
     if knobs.closed and knobs.rate != MAX:
         wrong.append("closed and rate: a loop is closed, or it keeps to a rate")
+    if knobs.processes > 1 and 0 < knobs.messages < knobs.producers:
+        wrong.append("messages of several processes are at least one for each producer")
     if knobs.kind == "fifo" and not knobs.keys:
         wrong.append("a fifo queue needs keys")
     if knobs.wildcards and knobs.kind != "topic":
@@ -282,6 +287,6 @@ def _value(name: str, given: Any) -> Any:
         raise ValueError(f"{given!r} is neither true nor false")
     if isinstance(given, bool) or not isinstance(given, str | int | float):
         raise ValueError(f"{given!r} is not what this knob takes")
-    if wanted is str:
+    if wanted is str or name in _CHOICES:
         return f"{given:g}" if isinstance(given, float) else str(given)
     return parse_count(str(given)) if wanted is int else parse_number(str(given))

@@ -221,7 +221,3 @@ class Loop:
         if seconds <= 0 or not select.select([self._epoll], [], [], seconds)[0]:
             return []
         return self._epoll.poll(0, _EVENTS_MAX)
-
-    def close(self) -> None:
-        """Forget everything."""
-        self._epoll.close()

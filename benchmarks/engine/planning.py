@@ -15,15 +15,16 @@ Rules:
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import ceil
 from typing import Final
 
 import msgspec
 
-from ..drivers.driver import Kind, Wiring
+from ..drivers.driver import Wiring
 from .knobs import measured_seconds, steps_of
 from .scenario import Scenario
 from .sizes import draw_keys, draw_sizes
-from .task import Step, Task
+from .task import Role, Step, Task
 
 __all__ = ["OPEN_END_SECONDS", "Place", "Plan", "plan_of", "reading_again"]
 
@@ -109,10 +110,9 @@ class _Planner:
 
     def _wiring(self, names: Sequence[str], client_id: str) -> Wiring:
         knobs, place = self._knobs, self._place
-        kind: Kind = knobs.kind  # type: ignore[assignment]  # knob_problems looked
         return Wiring(
             url=place.url,
-            kind=kind,
+            kind=knobs.kind,
             names=tuple(names),
             client_id=f"bench-{place.token}-{client_id}",
             qos=knobs.qos,
@@ -136,13 +136,13 @@ class _Planner:
         names = self._names
         return names[client::clients] if clients <= len(names) else (names[client % len(names)],)
 
-    def _task(self, role: str, wirings: Sequence[Wiring], first: int) -> Task:
+    def _task(self, role: Role, wirings: Sequence[Wiring], first: int) -> Task:
         """The part of a task that all roles have."""
         knobs = self._knobs
         return Task(
-            role=role,  # type: ignore[arg-type]
+            role=role,
             wirings=tuple(wirings),
-            arrivals=knobs.arrivals,  # type: ignore[arg-type]
+            arrivals=knobs.arrivals,
             share_place=first,
             warmup_seconds=self._warmup,
             seconds=OPEN_END_SECONDS if self._is_open_end else self._seconds,
@@ -186,23 +186,25 @@ class _Planner:
             tasks.append(
                 msgspec.structs.replace(
                     self._task("producers", wirings, first),
-                    **self._load(clients),
+                    **self._load(first, clients),
                     share_clients=knobs.producers,
                     first_number=numbered + first,
                 )
             )
         return tuple(tasks)
 
-    def _load(self, clients: int) -> dict[str, float | tuple[Step, ...]]:
-        """What makes a producer send."""
+    def _load(self, first: int, clients: int) -> dict[str, float | tuple[Step, ...]]:
+        """What makes the producers of a process send; the first ones take what is left over."""
         knobs = self._knobs
-        share = -(-knobs.messages * clients // knobs.producers)
+        before, upto = (
+            ceil(knobs.messages * client / knobs.producers) for client in (first, first + clients)
+        )
         return {
             "steps": self._steps,
             "window": knobs.closed if not self._steps else 0,
             "inflight": knobs.inflight,
             "batch": knobs.batch,
-            "messages": share,
+            "messages": upto - before,
             "seconds": OPEN_END_SECONDS if knobs.messages else self._seconds,
         }
 
@@ -290,7 +292,7 @@ class _Planner:
             replies = tuple(self._wiring((names[k],), f"replies-{k}") for k in numbers)
             task = self._task("requesters", asking, first)
             changes = {
-                **self._load(clients),
+                **self._load(first, clients),
                 "replies": replies,
                 "share_clients": knobs.producers,
                 "first_number": first,

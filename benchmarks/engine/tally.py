@@ -38,16 +38,13 @@ class Tally:
         self.sightings: dict[int, Sightings] = {}
         self.trackers: list[Tracker] = []
         self.clients = 0
-        self.sent = 0
         self.confirmed = 0
         self.refused = 0
         self.rejected = 0
         self.early = 0
         self.reconnects = 0
-        self.connected = 0
         self.bytes_in = 0
         self.bytes_out = 0
-        self.first_ns = 0
         self.last_ns = 0
         self.problems: list[str] = []
         self.go(go_ns)
@@ -66,8 +63,8 @@ class Tally:
         self.response: Timeline | Window = self.timeline
         if task.role != "producers":
             self.response = Window(begin_ns, task.seconds)
-        self._lag_now = Histogram()  # of this second
-        self._lag_before = Histogram()  # of the last whole one
+        self._lag_now = Histogram()  # of what was begun in this second
+        self._lag_p99_ms: dict[int, float] = {}  # by second, of those that are over
         self._cpu_begin = time.process_time()
         self._cpu_end = -1.0
 
@@ -79,7 +76,6 @@ class Tally:
 
     def progressed(self, now_ns: int) -> None:
         """Something was confirmed or received."""
-        self.first_ns = self.first_ns or now_ns
         self.last_ns = now_ns
 
     def late(self, due_ns: int, now_ns: int) -> None:
@@ -89,8 +85,14 @@ class Tally:
 
     def turn(self, now_ns: int) -> None:
         """A second is over."""
+        self._note_lag()
         self.timeline.turn(now_ns)
-        self._lag_now, self._lag_before = Histogram(), self._lag_now
+
+    def _note_lag(self) -> None:
+        """Sum up how late this second was."""
+        if self._lag_now:
+            self._lag_p99_ms[self.timeline.second] = self._lag_now.quantile(0.99) / 1e6
+            self._lag_now.clear()
 
     def begin_window(self, now_ns: int) -> None:
         """The warm-up is over."""
@@ -119,12 +121,10 @@ class Tally:
             confirmed=counts.confirmed,
             received=counts.received,
             errors=counts.errors,
-            lag_p99_ms=self._lag_before.quantile(0.99) / 1e6,
+            lag_p99_ms=self._lag_p99_ms.get(second, 0.0),
             p50_ms=latency.quantile(0.5) / 1e6,
             p99_ms=latency.quantile(0.99) / 1e6,
             max_ms=latency.largest / 1e6,
-            sent_all=self.sent,
-            confirmed_all=self.confirmed,
             distinct_all=self.distinct,
             clients=self.clients,
         )
@@ -136,6 +136,10 @@ class Tally:
         metrics["lag"] = self.lag.histogram
         if isinstance(self.response, Window):
             metrics["response"] = self.response.histogram
+        self._note_lag()
+        series = self.timeline.series()
+        for second in series:
+            second.lag_p99_ms = self._lag_p99_ms.get(second.second, 0.0)
         cpu_end = self._cpu_end if self._cpu_end >= 0 else time.process_time()
         return Report(
             role=self.role,
@@ -145,11 +149,10 @@ class Tally:
             received=counts.received,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
-            first_ns=self.first_ns,
             last_ns=self.last_ns,
             main=self.main,
             latency={name: each.dump() for name, each in metrics.items() if each},
-            series=self.timeline.series(),
+            series=series,
             seen={share: each.report() for share, each in self.sightings.items()},
             received_all=sum(each.received for each in self.trackers),
             duplicate=sum(each.duplicate for each in self.sightings.values()),
@@ -159,7 +162,6 @@ class Tally:
             refused=self.refused,
             early=self.early,
             reconnects=self.reconnects,
-            connected=self.connected,
             cpu_seconds=cpu_end - self._cpu_begin,
             lag_p99_ms=self.lag.histogram.quantile(0.99) / 1e6,
             problems=self.problems,

@@ -10,7 +10,7 @@ writes lines of JSON to its standard output::
                                     <-     {"progress": Progress}      each second
     {"poll": true}                  ->
                                     <-     {"progress": Progress}      at once, for whoever counts
-    {"finish": messages}            ->
+    {"finish": true}                ->
                                     <-     {"report": Report}
 
 Rules:
@@ -20,9 +20,7 @@ Rules:
    window that is measured: what happened within it is counted, and latencies of what was due in it.
 2. Producers, requesters and a storm of connections end by themselves, when the schedule is over and
    everything is answered, or ``patience_seconds`` went by without an answer; all others when they
-   are told. A ``finish`` ends anybody; with a number above 0 consumers stay until so many different
-   messages were received (by each of the sets that share, as far as this process sees), or nothing
-   came for ``patience_seconds``.
+   are told, which ends anybody at once.
 3. A worker whose input ends before it has reported exits with status 3 and says nothing more. One
    that cannot connect says ``failed``. A connection that breaks later is a problem in the report,
    and the end of that client, or of all when none is left; with ``reconnects`` it comes back.
@@ -39,6 +37,7 @@ from ..drivers.driver import Wiring
 
 __all__ = [
     "AccountReport",
+    "Arrivals",
     "Line",
     "Order",
     "Progress",
@@ -55,6 +54,7 @@ __all__ = [
 ]
 
 Role = Literal["producers", "consumers", "echo", "requesters", "connections"]
+Arrivals = Literal["uniform", "poisson"]
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     steps: tuple[Step, ...] = ()
     share_place: int = 0  # where the first client stands among all that share the schedule
     share_clients: int = 0  # how many they are; 0: those of this task
-    arrivals: Literal["uniform", "poisson"] = "uniform"
+    arrivals: Arrivals = "uniform"
     inflight: int = 1_000  # messages of a producer that wait for confirmation; more are held back
     # Closed loop: every answer lets the next one go; without ``steps``.
     window: int = 0  # messages of a producer under way
@@ -108,7 +108,7 @@ class Order(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A line from the coordinator, after the task: one of these."""
 
     go: int | None = None  # time.monotonic_ns()
-    finish: int | None = None
+    finish: bool = False
     poll: bool = False
 
 
@@ -120,13 +120,11 @@ class Progress(msgspec.Struct, kw_only=True):
     confirmed: int = 0
     received: int = 0
     errors: int = 0
-    lag_p99_ms: float = 0.0
+    lag_p99_ms: float = 0.0  # of what was begun in that second
     p50_ms: float = 0.0  # of what was due in that second and is there already
     p99_ms: float = 0.0
     max_ms: float = 0.0
-    sent_all: int = 0  # since go
-    confirmed_all: int = 0
-    distinct_all: int = 0  # different messages received, over all sets
+    distinct_all: int = 0  # different messages received since go, over all sets
     clients: int = 0  # that are connected
 
 
@@ -138,6 +136,7 @@ class SecondReport(msgspec.Struct, kw_only=True):
     confirmed: int = 0
     received: int = 0
     errors: int = 0
+    lag_p99_ms: float = 0.0  # of what was begun in that second
     latency: list[int] = []  # a dumped histogram of the metric ``Report.main``
 
 
@@ -167,8 +166,7 @@ class Report(msgspec.Struct, kw_only=True):
     received: int = 0
     bytes_in: int = 0  # of bodies confirmed
     bytes_out: int = 0  # of bodies received
-    first_ns: int = 0  # when the first and the last message were confirmed or received; 0: none
-    last_ns: int = 0
+    last_ns: int = 0  # when the last message was confirmed or received; 0: none
     main: str = ""  # the metric of the series: delivery, delay, reply, response or connect
     latency: dict[str, list[int]] = {}  # dumped histograms by the names in results.result.METRICS
     series: list[SecondReport] = []
@@ -182,7 +180,6 @@ class Report(msgspec.Struct, kw_only=True):
     refused: int = 0  # messages that the broker would not take
     early: int = 0  # delayed messages that came more than a millisecond before they were due
     reconnects: int = 0
-    connected: int = 0  # connections that were greeted
     cpu_seconds: float = 0.0  # of this process, within the window
     lag_p99_ms: float = 0.0
     problems: list[str] = []

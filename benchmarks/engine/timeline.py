@@ -73,10 +73,6 @@ class Timeline:
         self.second, _, self.turns_ns = self._bounds(now_ns)
         self.current = self._counts.setdefault(self.second, Counts())
 
-    def is_measured(self, when_ns: int) -> bool:
-        """Whether that is within the window."""
-        return self._begin_ns <= when_ns < self._end_ns
-
     def bounds(self, due_ns: int) -> tuple[int, int, Histogram]:
         """The second that something was due in: from, to, and where its latencies go."""
         if not self._low_ns <= due_ns < self._high_ns:
@@ -100,12 +96,21 @@ class Timeline:
             histogram = self._open[second] = Histogram()
         return histogram
 
+    def _parts(self, second: int) -> list[Histogram]:
+        parts = [Histogram.load(dump) for dump in self._sealed.get(second, ())]
+        return [*parts, self._open[second]] if second in self._open else parts
+
     def latency_of(self, second: int) -> Histogram:
         """All latencies of a second, as far as they are known."""
-        parts = [Histogram.load(dump) for dump in self._sealed.get(second, ())]
-        if second in self._open:
-            parts.append(self._open[second])
-        return Histogram.merged(parts)
+        return Histogram.merged(self._parts(second))
+
+    def _dump_of(self, second: int) -> list[int]:
+        """The same in short; it mostly is already."""
+        sealed = self._sealed.get(second, [])
+        if len(sealed) == 1 and second not in self._open:
+            return sealed[0].tolist()
+        latencies = self.latency_of(second)
+        return latencies.dump() if latencies else []
 
     def _seconds(self) -> list[int]:
         """Those in which something happened or was due."""
@@ -126,8 +131,8 @@ class Timeline:
             total.published += counts.published
             total.confirmed += counts.confirmed
             total.received += counts.received
-            total.errors += counts.errors
-            latencies.merge(self.latency_of(second))
+            for part in self._parts(second):
+                latencies.merge(part)
         return total, latencies
 
     def series(self) -> list[SecondReport]:
@@ -135,7 +140,6 @@ class Timeline:
         report = []
         for second in self._seconds():
             counts = self.counts_of(second)
-            latencies = self.latency_of(second)
             report.append(
                 SecondReport(
                     second=second,
@@ -143,7 +147,7 @@ class Timeline:
                     confirmed=counts.confirmed,
                     received=counts.received,
                     errors=counts.errors,
-                    latency=latencies.dump() if latencies else [],
+                    latency=self._dump_of(second),
                 )
             )
         return report

@@ -32,8 +32,6 @@ from .tracking import filling
 
 __all__ = ["Worker", "main"]
 
-_SECOND_NS: Final = 1_000_000_000
-_LINGER_NS: Final = 50_000_000  # after everything came: something may come twice
 _LOOK_NS: Final = 10_000_000  # how often to look whether a run is over
 _CONTROL_BYTES: Final = 65_536
 _ORPHANED: Final = 3  # exit status
@@ -55,9 +53,7 @@ class Worker:
         self._arrivals: Iterator[Arrival] = iter(())
         self._arrival: Arrival | None = None  # the next one
         self._go_ns = 0
-        self._finish: int | None = None  # what the coordinator said
-        self._finish_ns = 0
-        self._complete_ns = 0  # when everything had come; 0: not yet
+        self._is_finished = False  # whatever comes
         driver = driver_for(task.wirings[0].url)
         match task.role:
             case "producers":
@@ -96,10 +92,8 @@ class Worker:
             self._go(order.go)
         if order.poll and self._is_begun:
             self._say(Line(progress=self._tally.progress(self._tally.timeline.second - 1)))
-        if order.finish is not None:
-            self._finish = order.finish
-            self._finish_ns = self._loop.now_ns()
-            self._quota.is_over = True
+        if order.finish:
+            self._is_finished = self._quota.is_over = True
 
     def _go(self, go_ns: int) -> None:
         """Everything counts from then on."""
@@ -175,7 +169,7 @@ class Worker:
     def _lost(self) -> None:
         """A client is gone for good."""
         if not any(client.is_alive for client in (*self._producers, *self._receivers)):
-            self._finish = 0
+            self._is_finished = True
 
     def _look(self, now_ns: int) -> None:
         """Whether the run is over."""
@@ -187,14 +181,8 @@ class Worker:
 
     def _is_over(self, now_ns: int) -> bool:
         tally = self._tally
-        if self._finish == 0:
+        if self._is_finished:
             return True
-        patience_ns = int(self._task.patience_seconds * 1e9)
-        if self._finish is not None:
-            if all(each.distinct >= self._finish for each in tally.sightings.values()):
-                self._complete_ns = self._complete_ns or now_ns
-                return now_ns > self._complete_ns + _LINGER_NS
-            return now_ns > max(tally.last_ns, self._finish_ns) + patience_ns
         if not self._quota.is_over or self._task.connections:
             return False
         # Who produces ends by itself, when everything is answered or nobody answers any more.
@@ -204,6 +192,7 @@ class Worker:
             is_settled = self._dialing.is_settled
         else:
             is_settled = all(each.is_settled for each in self._producers)
+        patience_ns = int(self._task.patience_seconds * 1e9)
         return is_settled or now_ns > max(tally.last_ns, self._go_ns) + patience_ns
 
     def _report(self, now_ns: int) -> Any:

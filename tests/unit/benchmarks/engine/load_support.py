@@ -64,6 +64,21 @@ class LoadProcess:
             self.progress.append(line.progress)
         return line.report
 
+    def await_arrival(self, messages: int) -> None:
+        """Until so many different messages came, over all sets."""
+        end = time.monotonic() + 20
+        while not (self.progress and self.progress[-1].distinct_all >= messages):
+            assert time.monotonic() < end, self.progress[-1:]
+            self.say(Order(poll=True))
+            line = self.hear()
+            assert line.progress is not None, line
+            self.progress.append(line.progress)
+
+    def finish(self) -> Report:
+        """Tell it to."""
+        self.say(Order(finish=True))
+        return self.report()
+
     def end(self) -> int:
         """Close its input; its exit status."""
         self._stdin.close()
@@ -181,7 +196,6 @@ class VirtualLoop(Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.close()
         self.time_ns = GO
 
     def now_ns(self) -> int:  # type: ignore[override]

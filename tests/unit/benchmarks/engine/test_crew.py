@@ -42,6 +42,14 @@ def test_progress_is_heard_as_it_comes():
     assert heard == [0, 1, 2]
 
 
+def test_a_long_report_comes_in_parts():
+    said = '{"report":{"role":"producers","clients":1,"problems":["%s"]}}'
+    with crew_of(f"print('{said}' % ('x' * 3_000_000), flush=True)\nsys.stdin.read()") as crew:
+        [worker] = crew.start([TASK])
+        assert crew.serve(over(worker), 20)
+        assert worker.report is not None and len(worker.report.problems[0]) == 3_000_000
+
+
 def test_a_worker_that_cannot_connect_says_why():
     with crew_of('print(\'{"failed":"nobody listens"}\', flush=True)') as crew:
         workers = crew.start([TASK])
@@ -85,5 +93,5 @@ def test_telling_one_that_is_gone_is_no_error():
     with crew_of("sys.exit(0)") as crew:
         [worker] = crew.start([TASK])
         assert crew.serve(over(worker), 20)
-        crew.tell([worker], Order(finish=0))
+        crew.tell([worker], Order(finish=True))
         assert "it said nothing" in worker.failed

@@ -85,6 +85,7 @@ def test_all_problems_are_told_at_once():
         ({"size": "file:/nowhere/sizes"}, "size: .*nowhere"),
         ({"producers": "10" * 9}, "producers is between 0 and 10,000"),
         ({"producers": ["a"]}, "is not what this knob takes"),
+        ({"processes": 2, "producers": 3, "messages": 2}, "at least one for each producer"),
         ({"slo": "99"}, "slo: '99' is not an objective"),
         ({"key_distribution": "normal"}, "key_distribution: 'normal' is no distribution"),
     ],

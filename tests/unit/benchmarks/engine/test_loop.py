@@ -42,10 +42,8 @@ class Both:
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
+def loop() -> Loop:
+    return Loop()
 
 
 @pytest.fixture

@@ -88,9 +88,13 @@ def test_a_closed_loop_has_a_window_and_no_schedule():
     assert (task.window, task.steps) == (100, ())
 
 
-def test_messages_are_dealt_out_and_none_is_forgotten():
-    tasks = plan("e2e", producers=3, processes=2, messages=100).senders
-    assert sum(task.messages for task in tasks) >= 100
+@given(st.sampled_from(["e2e", "request-reply"]), *[st.integers(1, 20)] * 2, st.integers(0, 99))
+def test_messages_are_dealt_out_and_neither_forgotten_nor_added(name, producers, processes, more):
+    settings = {"producers": producers, "processes": processes, "messages": producers + more}
+    tasks = plan(name, **settings, destinations=20).senders
+    shares = [task.messages for task in tasks]
+    assert sum(shares) == producers + more
+    assert min(shares) > 0, "0 would be no limit"
 
 
 def test_groups_are_sets_that_read_every_name():

@@ -6,20 +6,28 @@ from braidmq.benchmarks.histogram import Histogram
 from tests.unit.benchmarks.engine.load_support import GO, SECOND, a_task
 
 
-def test_progress_is_of_a_second_and_since_the_begin() -> None:
+def test_progress_is_of_a_second() -> None:
     tally = Tally(a_task(), GO)
     tally.timeline.current.published += 3
-    tally.sent = 3
     tally.late(GO, GO + 2_000_000)
     tally.timeline.record(GO, GO + 5_000_000)
     tally.turn(GO + SECOND)
     tally.timeline.current.published += 9
     assert tally.progress(0) == tally.progress(0)
     progress = tally.progress(0)
-    assert (progress.second, progress.published, progress.sent_all) == (0, 3, 3)
+    assert (progress.second, progress.published) == (0, 3)
     assert (progress.lag_p99_ms, progress.max_ms) == (2.0, 5.0)
     tally.turn(GO + 2 * SECOND)
     assert tally.progress(1).lag_p99_ms == 0.0
+
+
+def test_each_second_says_how_late_the_load_was_in_it() -> None:
+    tally = Tally(a_task(), GO)
+    tally.late(GO, GO + 2_000_000)
+    tally.turn(GO + SECOND)
+    tally.turn(GO + 2 * SECOND)
+    tally.late(GO + 2 * SECOND, GO + 2 * SECOND + 3_000_000)
+    assert [each.lag_p99_ms for each in tally.report(1).series] == [2.0, 0.0, 3.0]
 
 
 def test_report_names_its_metrics() -> None:
@@ -67,7 +75,7 @@ def test_first_problems_are_enough_and_all_count_as_errors() -> None:
     for number in range(30):
         tally.problem(f"problem {number // 2}")
     assert len(tally.problems) == 10
-    assert tally.timeline.window()[0].errors == 30
+    assert [each.errors for each in tally.report(0).series] == [30]
     assert decode_line(encode_line({"report": tally.report(0)})).report is not None
 
 

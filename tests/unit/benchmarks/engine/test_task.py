@@ -48,7 +48,7 @@ def test_report_comes_through() -> None:
 
 
 def test_orders_are_told_apart() -> None:
-    assert msgspec.json.decode(b'{"finish": 0}', type=Order) == Order(finish=0)
+    assert msgspec.json.decode(b'{"finish": true}', type=Order) == Order(finish=True)
     assert encode_line(Order(go=12)) == b'{"go":12}\n'
 
 
