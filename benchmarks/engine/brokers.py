@@ -20,7 +20,7 @@ from typing import Self
 
 import msgspec
 
-from ..machine import pinned, usable_cores
+from ..machine import cores, pinned, usable_cores
 from ..peer import ServerFailed
 from ..results.result import SystemInfo
 from ..systems.registry import HEAT_SECONDS, SYSTEMS
@@ -67,7 +67,8 @@ class Brokers:
         self._are_kept = are_kept
         self._server_pid = server_pid
         self._tls_ca = tls_ca
-        self._core, self._load_cores = _cores() if are_pinned else (-1, ())
+        self._core = cores()[0] if are_pinned else -1
+        self._load_cores = tuple(usable_cores()[1:]) if self._core >= 0 else ()
         self._kept: dict[tuple[str, bool], _Started] = {}
         self.infos: list[SystemInfo] = []
 
@@ -131,10 +132,8 @@ class Brokers:
             )
             with pinned(self._core) as is_pinned:  # what is started inside inherits the core
                 running = SYSTEMS[system].start(stack, directory, durable)
-            cores = (
-                f"core {self._core}, the load on {self._load_cores}" if is_pinned else "any core"
-            )
-            settings = {**running.settings, "runs on": cores}
+            apart = f"core {self._core}, the load on {self._load_cores}"
+            settings = {**running.settings, "runs on": apart if is_pinned else "any core"}
             self._note(SystemInfo(name=system, version=running.version, settings=settings))
             return _Started(running, self._core if is_pinned else -1, stack.pop_all())
 
@@ -172,9 +171,3 @@ def _on_core(restart: Callable[[], int] | None, core: int) -> Callable[[], int] 
             return restart()
 
     return restart_there
-
-
-def _cores() -> tuple[int, tuple[int, ...]]:
-    """The core of the broker, and those of the load; -1 and none where there is no choice."""
-    usable = usable_cores()
-    return (usable[0], tuple(usable[1:])) if len(usable) > 1 else (-1, ())

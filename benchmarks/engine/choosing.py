@@ -1,7 +1,6 @@
 """Which systems can do a scenario, by which protocols; and what is missing, with the reason."""
 
 from collections.abc import Sequence
-from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -10,9 +9,7 @@ from ..drivers.registry import DRIVERS, driver_for
 from ..systems.registry import LACKS, SYSTEMS
 from .scenario import Scenario, without
 
-__all__ = ["OURS", "Choice", "choices"]
-
-OURS: Final = "braidmq"
+__all__ = ["Choice", "choices"]
 
 
 class Choice(msgspec.Struct, frozen=True):

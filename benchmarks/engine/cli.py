@@ -224,12 +224,12 @@ def _run(
     as_list: bool = False,
 ) -> None:
     """Measure, write, show; exit with 1 when there are problems."""
+    from ..results.cases import OURS
     from ..results.cli import write_histograms
     from ..results.live import LiveView
     from ..results.report import write_report
     from ..results.result import write_result
     from ..results.table import summary_table
-    from .choosing import OURS
     from .measuring import Settings, measure
 
     if (hgrm or html) and not out:

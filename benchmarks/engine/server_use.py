@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from ..peer import cpu_seconds, memory_bytes
 from ..results.result import ServerUse
 
 __all__ = ["ServerSample", "between", "growth_per_hour", "risen", "sample"]
@@ -39,10 +40,8 @@ def sample(pid: int, at_seconds: float) -> ServerSample:
     memory = switches = files = written = 0
     for each in _family(pid) if pid else []:
         folder = Path("/proc", str(each))
-        fields = _text(folder / "stat").rpartition(")")[2].split()
-        if len(fields) > 21:
-            cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            memory += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        cpu += cpu_seconds(each)
+        memory += memory_bytes(each)
         for thread in _entries(folder / "task"):
             switches += _sum_of(folder / "task" / thread / "status", _SWITCHES)
         files += len(_entries(folder / "fd"))
