@@ -67,7 +67,14 @@ def compare(first: str, second: str, conditions: tuple[str, ...], despite_knobs:
     Figures: rate, in, out (messages a second), p50, p99, p999, max (ms), cpu (of the broker, us for
     a message), memory (MiB), lost, duplicate.
     """
-    from .compare import KnobsDiffer, comparison, comparison_text, failed_gates, parse_gate
+    from .compare import (
+        KnobsDiffer,
+        comparison,
+        comparison_text,
+        failed_gates,
+        idle_gates,
+        parse_gate,
+    )
     from .result import read_result
 
     try:
@@ -85,6 +92,8 @@ def compare(first: str, second: str, conditions: tuple[str, ...], despite_knobs:
     click.echo(comparison_text(found))
     if not found.changes:
         raise click.UsageError("the files have nothing in common")
+    if idle := idle_gates(found, gates):
+        raise click.UsageError(f"not in both files: {', '.join(gate.figure for gate in idle)}")
     failed = failed_gates(found, gates)
     for line in failed:
         click.echo(line)

@@ -34,6 +34,7 @@ __all__ = [
     "comparison",
     "comparison_text",
     "failed_gates",
+    "idle_gates",
     "parse_gate",
 ]
 
@@ -232,9 +233,9 @@ def _compare(found: Comparison, where: str, before: Sequence[Run], after: Sequen
     metric = main_metric([*before, *after])
     for figure in _FIGURES:
         one, other = (_values(figure, runs, metric) for runs in (before, after))
-        if one and other and any([*one, *other]):
+        if one and other:
             found.changes.append(Change(where=where, figure=figure, before=one, after=other))
-        elif bool(one) != bool(other):
+        elif one or other:
             found.doubts.append(f"{where}: {figure} only in the {'first' if one else 'second'}")
 
 
@@ -264,6 +265,12 @@ def parse_gate(text: str) -> Gate:
     return Gate(figure, "<" if sign == "<" else ">", float(limit), bool(percent))
 
 
+def idle_gates(found: Comparison, gates: Sequence[Gate]) -> list[Gate]:
+    """Those of a figure that was compared nowhere: they would hold nothing up."""
+    compared = {each.figure for each in found.changes}
+    return [gate for gate in gates if gate.figure not in compared]
+
+
 def failed_gates(found: Comparison, gates: Sequence[Gate]) -> list[str]:
     """A line for each gate and change that it fails by."""
     return [
@@ -282,7 +289,9 @@ def _number(value: float) -> str:
 def comparison_text(found: Comparison) -> str:
     """For people: what differs around the runs, the table, and how far to trust it."""
     head = ("where", "figure", "first", "second", "change", "95 % of the ratio", "p", "verdict")
-    shown = [each for each in found.changes if each.figure in _IN_TABLE]
+    shown = [
+        each for each in found.changes if each.figure in _IN_TABLE and any(each.before + each.after)
+    ]
     rows = [
         (
             *(each.where, f"{each.figure} {_FIGURES[each.figure][1]}".strip()),

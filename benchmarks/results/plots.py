@@ -69,7 +69,7 @@ def _laid_over(courses: Sequence[_Course], together: Callable[[list[float]], flo
 def spectrum(runs: Sequence[Run], metric: str) -> list[tuple[float, float]]:
     """Milliseconds of all repeats by their place on a ``tail``; the largest stands at the end."""
     merged = Histogram.of_dumps(run.latency.get(metric, []) for run in runs)
-    if not len(merged):
+    if not merged.count:
         return []
     *rows, (_, largest, total) = percentiles(merged)
     found = [(tail_place(share), value / 1e6) for share, value, _ in rows]

@@ -82,6 +82,9 @@ def test_what_cannot_be_compared(files, tmp_path):
     done = invoke(compare, files[0], other)
     assert done.exit_code == 2 and "size: 200 and 9" in done.output
     assert invoke(compare, files[0], other, "--despite-knobs").exit_code == 0
+    write_result(a_result(a_run(latency={})), other)
+    done = invoke(compare, files[0], other, "--fail-if", "p99>10%")
+    assert done.exit_code == 2 and "not in both files: p99" in done.output
     write_result(a_result(a_run(scenario="pub")), other)
     done = invoke(compare, files[0], other, "--fail-if", "rate<-5%")
     assert done.exit_code == 2 and "nothing in common" in done.output

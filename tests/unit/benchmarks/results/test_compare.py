@@ -10,6 +10,7 @@ from braidmq.benchmarks.results.compare import (
     comparison,
     comparison_text,
     failed_gates,
+    idle_gates,
     parse_gate,
 )
 from tests.bench_results import a_result, a_run
@@ -178,6 +179,19 @@ def test_gates(text, gate):
 def test_no_gates(text):
     with pytest.raises(ValueError, match=r"is not (like|one of)"):
         parse_gate(text)
+
+
+def test_a_gate_of_a_figure_that_nobody_compared_is_idle():
+    found = comparison(a_result(a_run()), a_result(a_run(latency={})))
+    gates = [parse_gate(text) for text in ("p99>10%", "rate<-5%", "lost>0")]
+    assert idle_gates(found, gates) == gates[:1]
+
+
+def test_nothing_at_all_is_a_figure_too():
+    dead = a_run(published=0, confirmed=0, received=0)
+    found = comparison(a_result(dead), a_result(dead))
+    assert failed_gates(found, [parse_gate("rate<100")])
+    assert "rate /s" not in comparison_text(found)
 
 
 def test_a_gate_fails_by_the_medians():
