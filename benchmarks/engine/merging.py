@@ -31,7 +31,7 @@ def merge_into(run: Run, senders: Sequence[Report], receivers: Sequence[Report])
         for metric, dump in report.latency.items():
             if report.role != "echo" or metric != "delivery" or not asked:
                 dumps.setdefault(metric, []).append(dump)
-    run.latency = {metric: _merged(some).dump() for metric, some in dumps.items()}
+    run.latency = {metric: Histogram.of_dumps(some).dump() for metric, some in dumps.items()}
     for name, count in {
         "rejected_deliveries": sum(report.rejected for report in receivers),
         "early_messages": sum(report.early for report in receivers),
@@ -78,10 +78,11 @@ def _series(reports: Sequence[Report]) -> list[Second]:
                 second.confirmed += each.confirmed
                 second.received += each.received
             second.errors += each.errors
+            second.lag_p99_ms = max(second.lag_p99_ms, each.lag_p99_ms)
             if report.main == main and each.latency:
                 latencies.setdefault(each.second, []).append(each.latency)
     for number, dumps in latencies.items():
-        histogram, second = _merged(dumps), seconds[number]
+        histogram, second = Histogram.of_dumps(dumps), seconds[number]
         second.p50_ms = histogram.quantile(0.5) / 1e6
         second.p99_ms = histogram.quantile(0.99) / 1e6
         second.max_ms = histogram.largest / 1e6
@@ -123,7 +124,3 @@ def live_second(said: Iterable[tuple[str, Progress]], server_cpu: float) -> Seco
             second.p99_ms = max(second.p99_ms, progress.p99_ms)
             second.max_ms = max(second.max_ms, progress.max_ms)
     return second
-
-
-def _merged(dumps: Iterable[list[int]]) -> Histogram:
-    return Histogram.merged(Histogram.load(dump) for dump in dumps if dump)

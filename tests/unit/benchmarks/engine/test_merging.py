@@ -46,7 +46,9 @@ def test_counts_are_added_and_histograms_merged():
 
 def test_a_series_has_the_latency_that_the_scenario_is_about():
     run = a_run()
-    of_producer = [SecondReport(second=0, published=2, confirmed=2, latency=dump(10**6))]
+    of_producer = [
+        SecondReport(second=0, published=2, confirmed=2, lag_p99_ms=0.5, latency=dump(10**6))
+    ]
     of_consumers = [
         SecondReport(second=0, received=1, latency=dump(3 * 10**6)),
         SecondReport(second=1, received=1, errors=1, latency=dump(5 * 10**6)),
@@ -56,7 +58,7 @@ def test_a_series_has_the_latency_that_the_scenario_is_about():
         (0, 2, 1, 0),
         (1, 0, 1, 1),
     ]
-    assert [s.max_ms for s in run.series] == [3.0, 5.0]
+    assert [(s.max_ms, s.lag_p99_ms) for s in run.series] == [(3.0, 0.5), (5.0, 0.0)]
 
 
 def test_replies_are_what_those_who_asked_received():
