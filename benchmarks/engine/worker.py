@@ -53,7 +53,7 @@ class Worker:
         self._arrivals: Iterator[Arrival] = iter(())
         self._arrival: Arrival | None = None  # the next one
         self._go_ns = 0
-        self._is_finished = False  # whatever comes
+        self._is_finished = False  # it was told to end, or has no client left
         driver = driver_for(task.wirings[0].url)
         match task.role:
             case "producers":
