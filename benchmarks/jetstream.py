@@ -1,8 +1,8 @@
 """NATS JetStream: what is said to a server.
 
-A durable batch is an atomic batch publish (one answer, one ``fsync``) with ``sync_interval:
-always``, which is the quickest that is as durable as ours: 20 to 40 times as quick as an
-``fsync`` for each message. Without, single publishes are quicker, and are used. Replay and tail are
+A durable batch is an atomic batch publish with ``sync_interval: always``, which is the quickest
+that is as durable as ours: one answer, and six syncs whatever its size; 20 to 40 times as quick as
+one for each message. Without, single publishes are quicker, and are used. Replay and tail are
 a consumer that pushes without acknowledgements, the quickest of four ways that were tried; a group
 is four clients that pull from one consumer and acknowledge each message.
 """

@@ -6,7 +6,7 @@ Rules:
    others in memory.
 2. Every publish has a subject for its answer, which holds the number of the message.
 3. A batch is an atomic batch publish where the server has that (2.12), the stream is durable, and
-   the batch has ``ATOMIC_MIN`` messages: one answer, and some six syncs instead of one for each
+   the batch has ``ATOMIC_MIN`` messages: one answer, and six syncs instead of one for each
    message. Else the messages are published one by one, in one write, which is quicker then.
 4. A stream is pushed to whoever wants all of it, without acknowledgements: of the ways that were
    tried it is the quickest. A group is a durable consumer that its members pull from.

@@ -410,7 +410,7 @@ class StreamReader(NativeConsumer):
 
 
 class GroupMember(NativeConsumer):
-    """JOIN_GROUP of each stream; a receipt is where a record is, and the number behind it."""
+    """JOIN_GROUP of each stream; a receipt is ``(member, shard, epoch)`` and the next number."""
 
     def __init__(self, sock: socket.socket, wiring: Wiring) -> None:
         super().__init__(sock)

@@ -1,11 +1,11 @@
 """ActiveMQ Classic as a peer: Debian's package, KahaDB on disk, ports for STOMP and MQTT.
 
 A receipt for a persistent message means that KahaDB has synced its journal: the strategy
-``always``, which is also its default. The heap is as large as the memory RabbitMQ may use.
-Everything else is as it comes; of its two transports for each protocol it has the one with a
-thread for each connection, which is up to half as quick again as the other with STOMP. It is
-started as its own script does, without that script, which wants to become another user. Debian has
-log4j 1.2 for it, whatever its documentation says.
+``always``, which is also its default. The heap is as large as the memory that RabbitMQ may use.
+There are two transports for each protocol; this takes the one with a thread for each connection,
+which carries up to 1.5 times as much as the other (``nio``) with STOMP. Everything else is as it
+comes. It is started as Debian's script would, but not by it: that becomes another user. Debian's
+package logs by log4j 1.2, which the documentation of this version says nothing of.
 """
 
 import contextlib
