@@ -62,6 +62,7 @@ __all__ = [
 ]
 
 _EMPTY_LIST: Final = 0x90
+_NUMBER_ENDS: Final = {0xCC: 4, 0xCD: 5, 0xCE: 7}  # of a request, by its first byte
 _TAIL_CREDIT_BYTES: Final = 8 * 1024 * 1024
 _RECEIPTS_MAX: Final = 5_000  # in a request, which may have 256 KiB
 _CREDIT_PARTS: Final = 4  # credit goes back when this part of it was used
@@ -187,10 +188,7 @@ def _opened(client: _Client) -> _Client:
 def _request_of(payload: memoryview) -> int:
     """The request number of a reply."""
     first = payload[2]
-    if first < 0x80:
-        return first
-    size = {0xCC: 1, 0xCD: 2, 0xCE: 4}[first]
-    return int.from_bytes(payload[3 : 3 + size], "big")
+    return first if first < 0x80 else int.from_bytes(payload[3 : _NUMBER_ENDS[first]], "big")
 
 
 class NativeProducer(NativeClient):

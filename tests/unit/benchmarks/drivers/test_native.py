@@ -6,10 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from braidmq.benchmarks.drivers.driver import Client, Consumer, Producer, Refused, Wiring
-from braidmq.benchmarks.drivers.native import GroupMember, NativeDriver, QueueConsumer
+from braidmq.benchmarks.drivers.native import (
+    GroupMember,
+    NativeDriver,
+    NativeProducer,
+    QueueConsumer,
+)
 from braidmq.benchmarks.server import ServerProcess
 from braidmq.protocols import connect
 
@@ -282,6 +288,18 @@ def test_greeting(url: str) -> None:
     refusal = b"\0\0\0\x08\x94\x43\x00\xa1x\xa2no"
     with pytest.raises(Refused, match="x: no"):
         DRIVER.is_greeted(refusal)
+
+
+def test_answers_name_requests_by_numbers_of_every_length() -> None:
+    requests = [1, 127, 128, 255, 256, 65_535, 65_536, 70_000]
+    with socket.socket() as sock:
+        producer = NativeProducer(sock, Wiring(url="braid://127.0.0.1:1", names=("q",)))
+        for _ in range(requests[-1]):
+            producer.publish([b"x"])
+        for request in requests:
+            payload = msgspec.msgpack.encode((69, request, [(1, 1, False)], []))
+            producer.feed(len(payload).to_bytes(4, "big") + payload)
+    assert producer.confirmed == [request - 1 for request in requests]
 
 
 def test_frames_may_be_cut_anywhere(url: str) -> None:
