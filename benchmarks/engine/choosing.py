@@ -1,6 +1,6 @@
 """Which systems can do a scenario, by which protocols; and what is missing, with the reason."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,15 +21,18 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 def choices(
-    scenario: Scenario, systems: Sequence[str] = (), url: str = "", is_every_protocol: bool = False
+    scenario: Scenario,
+    systems: Sequence[str] = (),
+    url: str = "",
+    every_protocol_of: Container[str] = (),
 ) -> tuple[list[Choice], dict[str, str]]:
     """What a scenario can be run on, and what is missing: not installed, or asked for in vain.
 
     Args:
         systems: names, with a protocol (``braidmq/mqtt``) or without; none: all of them.
         url: of a broker that runs; then nothing is started.
-        is_every_protocol: without a protocol it is every one that can do it, else the first that
-            the scenario names.
+        every_protocol_of: systems that, named without a protocol, are spoken with by every one
+            that can do it; others by the first that the scenario names.
 
     Raises:
         ValueError: a system or a protocol that nobody knows.
@@ -52,7 +55,8 @@ def choices(
         able, lacking = _schemes(scenario, name, wanted)
         if systems and not able:
             missing[text] = _lacks_words(lacking)
-        found += [Choice(name, scheme) for scheme in (able if is_every_protocol else able[:1])]
+        wanted_schemes = able if name in every_protocol_of else able[:1]
+        found += [Choice(name, scheme) for scheme in wanted_schemes]
     return found, missing
 
 

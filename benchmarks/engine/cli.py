@@ -8,7 +8,7 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -139,7 +139,7 @@ def sweep(
 @click.option(
     "--quick",
     is_flag=True,
-    help="A second each, twice, each broker started once: to see whether all works.",
+    help="A second each, twice, peers by one protocol, each broker started once.",
 )
 @click.option("--list", "as_list", is_flag=True, help="Say what would be run, run none.")
 @_with(_SET, _SYSTEMS[0], *_OUTPUT)
@@ -156,6 +156,8 @@ def peers(
 
     What is missing is named, with how to install it. soak is left out unless --only names it.
     """
+    from ..results.cases import OURS
+    from ..systems.registry import SYSTEMS
     from .scenario import NAMES
 
     chosen = [each for each in NAMES if only in each and (each != "soak" or only)]
@@ -166,7 +168,8 @@ def peers(
     for each in chosen:
         base = _quick(_scenario(each, {})) if quick else {}
         found.append(_scenario(each, {**base, **changes}))
-    options |= {"is_all": True, "are_kept": quick, "as_list": as_list}
+    options |= {"are_kept": quick, "as_list": as_list}
+    options["every_protocol_of"] = {OURS} if quick else set(SYSTEMS)
     _run(found, systems=systems, url="", server_pid=0, tls_ca=None, **options)
 
 
@@ -219,7 +222,7 @@ def _run(
     quiet: bool,
     pin: bool,
     directory: str | None,
-    is_all: bool = False,
+    every_protocol_of: Collection[str] = (),
     are_kept: bool = False,
     as_list: bool = False,
 ) -> None:
@@ -236,7 +239,8 @@ def _run(
         raise click.UsageError("--hgrm and --html need --out")
     if systems and url:
         raise click.UsageError("--system starts brokers, --url is one that runs: one of them")
-    runs, missing = _chosen(found, systems or (() if is_all else (OURS,)), url, is_all)
+    names = systems or (() if every_protocol_of else (OURS,))
+    runs, missing = _chosen(found, names, url, every_protocol_of)
     if as_list:
         _list(runs, missing)
         return
@@ -279,7 +283,10 @@ def _run(
 
 
 def _chosen(
-    found: Sequence["Scenario"], systems: Sequence[str], url: str, is_every_protocol: bool
+    found: Sequence["Scenario"],
+    systems: Sequence[str],
+    url: str,
+    every_protocol_of: Collection[str],
 ) -> tuple[Runs, dict[str, str]]:
     """What each scenario is run on; who can take no part in any of them is missing."""
     from .choosing import choices
@@ -288,7 +295,7 @@ def _chosen(
     missing: dict[str, str] = {}
     for scenario in found:
         try:
-            some, absent = choices(scenario, systems, url, is_every_protocol)
+            some, absent = choices(scenario, systems, url, every_protocol_of)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         runs.append((scenario, some))

@@ -28,11 +28,12 @@ def test_what_cannot_take_part_is_named_with_the_reason():
     assert missing == {"present/mqtt": "has no stream"}
 
 
-def test_without_names_it_is_everybody_by_every_protocol():
-    found, missing = choices(read_scenario("fanin"), is_every_protocol=True)
+def test_without_names_it_is_everybody_and_some_by_every_protocol():
+    found, missing = choices(read_scenario("fanin"), every_protocol_of={"present"})
     assert Choice("present", "braid") in found and Choice("present", "mqtt") in found
+    assert Choice("braidmq", "braid") in found and Choice("braidmq", "mqtt") not in found
     assert "absent" in missing and "present" not in missing
-    found, _ = choices(read_scenario("fanin"), ["present"], is_every_protocol=True)
+    found, _ = choices(read_scenario("fanin"), ["present"], every_protocol_of={"present"})
     assert [choice.scheme for choice in found] == ["braid", "mqtt"]
 
 
