@@ -47,8 +47,17 @@ _OUTPUT: Final = (
         help="Where data goes, and is removed again. Default: the system's temporary directory.",
     ),
 )
-_QUICK_BACKLOG: Final = 10_000
-_QUICK_CONNECTIONS: Final = 1_000
+_QUICK_MOST: Final = {
+    "backlog": 10_000,
+    "connections": 1_000,
+    "patience_seconds": 4,
+    "repeats": 2,
+    "seconds": 1,
+    "stop_seconds": 1,
+    "warmup_seconds": 0.3,
+    "wildcards": 2_000,
+}
+_REPEATS: Final = 3  # of peers
 _SET: Final = click.option(
     "--set", "settings", multiple=True, metavar="KNOB=VALUE", help="See bench knobs."
 )
@@ -163,10 +172,12 @@ def peers(
     chosen = [each for each in NAMES if only in each and (each != "soak" or only)]
     if not chosen:
         raise click.UsageError(f"no scenario has {only!r} in its name")
-    changes = _settings(settings, repeats or (2 if quick else 3))
+    changes = _settings(settings, repeats)
     found = []
     for each in chosen:
-        base = _quick(_scenario(each, {})) if quick else {}
+        base = {"repeats": str(_REPEATS)}
+        if quick:
+            base = _quick(_scenario(each, base))
         found.append(_scenario(each, {**base, **changes}))
     options |= {"are_kept": quick, "as_list": as_list}
     options["every_protocol_of"] = {OURS} if quick else set(SYSTEMS)
@@ -174,14 +185,14 @@ def peers(
 
 
 def _quick(scenario: "Scenario") -> dict[str, str]:
-    """What makes a run short."""
+    """What makes a run short; what needs a broker of its own each time is run once."""
     knobs = scenario.knobs
+    changes = {name: str(min(getattr(knobs, name), most)) for name, most in _QUICK_MOST.items()}
     if knobs.kill_after_seconds:  # it has to come back
-        return {"seconds": "4", "kill_after_seconds": "1"}
-    backlog = min(knobs.backlog, _QUICK_BACKLOG)
-    connections = min(knobs.connections, _QUICK_CONNECTIONS)
-    sizes = {"backlog": str(backlog), "connections": str(connections)}
-    return {"seconds": "1", "warmup_seconds": "0.3", **sizes}
+        changes |= {"seconds": "3", "kill_after_seconds": "0.5", "repeats": "1"}
+    elif scenario.shape == "idle":
+        changes["repeats"] = "1"
+    return changes
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -98,6 +98,25 @@ def test_peers_are_everybody_and_nothing_is_started_to_list_them():
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("e2e", {"seconds": 1, "warmup_seconds": 0.3, "repeats": 2, "rate": "1000"}),
+        ("backlog", {"backlog": 10_000, "wildcards": 0}),
+        ("wildcards", {"wildcards": 2_000, "patience_seconds": 4}),
+        ("slow-consumer", {"stop_seconds": 1}),
+        ("idle", {"connections": 1_000, "repeats": 1}),
+        ("restart", {"seconds": 3, "kill_after_seconds": 0.5, "repeats": 1}),
+    ],
+)
+def test_a_quick_look_is_a_smaller_run_of_the_same(carried, name, expected):
+    done = call("peers", "--quick", "--only", name, "--system", "braidmq/braid", "--quiet")
+    assert done.exit_code == 0
+    knobs = carried[0].knobs
+    assert {key: getattr(knobs, key) for key in expected} == expected
+    assert len(carried) == knobs.repeats
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("run", "nothing"), "there is no scenario nothing"),
