@@ -58,12 +58,12 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sharing(self) -> str:
-        """The group that shares what comes, where it takes one to have a queue; "": nobody does."""
+        """The group that shares what comes, or makes a queue of a stream or topic; "": none."""
         return self.group or (_QUEUE_GROUP if self.kind == "queue" else "")
 
 
 def slashed(name: str) -> str:
-    """A name as MQTT spells it, and our own protocol that of a topic."""
+    """A name as MQTT spells it, and our own protocol if it is a topic's."""
     return name.replace(".", "/").replace("*", "+")
 
 

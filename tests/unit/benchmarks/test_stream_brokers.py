@@ -10,7 +10,7 @@ from braidmq.benchmarks.systems import nats, redis
 
 def test_who_is_not_installed_is_missing(monkeypatch):
     monkeypatch.setattr(redis, "_find", lambda: "")
-    monkeypatch.setattr(nats, "find", lambda: "")
+    monkeypatch.setattr(nats, "_find", lambda: "")
     found = {system: missing(StreamPlan(system=system)) for system in SYSTEMS}
     assert not found[OURS] and not found[IN_PROCESS]
     assert "not installed" in found["redis"] and "not installed" in found["jetstream"]

@@ -11,7 +11,6 @@ from braidmq.benchmarks.systems.nats import (
     NatsProcess,
     NatsSystem,
     configuration,
-    find,
     version,
     why_not,
 )
@@ -27,20 +26,20 @@ def test_durability_is_in_the_configuration():
 
 
 def test_what_cannot_be_durable_says_why(monkeypatch, tmp_path):
-    monkeypatch.setattr(nats, "find", lambda: "x")
+    monkeypatch.setattr(nats, "_find", lambda: "x")
     monkeypatch.setattr(nats, "program_version", lambda program, option: "2.9.10")
     assert version() == "2.9.10"
     assert why_not("os") == SYSTEM.why_not() == ""
     with pytest.raises(ServerFailed, match=r"2\.9\.10 cannot sync"):
         NatsProcess(str(tmp_path), "sync").start()
-    monkeypatch.setattr(nats, "find", lambda: "")
+    monkeypatch.setattr(nats, "_find", lambda: "")
     assert "not installed" in why_not("os")
 
 
 @installed
 def test_one_that_cannot_sync_is_started_and_says_so(monkeypatch, tmp_path):
-    older = find()
-    monkeypatch.setattr(nats, "find", lambda: older)
+    older = nats._find()
+    monkeypatch.setattr(nats, "_find", lambda: older)
     monkeypatch.setattr(nats, "program_version", lambda program, option: "2.9.10")
     with contextlib.ExitStack() as stack:
         running = SYSTEM.start(stack, str(tmp_path), True)
