@@ -48,7 +48,6 @@ class Wiring(msgspec.Struct, frozen=True, kw_only=True):
     qos: int = 1  # of MQTT
     durable: bool = True  # messages survive a restart, and a confirmation says so
     prefetch: int = 1_000  # messages that a consumer may have unacknowledged, or asks for at once
-    acknowledges: bool = True  # else the engine says nothing of what it dealt with
     retain: bool = False  # a topic keeps the last message for those who come later
     from_start: bool = False  # of a stream: all that is there, else only what comes
     tls_ca: str = ""  # a file with the authority that signed the broker's certificate; "": no TLS
