@@ -124,9 +124,12 @@ class BrokerProcess:
             self._process = None
 
     def _spawn(self, command: Sequence[str]) -> None:
+        # Where this is set, a broker in Python would be compiled anew at each start.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen(
                 command,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

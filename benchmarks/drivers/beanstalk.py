@@ -193,7 +193,6 @@ class BeanstalkConsumer(BeanstalkClient):
 class BeanstalkDriver:
     """See ``driver.Driver``."""
 
-    schemes = frozenset({"beanstalk"})
     kinds: frozenset[Kind] = frozenset({"queue"})
     features = frozenset({"confirms", "delay", "reject"})
 

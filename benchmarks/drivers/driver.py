@@ -128,14 +128,12 @@ class Driver(Protocol):
     """A protocol.
 
     Attributes:
-        schemes: of its URLs.
         kinds: what it has.
         features: of "confirms", "keys", "delay", "reject", "retain", "wildcards", "groups", "tls",
             "qos2", "dead_letters", those that it has. A system may have fewer: ``LACKS`` in
             ``systems/registry.py``.
     """
 
-    schemes: frozenset[str]
     kinds: frozenset[Kind]
     features: frozenset[str]
 

@@ -246,7 +246,6 @@ class JetStreamConsumer(NatsClient):
 class JetStreamDriver:
     """See ``driver.Driver``."""
 
-    schemes = frozenset({"jetstream"})
     kinds: frozenset[Kind] = frozenset({"stream", "queue"})
     features = frozenset({"confirms", "reject", "groups"})
 

@@ -282,7 +282,6 @@ def _opened(client: _Client, greeting: bytes, subscribes: Sequence[bytes] = ()) 
 class MqttDriver:
     """MQTT 3.1.1 and 5."""
 
-    schemes = frozenset({"mqtt", "mqtt5"})
     kinds: frozenset[Kind] = frozenset({"queue", "topic"})
     features = frozenset(
         {"confirms", "delay", "groups", "qos2", "retain", "tls", "wildcards"},

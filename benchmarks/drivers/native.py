@@ -456,7 +456,6 @@ class GroupMember(NativeConsumer):
 class NativeDriver:
     """See ``driver.Driver``."""
 
-    schemes = frozenset({"braid"})
     kinds: frozenset[Kind] = frozenset({"queue", "fifo", "topic", "stream"})
     features = frozenset(
         {

@@ -205,7 +205,6 @@ class NatsConsumer(NatsClient):
 class NatsDriver:
     """See ``driver.Driver``."""
 
-    schemes = frozenset({"nats"})
     kinds: frozenset[Kind] = frozenset({"topic"})
     features = frozenset({"wildcards", "groups"})
 

@@ -310,7 +310,6 @@ def _check_head(data: bytes, at: int) -> None:
 class RedisDriver:
     """See ``driver.Driver``."""
 
-    schemes = frozenset({"redis"})
     kinds: frozenset[Kind] = frozenset({"stream", "queue"})
     features = frozenset({"confirms", "reject", "groups", "tls"})
 

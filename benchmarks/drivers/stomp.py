@@ -239,7 +239,6 @@ def _subscribes(wiring: Wiring, server: str) -> list[bytes]:
 class StompDriver:
     """STOMP 1.2."""
 
-    schemes = frozenset({"stomp"})
     kinds: frozenset[Kind] = frozenset({"fifo", "queue", "topic"})
     features = frozenset({"confirms", "delay", "keys", "reject", "tls", "wildcards"})
 

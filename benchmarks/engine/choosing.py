@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ..drivers.registry import DRIVERS, driver_for
+from ..drivers.registry import driver_for, driver_of
 from ..systems.registry import LACKS, SYSTEMS
 from .scenario import Scenario, without
 
@@ -68,13 +68,12 @@ def _schemes(scenario: Scenario, name: str, wanted: str) -> tuple[list[str], set
     """The protocols by which a system can do it; else what it lacks by the last one looked at."""
     able: list[str] = []
     lacking: set[str] = set()
-    known = {scheme: driver for driver in DRIVERS for scheme in driver.schemes}
     if wanted and wanted not in SYSTEMS[name].schemes:
         raise ValueError(f"{name} serves {', '.join(sorted(SYSTEMS[name].schemes))}, not {wanted}")
     for scheme in (wanted,) if wanted else scenario.protocols:
-        if scheme not in SYSTEMS[name].schemes or scheme not in known:
+        if scheme not in SYSTEMS[name].schemes:
             continue
-        lacks = without(scenario, known[scheme], LACKS.get((name, scheme), frozenset()))
+        lacks = without(scenario, driver_of(scheme), LACKS.get((name, scheme), frozenset()))
         if lacks:
             lacking = lacks
         else:

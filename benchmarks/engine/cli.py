@@ -239,11 +239,8 @@ def _run(
 ) -> None:
     """Measure, write, show; exit with 1 when there are problems."""
     from ..results.cases import OURS
-    from ..results.cli import write_histograms
     from ..results.live import LiveView
-    from ..results.report import write_report
     from ..results.result import write_result
-    from ..results.table import summary_table
     from .measuring import Settings, measure
 
     if (hgrm or html) and not out:
@@ -278,6 +275,22 @@ def _run(
         watcher = _Silent() if quiet else watcher
         result = measure(runs, settings, missing, watcher, keep)
     keep(result)
+    _hand_out(result, json_file, out, hgrm, html, quiet)
+    if any(run.problems for run in result.runs):
+        for run in result.runs if quiet else ():
+            for words in run.problems:
+                click.echo(f"{run.scenario}, {run.system}: {words}", err=True)
+        click.get_current_context().exit(1)
+
+
+def _hand_out(
+    result: "Result", json_file: str | None, out: str | None, hgrm: bool, html: bool, quiet: bool
+) -> None:
+    """Show the table, and write what was asked for besides the result."""
+    from ..results.cli import write_histograms
+    from ..results.report import write_report
+    from ..results.table import summary_table
+
     if json_file == "-":
         click.echo(msgspec.json.format(msgspec.json.encode(result), indent=1))
     elif not quiet:
@@ -286,11 +299,6 @@ def _run(
         _written(write_histograms, {"result": result}, Path(out))
     if out and html:
         _written(write_report, {"result": result}, Path(out, "report.html"))
-    if any(run.problems for run in result.runs):
-        for run in result.runs if quiet else ():
-            for words in run.problems:
-                click.echo(f"{run.scenario}, {run.system}: {words}", err=True)
-        click.get_current_context().exit(1)
 
 
 def _chosen(

@@ -136,7 +136,6 @@ class ActiveMQSystem:
             else "none: persistent is false, all is in memory"
         )
         return Running(
-            name=self.name,
             version=version(),
             urls={"mqtt": f"mqtt://{mqtt}", "stomp": f"stomp://{stomp}"},
             pid=broker.pid,

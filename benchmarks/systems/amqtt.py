@@ -73,7 +73,6 @@ class AmqttSystem:
         """See ``system.System``."""
         broker = stack.enter_context(AmqttProcess(directory))
         return Running(
-            name=self.name,
             version=version(),
             urls={"mqtt": f"mqtt://{broker.host}:{broker.port}"},
             pid=broker.pid,

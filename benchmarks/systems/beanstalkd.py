@@ -60,7 +60,6 @@ class BeanstalkdSystem:
             else "nothing is written to disk"
         )
         return Running(
-            name=self.name,
             version=version(),
             urls={"beanstalk": f"beanstalk://{broker.host}:{broker.port}"},
             pid=broker.pid,

@@ -89,7 +89,6 @@ class BraidMQSystem:
             else "in memory where it is declared so; queues that STOMP declares are synced"
         )
         return Running(
-            name=self.name,
             version=self.version(),
             urls=_by_driver(server, ""),
             pid=server.pid,

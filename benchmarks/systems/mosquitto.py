@@ -110,7 +110,6 @@ class MosquittoSystem:
             else "nothing is written to disk"
         )
         return Running(
-            name=self.name,
             version=version(),
             urls=urls[0],
             pid=broker.pid,

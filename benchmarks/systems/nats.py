@@ -112,7 +112,6 @@ class NatsSystem:
             )
         address = f"{broker.host}:{broker.port}"
         return Running(
-            name=self.name,
             version=version(),
             urls={scheme: f"{scheme}://{address}" for scheme in sorted(self.schemes)},
             pid=broker.pid,

@@ -163,7 +163,6 @@ class RabbitMQSystem:
             else "messages are not persistent, their queues are"
         )
         return Running(
-            name=self.name,
             version=version(),
             urls=dict(zip(schemes, urls, strict=False)),
             pid=broker.pid,

@@ -108,7 +108,6 @@ class RedisSystem:
             else "nothing is written to disk"
         )
         return Running(
-            name=self.name,
             version=version(),
             urls=urls[0],
             pid=broker.pid,

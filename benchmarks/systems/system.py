@@ -21,7 +21,6 @@ __all__ = ["Running", "System"]
 class Running(msgspec.Struct, frozen=True, kw_only=True):
     """A broker that serves."""
 
-    name: str
     version: str
     urls: dict[str, str]  # by scheme
     pid: int

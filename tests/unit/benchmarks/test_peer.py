@@ -49,6 +49,13 @@ def test_a_peer_serves_at_its_port_and_ends(tmp_path):
     assert program.pid == 0
 
 
+def test_one_in_python_is_not_compiled_anew_at_each_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    tells = "print(sys.dont_write_bytecode, flush=True); [s.accept() for _ in iter(int, 1)]"
+    with Program(str(tmp_path), SERVES + tells):
+        assert (tmp_path / "program.log").read_text() == "False\n"
+
+
 def test_a_port_that_somebody_took_meanwhile_is_not_the_end(tmp_path, monkeypatch):
     free_port = peer.free_port
     with socket.socket() as taken:

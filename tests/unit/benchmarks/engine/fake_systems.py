@@ -26,7 +26,6 @@ class Present:
 
     def start(self, stack, directory, durable):
         return Running(
-            name=self.name,
             version="1",
             urls={"braid": "braid://127.0.0.1:1", "mqtt": "mqtt://127.0.0.1:1"},
             pid=0,

@@ -152,7 +152,6 @@ class FakeClient:
 class FakeDriver:
     """Gives out fake clients; ``failures`` of them cannot connect."""
 
-    schemes = frozenset({"fake"})
     kinds: Any = frozenset()
     features: Any = frozenset()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from braidmq.benchmarks.drivers.registry import driver_for
+from braidmq.benchmarks.drivers.registry import SCHEMES, driver_of
 from braidmq.benchmarks.systems.registry import LACKS, SYSTEMS
 
 
@@ -11,8 +11,7 @@ def test_what_a_system_says_of_itself(name: str):
     system = SYSTEMS[name]
     assert system.name == name
     assert system.schemes
-    for scheme in system.schemes:
-        assert scheme in driver_for(f"{scheme}://127.0.0.1:1").schemes
+    assert system.schemes <= set(SCHEMES)
     reason = system.why_not()
     if reason:
         assert "install" in reason, "what would help has to be said"
@@ -23,5 +22,5 @@ def test_what_a_system_says_of_itself(name: str):
 @pytest.mark.parametrize(("name", "scheme"), LACKS)
 def test_only_what_a_driver_has_can_lack(name: str, scheme: str):
     assert scheme in SYSTEMS[name].schemes
-    driver = driver_for(f"{scheme}://127.0.0.1:1")
+    driver = driver_of(scheme)
     assert LACKS[name, scheme] <= driver.kinds | driver.features
