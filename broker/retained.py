@@ -266,8 +266,10 @@ class RetainedSearch:
         for _ in range(_SEARCH_TOPICS):
             if len(found) >= most or size >= bytes_max or self.loading or self.done:
                 break
-            match = self._now or next(self._steps, _END)
+            match, was_found_before = self._now, self._now is not None
             self._now = None
+            if match is None:
+                match = next(self._steps, _END)
             if match is None:
                 break  # it has looked at much and found nothing
             if match is _END:
@@ -275,7 +277,9 @@ class RetainedSearch:
                 break
             topic, number = match
             lsn = store.lsn(number)
-            if not lsn or store.tree.get(topic) != number or not self._allowed(topic):
+            if was_found_before and store.tree.get(topic) != number:
+                continue
+            if not lsn or not self._allowed(topic):
                 continue
             if lsn >= store.log.durable_lsn:  # what may still vanish is shown to nobody
                 self._now = match

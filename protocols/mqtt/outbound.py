@@ -32,6 +32,7 @@ from ...broker.publication import Match, Publication
 from ...broker.queue import Queue
 from ...broker.session import PACKET_ID_SEQUENCED_MAX, SessionQueue
 from ...storage.log import Durability
+from ...storage.record import MessageContent
 from .packets import (
     PUBREL,
     V5,
@@ -41,7 +42,7 @@ from .packets import (
     publish_head,
 )
 from .runs import PACKET_IDS, Run, Shape, write_packet_ids
-from .server import MqttServer
+from .server import MqttServer, seconds_left
 from .stored import Held, Settling, Source, Stored
 from .stretches import Stretch
 
@@ -359,6 +360,25 @@ class Outbound:
             if number not in self._live and number not in self.held:
                 return number
 
+    def send_retained(
+        self, topic: str, qos: int, message: MessageContent, ids: tuple[int, ...]
+    ) -> None:
+        """Send a retained message, for which there is room."""
+        server = self._session.server
+        properties = b""
+        if self._session.version == V5:
+            left = seconds_left(message.expire_ms, server.core.now_ms)
+            hop = encode_hop_properties(expiry_seconds=left, subscription_ids=ids)
+            properties = hop + server.head(message.attributes).properties
+        number = self.take_id() if qos else 0
+        wire = topic.encode()
+        if not self.send_publish(wire, qos, True, False, properties, message.body, number):
+            return
+        if qos == 1:
+            self._live.add(number)
+        elif qos:
+            self.held[number] = Held(2, None, (0, 0))
+
     def _send_waiting(self) -> None:
         """Send live messages that wait, as far as there is room and the right to them."""
         waiting = self._waiting
@@ -559,10 +579,8 @@ def _expiry(server: MqttServer, publication: Publication) -> bytes:
     """The property that tells how long the message still has, if that is limited."""
     if isinstance(publication, Run):
         return publication.expiry
-    if not publication.expire_ms:
-        return b""
-    left_ms = publication.expire_ms - server.core.now_ms
-    return encode_hop_properties(expiry_seconds=max(1, -(-left_ms // 1000)))
+    left = seconds_left(publication.expire_ms, server.core.now_ms)
+    return encode_hop_properties(expiry_seconds=left)
 
 
 def _properties(server: MqttServer, publication: Publication, ids: Sequence[int]) -> bytes:

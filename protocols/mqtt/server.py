@@ -29,6 +29,7 @@ __all__ = [
     "MqttServer",
     "StoredHead",
     "reason_of",
+    "seconds_left",
 ]
 
 TOPICS_CACHED_MAX = 16_384
@@ -53,6 +54,14 @@ def reason_of(error: BraidError) -> Reason:
     if isinstance(error, Unavailable):
         return Reason.SERVER_BUSY
     return Reason.UNSPECIFIED_ERROR
+
+
+def seconds_left(expire_ms: int, now_ms: int) -> int | None:
+    """The expiry interval to forward, at least 1; None for a message that does not end.
+
+    [MQTT-3.3.2-6]
+    """
+    return max(1, -(-(expire_ms - now_ms) // 1000)) if expire_ms else None
 
 
 class StoredHead:

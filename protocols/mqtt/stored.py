@@ -21,7 +21,7 @@ from ...broker.session import packet_id
 from ...broker.topic import QUEUE_PREFIX
 from ...broker.topics import merge
 from .packets import V5, encode_hop_properties
-from .server import StoredHead
+from .server import StoredHead, seconds_left
 
 if TYPE_CHECKING:
     from .outbound import Outbound
@@ -324,11 +324,8 @@ class Stored:
             wire = source.filter.encode()
         properties = b""
         if session.version == V5:
-            expiry = None
-            if delivery.expire_ms:
-                left_ms = delivery.expire_ms - session.core.now_ms
-                expiry = max(1, -(-left_ms // 1000))  # [MQTT-3.3.2-6]
-            hop = encode_hop_properties(expiry_seconds=expiry, subscription_ids=match.ids)
+            left = seconds_left(delivery.expire_ms, session.core.now_ms)
+            hop = encode_hop_properties(expiry_seconds=left, subscription_ids=match.ids)
             properties = hop + head.properties
         sent = self._out.send_publish(
             wire,

@@ -5,10 +5,11 @@ kept; retained messages follow the answer, as fast as the client takes them and 
 they can be held here. Who subscribes by one filter again is given them from the beginning, once.
 """
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, cast
 
 from ...broker.errors import BraidError, InvalidArgument, LimitExceeded, NotFound, PermissionDenied
-from ...broker.publication import Match, PlainPublication, Subscription
+from ...broker.publication import Match, Subscription
 from ...broker.retained import RetainedSearch
 from ...broker.topic import QUEUE_PREFIX
 from ...broker.topics import merge
@@ -65,8 +66,9 @@ class Subscribing:
 
     def __init__(self, session: "MqttSession") -> None:
         self._session = session
-        # Filters whose retained messages are due; so there are never more than subscriptions.
-        self._sought: dict[str, Match] = {}
+        # Filters whose retained messages are due; so there are never more than subscriptions. A
+        # dict would look at all that are done to find the first that is not.
+        self._sought: OrderedDict[str, Match] = OrderedDict()
         self._search: RetainedSearch | None = None  # of the first of them
 
     @property
@@ -269,7 +271,4 @@ class Subscribing:
             size = len(attributes) + len(message.body)
             session.core.link(lsn, session.queue, RETAINED_OVERLAY, size)
             return
-        publication = PlainPublication(
-            topic, message.body, attributes, qos, True, message.expire_ms
-        )
-        session.out.publish(publication, Match(qos, match.ids, True))
+        session.out.send_retained(topic, qos, message, match.ids)
