@@ -37,6 +37,7 @@ TOPIC_CACHED_BYTES_MAX = 256  # topics that are longer are not remembered
 HEADS_CACHED_MAX = 4_096
 _HEAD_BYTES_MAX = 512  # packed headers that are longer are not remembered
 _NO_LIMITS = Limits()
+_QOS_NAME = MQTT_QOS.encode()
 
 RETAINED_ALWAYS = "always"
 
@@ -162,6 +163,10 @@ class MqttServer:
                     self._heads.clear()
                 self._heads[attributes] = head
         return head
+
+    def qos(self, attributes: bytes) -> int:
+        """The QoS of a message by its packed headers: most have 1, and say nothing about it."""
+        return self.head(attributes).qos if _QOS_NAME in attributes else 1
 
     def count_refused(self, reason: Reason) -> None:
         """A connection was refused, or ended by the server."""

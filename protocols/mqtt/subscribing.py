@@ -266,7 +266,7 @@ class Subscribing:
     def _give(self, topic: str, lsn: int, message: MessageContent, match: Match) -> None:
         session = self._session
         attributes = message.attributes
-        qos = match.qos and min(match.qos, session.server.head(attributes).qos)
+        qos = match.qos and min(match.qos, session.server.qos(attributes))
         if qos and session.queue is not None:
             size = len(attributes) + len(message.body)
             session.core.link(lsn, session.queue, RETAINED_OVERLAY, size)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from braidmq.broker.limits import Limits
 from braidmq.broker.message import pack_headers
 from braidmq.protocols.mqtt import server as module
 from braidmq.protocols.mqtt.reasons import Reason
@@ -71,6 +72,23 @@ def test_stored_headers_as_mqtt_reads_them():
     assert (retained.retain, retained.retained) == (True, True)
     forged = module.StoredHead({"topic": b"a", "mqtt-qos": b"0"})
     assert (forged.name, forged.wire, forged.qos) == ("", b"", 1)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"topic": "a"},
+        {"topic": "a", "mqtt-qos": "0"},
+        {"topic": "a", "mqtt-qos": "2"},
+        {"topic": "mqtt-qos"},
+        {"topic": "a", "x": "mqtt-qos"},
+        {"topic": "a", "mqtt-qos": b"0"},
+    ],
+)
+def test_the_qos_alone_is_the_same(headers):
+    server = World().server
+    attributes = pack_headers(headers, Limits())
+    assert server.qos(attributes) == module.StoredHead(headers).qos
 
 
 def test_refusals_are_counted_by_their_reason():
