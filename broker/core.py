@@ -31,7 +31,7 @@ from .registry import QueueDefinition
 from .replaycore import ReplayCore
 from .schedulecore import ScheduleCore
 from .selectors import Selector
-from .sendrun import Taken, send_run
+from .sendrun import Taken, send_alike, send_run
 from .settings import QueueSettings, check_name
 from .stream import Stream
 from .streamview import StreamView
@@ -292,7 +292,10 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
         self.admit(not queue.logged)
         if len(messages) > self.limits.batch_messages_max:
             raise LimitExceeded(f"a batch has at most {self.limits.batch_messages_max} messages")
-        results = queue.send(messages, now_ms, more)
+        results: list[Sent | BraidError] = []
+        if not more:
+            results += send_alike(queue, messages, now_ms)
+        results = results or queue.send(messages, now_ms, more)
         self.changed(queue)
         return queue.settings.durability, results
 

@@ -13,13 +13,13 @@ from ..storage.log import RUN_BYTES_MAX
 from ..storage.runs import encode_message_run
 from .errors import BraidError
 from .intake import check_for_standard
-from .message import Outgoing
+from .message import Outgoing, Sent
 from .state import lane_code
 
 if TYPE_CHECKING:
     from .queue import Queue
 
-__all__ = ["RUN_MESSAGES_MIN", "Taken", "send_run"]
+__all__ = ["RUN_MESSAGES_MIN", "Taken", "send_alike", "send_run"]
 
 RUN_MESSAGES_MIN: Final = 3  # fewer are not worth it
 _RECORD_BYTES_MAX: Final = 64  # of a record: what it has besides headers and body, at most
@@ -52,9 +52,10 @@ def send_run(queue: "Queue", like: Outgoing, bodies: Sequence[bytes], now_ms: in
         or len(set(map(len, bodies))) > 1
     ):
         return []
-    first = msgspec.structs.replace(like, body=bodies[0])
+    if len(like.body) != body_bytes:
+        like = msgspec.structs.replace(like, body=bodies[0])
     try:
-        attributes = check_for_standard(first, queue.host.limits, queue.affinity is not None)
+        attributes = check_for_standard(like, queue.host.limits, queue.affinity is not None)
     except BraidError:
         return []  # whoever takes them one by one says so of each
     size = body_bytes + len(attributes)
@@ -75,3 +76,21 @@ def send_run(queue: "Queue", like: Outgoing, bodies: Sequence[bytes], now_ms: in
     queue.counters.sent += len(bodies)
     queue.took(len(bodies), now_ms)
     return taken
+
+
+def send_alike(queue: "Queue", messages: Sequence[Outgoing], now_ms: int) -> list[Sent]:
+    """Take messages as a run if they are one; nothing: they go one by one."""
+    if len(messages) < RUN_MESSAGES_MIN or not queue.takes_runs:
+        return []
+    first = messages[0]
+    attributes, size = first.attributes, len(first.body)
+    for m in messages:
+        if m.attributes != attributes or len(m.body) != size:
+            return []  # as most of those that are no run
+    if len({(m.delay_ms, m.ttl_ms, m.priority, m.group, m.dedup_id) for m in messages}) > 1:
+        return []
+    return [
+        Sent(part.id + n * part.step, part.seq + n)
+        for part in send_run(queue, first, [m.body for m in messages], now_ms)
+        for n in range(part.count)
+    ]

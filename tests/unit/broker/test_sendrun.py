@@ -3,13 +3,16 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from braidmq.broker.access import SYSTEM
 from braidmq.broker.errors import NotFound
 from braidmq.broker.limits import Limits
-from braidmq.broker.message import Outgoing, pack_headers
+from braidmq.broker.message import Outgoing, Sent, pack_headers
 from braidmq.broker.sendrun import RUN_MESSAGES_MIN, Taken
 from braidmq.storage.log import RUN_BYTES_MAX, Durability
+from braidmq.storage.runs import encode_message_run
 from tests.broker_disk import DiskBroker
 from tests.broker_harness import Harness
 
@@ -117,3 +120,52 @@ def test_bodies_too_large_are_no_run():
 def test_there_has_to_be_a_queue(broker):
     with pytest.raises(NotFound):
         send(broker)
+
+
+def test_a_batch_of_messages_that_are_alike_is_a_run(broker, monkeypatch):
+    encoded = []
+
+    def counted(targets, time_ms, attributes, bodies, expire_ms):
+        encoded.append(bodies)
+        return encode_message_run(targets, time_ms, attributes, bodies, expire_ms)
+
+    monkeypatch.setattr("braidmq.broker.sendrun.encode_message_run", counted)
+    broker.declare("q")
+    broker.send(*BODIES, attributes=HEADERS)
+    assert encoded == [BODIES]
+
+
+FIELDS = st.sampled_from(
+    [
+        {},
+        {"attributes": HEADERS},
+        {"ttl_ms": 500},
+        {"priority": 9},
+        {"delay_ms": 0},
+        {"delay_ms": 100},
+        {"group": "g"},
+    ]
+)
+MESSAGES = st.tuples(st.sampled_from([b"one", b"two", b"three"]), FIELDS)
+ALIKE = st.builds(lambda message, count: [message] * count, MESSAGES, st.integers(3, 6))
+
+
+@given(st.lists(st.lists(MESSAGES, max_size=6) | ALIKE))
+def test_a_batch_is_what_its_messages_are_one_by_one(batches):
+    broker = Harness()
+    for name in ("q", "r"):
+        broker.declare(name)
+    for batch in batches:
+        messages = [Outgoing(body, **fields) for body, fields in batch]
+        now_ms = broker.clock.ms
+        _, together = broker.core.send(SYSTEM, "q", messages, now_ms)
+        alone = [broker.core.send(SYSTEM, "r", [message], now_ms)[1][0] for message in messages]
+        assert [outcome(each) for each in together] == [outcome(each) for each in alone]
+    broker.settle()
+    assert broker.bodies("q") == broker.bodies("r")
+    q, r = broker.info("q"), broker.info("r")
+    assert (q.sent, q.bytes, q.delayed, q.ready) == (r.sent, r.bytes, r.delayed, r.ready)
+
+
+def outcome(result):
+    return result.seq if isinstance(result, Sent) else str(result)
