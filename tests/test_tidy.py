@@ -63,7 +63,7 @@ HOT = {
         " feed publishing selecting sendrun gathering"
         " router topictree tables publication topics sharing binding_index bindings fanout letters"
         " shard stream streams streamreading streamwaiting rates streamview viewlane viewreader",
-        "protocols/native": "frames sendruns session queues streams",
+        "protocols/native": "frames requestruns session queues streams",
         "protocols/mqtt": "primitives publish runs inbound outbound stored session",
         "protocols/stomp": "frames runs session sending messages sources wildcards acknowledging",
         "protocols/http": "frames websocket",

@@ -33,7 +33,7 @@ from ...broker.publishing import LivePublished, Published
 from ...broker.sendrun import RUN_MESSAGES_MIN, Taken
 from ...broker.streams import Position
 from .operations import OPERATIONS, Hello, Reply, Request, Step
-from .sendruns import SendShape
+from .requestruns import RunShape
 
 __all__ = [
     "FRAME_BYTES_SMALL_MAX",
@@ -43,6 +43,7 @@ __all__ = [
     "Malformed",
     "Refused",
     "append_appended",
+    "append_appended_run",
     "append_browsed",
     "append_deliveries",
     "append_events",
@@ -149,18 +150,18 @@ class FrameBuffer:
         self._at = end
         return memoryview(data)[start:end]
 
-    def next_sends(self, length: int, most: int) -> tuple[list[int], list[bytes]] | None:
-        """The requests and bodies of SENDs that are like the last frame, of ``length`` bytes.
+    def next_run(self, length: int, most: int) -> tuple[list[int], list[bytes]] | None:
+        """The requests and bodies of frames that are like the last one, of ``length`` bytes.
 
-        None when those are too few to gain anything by it.
+        None when those are too few to gain anything by it, or make no runs (``requestruns.py``).
         """
         data, at, size = self._data, self._at, LENGTH_BYTES + length
         last = at + (RUN_MESSAGES_MIN - 1) * size  # of those that there have to be
         if last + size > len(data) or most < RUN_MESSAGES_MIN:
             return None
-        if not data.startswith(data[at - size : at - size + SendShape.HEAD_BYTES], last):
+        if not data.startswith(data[at - size : at - size + RunShape.HEAD_BYTES], last):
             return None
-        shape = SendShape.of(bytes(data[at - size : at]))
+        shape = RunShape.of(bytes(data[at - size : at]))
         if shape is None:
             return None
         requests, bodies = shape.cut(data, at, most)
@@ -350,6 +351,14 @@ def append_appended(out: bytearray, request: int, results: Sequence[Position | B
         results = [(0, 0) if isinstance(each, BraidError) else each for each in results]
     shards, numbers = zip(*results, strict=True)
     append_frame(out, (_APPENDED, request, shards, numbers, errors))
+
+
+def append_appended_run(
+    out: bytearray, requests: Sequence[int], results: Sequence[Position | BraidError]
+) -> None:
+    """Append the APPENDED for each of as many APPENDs of one record."""
+    for request, result in zip(requests, results, strict=True):
+        append_appended(out, request, (result,))
 
 
 def append_events(

@@ -36,6 +36,7 @@ from ...storage.log import Durability
 from ..session import Host
 from . import operations as op
 from . import schedule_operations as schedule_op
+from . import stream_operations as stream_op
 from .frames import (
     VERSION,
     FrameBuffer,
@@ -47,7 +48,6 @@ from .frames import (
 )
 from .managing import ManagementRequests
 from .queues import Push, QueueRequests
-from .stream_operations import ListStreams
 from .streams import StreamRequest, StreamRequests, StreamTail
 from .topics import TopicRequests, TopicStream
 from .transactions import TransactionRequests
@@ -184,9 +184,10 @@ class NativeSession(
             except BraidError as error:
                 self._error(request.request, error)
                 continue
-            if type(request) is op.Send and (run := frames.next_sends(len(payload), left)):
+            handle_run = _RUN_HANDLERS.get(type(request))
+            if handle_run is not None and (run := frames.next_run(len(payload), left)):
                 left -= len(run[0])
-                self.on_sends(request, *run, now_ms)
+                handle_run(self, request, *run, now_ms)
         stopped = left <= 0 or self._pause.until_ms > 0
         self._more = stopped and not self.finished and frames.has_frame()
         if self._state is CHECKING and len(frames) > self._limits.frame_bytes_unauthenticated_max:
@@ -446,7 +447,8 @@ class NativeSession(
 _NAMES = {number: name.lower() for name, number in op.OPERATIONS.items()}
 _LOOKS_AT_ALL = frozenset(
     (
-        *(op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue, op.ListSessions, ListStreams),
+        *(op.ListQueues, op.BrokerInfoRequest, op.DeleteQueue, op.ListSessions),
+        stream_op.ListStreams,
         *(schedule_op.ListSchedules, schedule_op.ScheduleInfoRequest),
         *(schedule_op.Unschedule, schedule_op.UnscheduleBetween),
     )
@@ -459,4 +461,10 @@ _HANDLERS: dict[type, tuple[Callable[[NativeSession, Any, int], None], int]] = {
         FRAMES_PER_TURN_MAX if kind in _LOOKS_AT_ALL else 0,
     )
     for kind in get_args(op.Request)
+}
+# What handles those behind it that differ in request and body alone.
+_RunHandler = Callable[[NativeSession, Any, list[int], list[bytes], int], None]
+_RUN_HANDLERS: dict[type, _RunHandler] = {
+    op.Send: NativeSession.on_sends,
+    stream_op.Append: NativeSession.on_appends,
 }

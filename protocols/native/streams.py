@@ -16,7 +16,7 @@ from ...broker.streams import Appending
 from ...storage.log import Durability
 from . import operations as op
 from . import stream_operations as stream_op
-from .frames import append_appended, append_frame, append_large_frame
+from .frames import append_appended, append_appended_run, append_frame, append_large_frame
 
 if TYPE_CHECKING:
     from ...broker.access import Principal
@@ -123,7 +123,7 @@ class StreamRequests:
     _peer_is_slow: bool
     _starved: list[StreamTail]
 
-    def _answers(self, level: Durability) -> bytearray:
+    def _answers(self, level: Durability, count: int = 1) -> bytearray:
         raise NotImplementedError
 
     def _wait_until_kept(self) -> None:
@@ -299,6 +299,28 @@ class StreamRequests:
         level, results = self._core.append(self._who, request.stream, batch, now_ms)
         append_appended(self._answers(level), request.request, results)
         self._sends = True
+
+    def on_appends(
+        self, like: stream_op.Append, requests: list[int], bodies: list[bytes], now_ms: int
+    ) -> None:
+        """APPENDs of one record that differ from ``like`` in request and body."""
+        one = appending(like, self._limits)
+        most = self._limits.batch_messages_max
+        for at in range(0, len(requests), most):
+            some = requests[at : at + most]
+            batch = Appending(
+                bodies[at : at + most],
+                list(one.keys) * len(some),
+                one.headers and list(one.headers) * len(some),
+                one.hash_keys and list(one.hash_keys) * len(some),
+            )
+            try:
+                level, results = self._core.append(self._who, like.stream, batch, now_ms)
+            except BraidError as error:
+                for request in some:
+                    self._error(request, error)
+            else:
+                append_appended_run(self._answers(level, len(some)), some, results)
 
     def on_find_number(self, request: stream_op.FindNumber, now_ms: int) -> None:
         self._unanswered += 1

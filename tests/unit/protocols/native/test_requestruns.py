@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from braidmq.broker.limits import Limits
 from braidmq.broker.message import pack_headers
+from braidmq.broker.streamrecord import chunk_records
 from braidmq.protocols.native import frames
 from braidmq.protocols.native import operations as op
-from braidmq.protocols.native.sendruns import SendShape
+from braidmq.protocols.native.requestruns import RunShape
 from tests.unit.protocols.native.test_session import O, Peer
 
 HEADERS = pack_headers({"kind": "text"}, Limits())
@@ -27,8 +28,12 @@ def send(request, body, *more, queue="q"):
     return frame(O["SEND"], request, queue, [[body, *more]])
 
 
+def append(request, body, *more, queue="q"):
+    return frame(O["APPEND"], request, queue, [body], *([each] for each in more))
+
+
 def shape_of(data):
-    shape = SendShape.of(data)
+    shape = RunShape.of(data)
     assert shape is not None
     return shape
 
@@ -36,10 +41,18 @@ def shape_of(data):
 @pytest.mark.parametrize("request_number", [200, 300, 70_000, 2**32 - 1])
 @pytest.mark.parametrize("queue", ["q", "q" * 31, "q" * 32, "q" * 255, "ü" * 200])
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 65_536])
-@pytest.mark.parametrize("more", [(), (HEADERS, -1, 5, 4, "group")])
-def test_what_differs_is_found(request_number, queue, size, more):
-    first = send(request_number, b"a" * size, *more, queue=queue)
-    second = send(request_number - 1, b"b" * size, *more, queue=queue)
+@pytest.mark.parametrize(
+    ("make", "more"),
+    [
+        (send, ()),
+        (send, (HEADERS, -1, 5, 4, "group")),
+        (append, ()),
+        (append, (b"key", HEADERS, "17")),
+    ],
+)
+def test_what_differs_is_found(request_number, queue, size, make, more):
+    first = make(request_number, b"a" * size, *more, queue=queue)
+    second = make(request_number - 1, b"b" * size, *more, queue=queue)
     shape = shape_of(first)
     assert shape.bytes == len(first)
     data = b"before" + second + first + second[:-1]
@@ -57,14 +70,15 @@ def test_what_differs_is_found(request_number, queue, size, more):
         frame(O["SEND"], 127, "q", [[b"a"]]),
         frame(O["SEND"], 300, "q", []),
         frame(O["SEND"], 300, "q", [[b"a"], [b"b"]]),
-        frame(O["SEND"], 300, "q", [[b"a"]], "of a later version"),
+        frame(O["APPEND"], 300, "q", []),
+        frame(O["APPEND"], 300, "q", [b"a", b"b"]),
         frame(O["PURGE"], 300, "q"),
         frame(O["SEND"], 300, "q" * 70_000, [[b"a"]]),
     ],
-    ids=["small request", "empty", "two", "more fields", "no SEND", "long name"],
+    ids=["small request", "empty", "two", "no record", "two records", "other", "long name"],
 )
 def test_what_makes_no_runs(other):
-    assert SendShape.of(other) is None
+    assert RunShape.of(other) is None
 
 
 @pytest.mark.parametrize(
@@ -110,15 +124,30 @@ BODIES = st.sampled_from([b"", b"one", b"two", b"six", b"three", b"x" * 70_000])
 EXTRAS = st.sampled_from([(), (HEADERS,), (b"", -1, 500), (b"", -1, 0, 9), (b"", -1, 0, 10)])
 
 
+# Streams, with the number of their shards, and what comes with a body: keys, headers, hash keys.
+STREAMS: dict[str, tuple[dict[str, Any], int]] = {
+    "one": ({}, 1),
+    "four": ({}, 4),
+    "slow": ({"shard_records_in_per_second": 5}, 1),
+    "narrow": ({"shard_bytes_in_per_second": 10}, 1),
+    "small": ({"record_bytes_max": 4}, 1),
+}
+COLUMNS = st.sampled_from(
+    [(b"key",), (b"key", HEADERS), (b"key", b"", "17"), (b"key", b"", "x"), (b"\xff",), ()]
+)
+
+
 @st.composite
-def conversations(draw):
+def conversations(draw, make, names, extras):
     """Requests, mostly runs; and where the bytes are cut."""
     out, request = [], draw(st.sampled_from([1, 120, 250, 65_530]))
     for _ in range(draw(st.integers(1, 5))):
-        name = draw(st.sampled_from([*QUEUES, "fife"]))
-        extra = draw(EXTRAS)
+        name = draw(st.sampled_from(names))
+        extra = draw(extras)
+        if make is append and name == "four" and not extra:
+            continue  # any shard will do for each of them, or for all
         for body in draw(st.lists(BODIES, min_size=1, max_size=12).map(sorted)):
-            out.append(send(request, body, *extra, queue=name))
+            out.append(make(request, body, *extra, queue=name))
             request += 1
         if draw(st.booleans()):
             out.append(frame(O["PING"], request))
@@ -128,19 +157,27 @@ def conversations(draw):
 
 
 def outcome(pieces):
-    """All that is answered, and what the queues hold."""
+    """All that is answered, and what the queues and the streams hold."""
     peer = Peer(batch_messages_max=1_000)
     for name, settings in QUEUES.items():
         peer.declare(name, **settings)
+    for name, (settings, shards) in STREAMS.items():
+        (declared,) = peer.ask(O["DECLARE_STREAM"], 902, name, settings, shards)
+        assert not isinstance(declared, op.ErrorReply), declared
     for piece in pieces:
         peer.session.receive_data(piece, peer.harness.clock.ms)
         while peer.session.backlog:
             peer.session.proceed(peer.harness.clock.ms)
     answers = sorted(peer.read(), key=lambda reply: reply.request)
-    held = {}
+    held: dict[Any, Any] = {}
     for name in QUEUES:
         (found,) = peer.ask(O["BROWSE"], 2**31, name, 0, 1_000, "", "all")
         held[name] = [(m.seq, m.id, m.attributes, m.body) for m in found.messages]
+    for name, (_, shards) in STREAMS.items():
+        for shard in range(shards):
+            (found,) = peer.ask(O["READ"], 2**31, name, shard, 1, 1_000, 2**20)
+            records = chunk_records(found.chunk, shard)
+            held[name, shard] = [(r.number, r.key, r.headers, r.body) for r in records]
     return answers, held
 
 
@@ -150,7 +187,10 @@ def test_what_only_begins_alike_is_no_run():
     assert outcome([b"".join(requests)]) == outcome(requests)
 
 
-@given(conversations())
+@given(
+    conversations(send, [*QUEUES, "fife"], EXTRAS)
+    | conversations(append, [*STREAMS, "two"], COLUMNS)
+)
 def test_together_is_the_same_as_one_by_one(conversation):
     requests, cuts = conversation
     data = b"".join(requests)
@@ -180,3 +220,23 @@ def test_a_run_counts_as_many_requests_and_frames_as_it_has(monkeypatch):
     assert len({reply.results[0].id for reply in replies}) == count
     assert together == [255, 255, 255]
     assert peer.session.reading and not peer.session.answering
+
+
+def test_appends_that_are_taken_together_are_no_more_than_a_batch_may_hold(monkeypatch):
+    peer = Peer(batch_messages_max=100)
+    peer.ask(O["DECLARE_STREAM"], 902, "s", {}, 1)
+    core, together = peer.harness.core, []
+    append_batch = core.append
+
+    def counted(who, name, batch, now_ms):
+        together.append(len(batch.bodies))
+        return append_batch(who, name, batch, now_ms)
+
+    monkeypatch.setattr(core, "append", counted)
+    count = 300
+    peer.feed(b"".join(append(1_000 + n, b"abc", b"key", queue="s") for n in range(count)))
+    replies = peer.read()
+    assert [(reply.request, reply.numbers) for reply in replies] == [
+        (1_000 + n, [1 + n]) for n in range(count)
+    ]
+    assert together == [1, 100, 100, 55, 1, 43]

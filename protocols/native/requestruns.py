@@ -1,10 +1,12 @@
-"""SENDs of one message each that come one behind the other and differ in request and body alone.
+"""SENDs or APPENDs of one body each that come one behind the other and differ in request and body.
 
-That is what many tasks that send to one queue look like. The first of them is decoded; what the
-others share with it is compared as bytes, so each costs two slices instead of a decoder::
+That is what many tasks look like that send to one queue, or append to one stream. The first of them
+is decoded; what the others share with it is compared as bytes, so each costs two slices instead of
+a decoder::
 
-    length 0x94 SEND 0xcc-0xce  request  queue 0x91 0x9n bin  body  attributes and so on
-    '---------- head ---------'          '----- middle -----'       '------ tail ------'
+    length 0x94 SEND   0xcc-0xce  request  queue 0x91 0x9n bin  body  attributes and so on
+    length 0x9n APPEND 0xcc-0xce  request  stream     0x91 bin  body  keys and so on
+    '---------- head -----------'          '----- middle -----'       '------ tail ------'
 
 Requests up to 127 are not written so, and go one by one.
 """
@@ -14,17 +16,17 @@ from typing import Final, Self
 
 from .operations import OPERATIONS
 
-__all__ = ["SendShape"]
+__all__ = ["RunShape"]
 
 _LENGTH_BYTES: Final = 4
-_START: Final = bytes((0x94, OPERATIONS["SEND"]))
+_ARRAYS_BEFORE_BODY: Final = {OPERATIONS["SEND"]: 2, OPERATIONS["APPEND"]: 1}
 _REQUEST_BYTES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4}
 _STR_LENGTHS: Final = {0xD9: Struct(">B"), 0xDA: Struct(">H")}
 _BIN_LENGTHS: Final = {0xC4: Struct(">B"), 0xC5: Struct(">H"), 0xC6: Struct(">I")}
-_ONE_MESSAGE: Final = 0x91
+_ONE: Final = 0x91  # an array of one
 
 
-class SendShape:
+class RunShape:
     """What frames of a run have in common.
 
     Attributes:
@@ -46,9 +48,10 @@ class SendShape:
 
     @classmethod
     def of(cls, frame: bytes) -> Self | None:
-        """The shape of a whole frame that was decoded as a SEND, None if it makes no runs."""
+        """The shape of a whole frame that was decoded, None if it makes no runs."""
+        arrays = _ARRAYS_BEFORE_BODY.get(frame[_LENGTH_BYTES + 1])
         request_bytes = _REQUEST_BYTES.get(frame[cls.HEAD_BYTES - 1])
-        if frame[_LENGTH_BYTES : _LENGTH_BYTES + 2] != _START or request_bytes is None:
+        if arrays is None or request_bytes is None:
             return None
         request_end = cls.HEAD_BYTES + request_bytes
         first = frame[request_end]
@@ -58,11 +61,13 @@ class SendShape:
             at = request_end + 1 + layout.size + layout.unpack_from(frame, request_end + 1)[0]
         else:
             return None
-        body = _BIN_LENGTHS.get(frame[at + 2]) if at + 2 < len(frame) else None
-        if frame[at] != _ONE_MESSAGE or body is None:
+        is_one = frame[at] == _ONE
+        at += arrays
+        body = _BIN_LENGTHS.get(frame[at]) if at < len(frame) else None
+        if body is None or not is_one:
             return None
-        body_at = at + 3 + body.size
-        return cls(frame, request_end, body_at, body_at + body.unpack_from(frame, at + 3)[0])
+        body_at = at + 1 + body.size
+        return cls(frame, request_end, body_at, body_at + body.unpack_from(frame, at + 1)[0])
 
     def cut(self, data: bytes | bytearray, at: int, most: int) -> tuple[list[int], list[bytes]]:
         """The requests and the bodies of the frames at ``at`` that have this shape."""
