@@ -63,6 +63,7 @@ VERSION: Final = 1  # of the protocol; raised by what an older peer would misund
 
 LENGTH_BYTES: Final = 4
 FRAME_BYTES_SMALL_MAX: Final = 256 * 1024
+_FRAMES_IN_VAIN: Final = 32  # that seemed to be runs and were none: so many are not looked at
 _DELIVERY_BYTES = 64  # what a message takes in a frame beside its body and headers, at most
 _LENGTH = Layout(">I")
 _LARGE_NAMES = "SEND", "PUBLISH", "APPEND", "SCHEDULE", "TRANSACT"
@@ -103,12 +104,13 @@ class FrameBuffer:
     is a view that must not be kept beyond the next call.
     """
 
-    __slots__ = ("_at", "_data", "frame_bytes_max")
+    __slots__ = ("_at", "_data", "_in_vain", "frame_bytes_max")
 
     def __init__(self, frame_bytes_max: int) -> None:
         self.frame_bytes_max = frame_bytes_max
         self._data: bytes | bytearray = b""
         self._at = 0
+        self._in_vain = 0  # frames to let pass before a run is looked for again
 
     def __len__(self) -> int:
         """How many bytes wait."""
@@ -161,12 +163,16 @@ class FrameBuffer:
             return None
         if not data.startswith(data[at - size : at - size + RunShape.HEAD_BYTES], last):
             return None
-        shape = RunShape.of(bytes(data[at - size : at]))
-        if shape is None:
+        if self._in_vain:
+            self._in_vain -= 1
             return None
-        requests, bodies = shape.cut(data, at, most)
+        shape = RunShape.of(bytes(data[at - size : at]))
+        requests, bodies = shape.cut(data, at, most) if shape is not None else ([], [])
+        if not requests:
+            self._in_vain = _FRAMES_IN_VAIN
+            return None
         self._at += size * len(requests)
-        return (requests, bodies) if requests else None
+        return requests, bodies
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -8,8 +8,6 @@ what waits here.
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from msgspec.structs import replace
-
 from ...broker.errors import BraidError, InvalidArgument, Overloaded
 from ...broker.message import Browsed, Delivery, check_attributes
 from . import operations as op
@@ -176,9 +174,11 @@ class QueueRequests:
             for request in requests:
                 self._error(request, error)
             return
+        fields = message.delay_ms, message.ttl_ms, message.priority, message.group, message.dedup_id
         for request, body in zip(requests, bodies, strict=True):
+            again = op.WireOutgoing(body, message.attributes, *fields)
             try:
-                self.on_send(op.Send(request, like.queue, [replace(message, body=body)]), now_ms)
+                self.on_send(op.Send(request, like.queue, [again]), now_ms)
             except BraidError as error:
                 self._error(request, error)
 

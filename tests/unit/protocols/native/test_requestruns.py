@@ -240,3 +240,21 @@ def test_appends_that_are_taken_together_are_no_more_than_a_batch_may_hold(monke
         (1_000 + n, [1 + n]) for n in range(count)
     ]
     assert together == [1, 100, 100, 55, 1, 43]
+
+
+def test_what_seems_to_be_a_run_and_is_none_is_not_looked_at_each_time(monkeypatch):
+    looked = []
+    of = RunShape.of
+
+    def counted(data):
+        looked.append(data)
+        return of(data)
+
+    monkeypatch.setattr(RunShape, "of", counted)
+    peer = Peer()
+    peer.declare(fifo=True)
+    count = 200
+    groups = [f"g{number % 10}" for number in range(count)]
+    peer.feed(b"".join(send(300 + n, b"abc", b"", -1, 0, 4, groups[n]) for n in range(count)))
+    assert len(peer.read()) == count
+    assert 0 < len(looked) <= count // 32 + 1
