@@ -134,6 +134,7 @@ class Figures(msgspec.Struct, kw_only=True):
     integrity: Integrity
     figures: dict[str, Spread]  # what else the scenario measures
     ratio: Spread | None = None  # ours: to the best rival; of a rival: ours to it
+    ratio_mark: str = ""  # what tells that it is worth less than it looks
     problems: list[str]
     invalid: list[str]
 
@@ -141,6 +142,11 @@ class Figures(msgspec.Struct, kw_only=True):
     def is_ours(self) -> bool:
         """Whether it is a BraidMQ."""
         return self.system == OURS
+
+    @property
+    def is_honest(self) -> bool:
+        """Whether it kept its promises, at least in one repeat."""
+        return any(not run.problems for run in self.runs)
 
     @property
     def mark(self) -> str:
@@ -175,12 +181,6 @@ class Case(msgspec.Struct, kw_only=True):
     def loop(self) -> str:
         """Of its runs."""
         return self.figures[0].runs[0].loop
-
-    @property
-    def mark(self) -> str:
-        """The worst of its systems' marks."""
-        marks = {each.mark for each in self.figures}
-        return next((mark for mark in (BROKEN, INVALID) if mark in marks), "")
 
 
 class _Source(msgspec.Struct):
@@ -241,16 +241,16 @@ def _case(scenario: str, varied: dict[str, Any], sources: Sequence[_Source]) -> 
     measure = _measure(runs, metric)
     for each in figures:
         rivals = [
-            other.runs
+            other
             for other in figures
             if other.is_ours != each.is_ours
             and other.file == each.file
             and contest(other.scheme) == contest(each.scheme)
         ]
         if each.is_ours:
-            each.ratio = _ratio(measure, each.runs, rivals)
+            _compare(measure, each, each, [other for other in rivals if other.is_honest] or rivals)
         elif rivals:
-            each.ratio = _ratio(measure, rivals[0], [each.runs])
+            _compare(measure, each, rivals[0], [each])
     return Case(scenario=scenario, varied=varied, metric=metric, measure=measure, figures=figures)
 
 
@@ -286,18 +286,20 @@ def _measure(runs: Sequence[Run], metric: str) -> Measure:
     return Measure(f"{metric} p50", False, middle) if metric else Measure("rate", True, rate)
 
 
-def _ratio(measure: Measure, ours: Sequence[Run], rivals: Sequence[Sequence[Run]]) -> Spread | None:
-    """How many times as good ours is as the best rival of the same repeat."""
+def _compare(measure: Measure, told: Figures, ours: Figures, rivals: Sequence[Figures]) -> None:
+    """Tell how many times as good ours is as the best rival of the same repeat."""
     rounds = []
-    for run in ours:
-        others = [other for rival in rivals for other in rival if other.repeat == run.repeat]
+    for run in ours.runs:
+        others = [other for rival in rivals for other in rival.runs if other.repeat == run.repeat]
         values = [value for other in others if (value := measure.of(other)) > 0]
         mine = measure.of(run)
         if not values or mine <= 0:
             continue
         share = mine / max(values) if measure.is_high_good else min(values) / mine
         rounds.append((all(each.is_sound for each in (run, *others)), share))
-    return of_valid(rounds)
+    told.ratio = of_valid(rounds)
+    if rounds and not any(is_sound for is_sound, _ in rounds):
+        told.ratio_mark = INVALID if ours.is_honest else BROKEN
 
 
 def _figures(key: tuple[str, str, str], label: str, runs: list[Run], metric: str) -> Figures:

@@ -389,7 +389,7 @@ def ratio_section(cases: Sequence[Case]) -> Markup | None:
                 continue
             label = case.title if each.label == each.system else f"{case.title}, {each.label}"
             about = "" if measure == "rate" else f"({measure})"
-            name = " ".join(filter(None, (label, case.mark, about)))
+            name = " ".join(filter(None, (label, each.ratio_mark, about)))
             ratio = each.ratio
             points = [("median", ratio.median), ("min", ratio.min), ("max", ratio.max)]
             tone = _AHEAD if ratio.median >= 1 else _BEHIND

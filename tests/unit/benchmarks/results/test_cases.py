@@ -98,13 +98,33 @@ def test_a_ratio_is_to_the_best_rival_of_the_same_valid_repeat():
     assert ratios["amqtt"] == Spread(3.0, 3.0, 3.0)  # neither the invalid one nor the broken one
 
 
-def test_a_case_has_the_worst_mark_of_its_systems():
-    assert case_of(a_run(), a_run("redis")).mark == ""
-    invalid, broken = a_run("amqtt", invalid=["late"]), a_run("redis", problems=["lost"])
-    assert case_of(a_run(), invalid).mark == INVALID
-    case = case_of(a_run(), broken, invalid)
-    assert case.mark == BROKEN
-    assert [each.mark for each in case.figures] == ["", BROKEN, INVALID]
+def test_a_ratio_is_marked_when_no_repeat_of_it_is_sound():
+    late: dict[str, Any] = {"invalid": ["late"]}
+    lossy: dict[str, Any] = {"problems": ["1 lost"]}
+
+    def marked(*runs):
+        ours = case_of(*runs).figures[0]
+        assert ours.is_ours
+        return ours.ratio_mark
+
+    assert marked(a_run(), a_run("redis")) == ""
+    assert marked(a_run(), a_run("redis", **late)) == INVALID
+    assert marked(a_run(**late), a_run("redis")) == INVALID
+    assert marked(a_run(**lossy), a_run("redis")) == BROKEN
+    assert marked(a_run(), a_run(repeat=1, **lossy), a_run("redis"), a_run("redis", repeat=1)) == ""
+    assert marked(a_run(repeat=2), a_run("redis", repeat=1)) == ""  # there is no ratio
+
+
+def test_a_peer_that_never_kept_its_promise_is_no_rival_where_others_did():
+    honest = a_run("redis", per_second=100)
+    lossy = a_run("amqtt", per_second=900, problems=["1 lost"])
+    ours, redis, amqtt = case_of(a_run(per_second=300), honest, lossy).figures
+    assert (ours.ratio, ours.ratio_mark) == (Spread(3.0, 3.0, 3.0), "")
+    assert (redis.label, redis.ratio) == ("redis", Spread(3.0, 3.0, 3.0))
+    assert amqtt.ratio == Spread(300 / 900, 300 / 900, 300 / 900)
+    assert [each.mark for each in (ours, redis, amqtt)] == ["", "", BROKEN]
+    ours, _ = case_of(a_run(per_second=300), lossy).figures
+    assert (ours.ratio, ours.ratio_mark) == (amqtt.ratio, INVALID)
 
 
 def test_rivals_speak_one_protocol_or_each_its_own():

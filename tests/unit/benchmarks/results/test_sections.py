@@ -169,5 +169,9 @@ def test_ratios():
 
 
 def test_a_ratio_that_is_not_to_be_believed_says_so():
-    some = found(a_run(invalid=["late"]), a_run("mosquitto", problems=["lost"]))
+    some = found(a_run(problems=["lost"]), a_run("mosquitto"))
     assert "e2e ✖" in str(ratio_section(some))
+    some = found(a_run(), a_run("mosquitto", problems=["lost"]))
+    assert "e2e ⚠" in str(ratio_section(some))
+    some = found(a_run(), a_run("mosquitto"), a_run("amqtt", problems=["lost"]))
+    assert "e2e" in str(ratio_section(some)) and "e2e ✖" not in str(ratio_section(some))
