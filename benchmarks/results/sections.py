@@ -383,11 +383,11 @@ def ratio_section(cases: Sequence[Case]) -> Markup | None:
     """Ours beside the best peer, in every scenario."""
     ranges = []
     for case in cases:
-        measure = case.measure.name.replace("_", " ")
+        measure = case.measure.name.removesuffix("_bytes").replace("_", " ")
         for each in case.figures:
             if not each.is_ours or each.ratio is None:
                 continue
-            label = case.title if each.label == each.system else f"{case.title}, {each.label}"
+            label = ", ".join(filter(None, (case.title, each.label.removeprefix(OURS).strip())))
             about = "" if measure == "rate" else f"({measure})"
             name = " ".join(filter(None, (label, each.ratio_mark, about)))
             ratio = each.ratio
