@@ -292,10 +292,9 @@ class Core(ReplayCore, ScheduleCore, GroupCore, WebhookCore):
         self.admit(not queue.logged)
         if len(messages) > self.limits.batch_messages_max:
             raise LimitExceeded(f"a batch has at most {self.limits.batch_messages_max} messages")
-        results: list[Sent | BraidError] = []
-        if not more:
-            results += send_alike(queue, messages, now_ms)
-        results = results or queue.send(messages, now_ms, more)
+        results = [] if more else send_alike(queue, messages, now_ms)
+        if not results:
+            results = queue.send(messages, now_ms, more)
         self.changed(queue)
         return queue.settings.durability, results
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RUN_MESSAGES_MIN", "Taken", "send_alike", "send_run"]
 
-RUN_MESSAGES_MIN: Final = 3  # fewer are not worth it
+RUN_MESSAGES_MIN: Final = 5  # fewer are quicker one by one
 _RECORD_BYTES_MAX: Final = 64  # of a record: what it has besides headers and body, at most
 
 
@@ -78,8 +78,10 @@ def send_run(queue: "Queue", like: Outgoing, bodies: Sequence[bytes], now_ms: in
     return taken
 
 
-def send_alike(queue: "Queue", messages: Sequence[Outgoing], now_ms: int) -> list[Sent]:
-    """Take messages as a run if they are one; nothing: they go one by one."""
+def send_alike(
+    queue: "Queue", messages: Sequence[Outgoing], now_ms: int
+) -> list[Sent | BraidError]:
+    """What ``Queue.send`` returns for messages that are a run; nothing: they go one by one."""
     if len(messages) < RUN_MESSAGES_MIN or not queue.takes_runs:
         return []
     first = messages[0]

@@ -390,12 +390,12 @@ class Outbound:
                 self.drop(1)
                 continue
             if expire_ms:
-                left_ms = expire_ms - self._session.core.now_ms
-                if left_ms <= 0:
+                now_ms = self._session.core.now_ms
+                if expire_ms <= now_ms:
                     self.drop(1)  # [MQTT-3.3.2-5]
                     continue
-                # [MQTT-3.3.2-6]
-                properties = encode_hop_properties(expiry_seconds=-(-left_ms // 1000)) + properties
+                left = seconds_left(expire_ms, now_ms)
+                properties = encode_hop_properties(expiry_seconds=left) + properties
             number = self.take_id()
             wire = topic.encode()
             if not self.send_publish(wire, qos, retain, False, properties, body, number):

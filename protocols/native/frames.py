@@ -43,7 +43,6 @@ __all__ = [
     "Malformed",
     "Refused",
     "append_appended",
-    "append_appended_run",
     "append_browsed",
     "append_deliveries",
     "append_events",
@@ -357,14 +356,6 @@ def append_appended(out: bytearray, request: int, results: Sequence[Position | B
         results = [(0, 0) if isinstance(each, BraidError) else each for each in results]
     shards, numbers = zip(*results, strict=True)
     append_frame(out, (_APPENDED, request, shards, numbers, errors))
-
-
-def append_appended_run(
-    out: bytearray, requests: Sequence[int], results: Sequence[Position | BraidError]
-) -> None:
-    """Append the APPENDED for each of as many APPENDs of one record."""
-    for request, result in zip(requests, results, strict=True):
-        append_appended(out, request, (result,))
 
 
 def append_events(

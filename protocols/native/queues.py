@@ -163,7 +163,7 @@ class QueueRequests:
     def on_sends(
         self, like: op.Send, requests: list[int], bodies: list[bytes], now_ms: int
     ) -> None:
-        """SENDs that differ from ``like``, which was taken, in request and body."""
+        """SENDs that differ from ``like``, which was handled, in request and body."""
         [message] = like.messages
         try:
             level, taken = self._core.send_run(self._who, like.queue, message, bodies, now_ms)

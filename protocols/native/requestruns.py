@@ -18,7 +18,7 @@ from .operations import OPERATIONS
 
 __all__ = ["RunShape"]
 
-_LENGTH_BYTES: Final = 4
+_LENGTH_BYTES: Final = 4  # as in frames.py, which imports this
 _ARRAYS_BEFORE_BODY: Final = {OPERATIONS["SEND"]: 2, OPERATIONS["APPEND"]: 1}
 _REQUEST_BYTES: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4}
 _STR_LENGTHS: Final = {0xD9: Struct(">B"), 0xDA: Struct(">H")}

@@ -16,7 +16,7 @@ from ...broker.streams import Appending
 from ...storage.log import Durability
 from . import operations as op
 from . import stream_operations as stream_op
-from .frames import append_appended, append_appended_run, append_frame, append_large_frame
+from .frames import append_appended, append_frame, append_large_frame
 
 if TYPE_CHECKING:
     from ...broker.access import Principal
@@ -303,7 +303,7 @@ class StreamRequests:
     def on_appends(
         self, like: stream_op.Append, requests: list[int], bodies: list[bytes], now_ms: int
     ) -> None:
-        """APPENDs of one record that differ from ``like`` in request and body."""
+        """APPENDs that differ from ``like``, which was handled, in request and body."""
         one = appending(like, self._limits)
         most = self._limits.batch_messages_max
         for at in range(0, len(requests), most):
@@ -320,7 +320,9 @@ class StreamRequests:
                 for request in some:
                     self._error(request, error)
             else:
-                append_appended_run(self._answers(level, len(some)), some, results)
+                answers = self._answers(level, len(some))
+                for request, result in zip(some, results, strict=True):
+                    append_appended(answers, request, (result,))
 
     def on_find_number(self, request: stream_op.FindNumber, now_ms: int) -> None:
         self._unanswered += 1
