@@ -6,7 +6,8 @@ Rules:
    rates, where the rate is given (open loop) median latencies, or before both the figure that the
    scenario is about. Of sound repeats, if there are any, else of all; figures are of all repeats.
 2. Rivals speak the same protocol. Where ours speaks one that no peer does, and a peer one that ours
-   does not, these two are rivals as well: each by the protocol that was made for it.
+   does not, these two are rivals as well: each by the protocol that was made for it. A peer that
+   never kept its promise is a rival only where there is no other.
 3. A message counts once for the broker's CPU: as a delivery where there are any, else as confirmed.
 """
 
